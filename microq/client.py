@@ -1,0 +1,172 @@
+"""HTTP clients: of the facade, as its users see it, and of a group of equal services, in random order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from microq.config import Address
+from microq.errors import DeadlineError, MicroqError, NotRunningError
+from microq.message import Message, Outcome, Receipt
+
+ATTEMPT_SECONDS = 2.0
+"""How long one replica may take before the next one is asked."""
+
+SEND_SECONDS = 20.0
+"""How long the facade may take for one message, failover of the cluster included."""
+
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Errors that say that the request never left."""
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a session that keeps its connections and sets no limit to their number."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=20)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=ATTEMPT_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield session
+
+
+class ReplicasAwayError(MicroqError):
+    """No replica answered; `sent` says whether one of them may have carried the request out."""
+
+    def __init__(self, group: str, sent: bool, reasons: dict[str, str]) -> None:  # noqa: FBT001 - a fact of the error
+        self.group, self.sent, self.reasons = group, sent, reasons
+        super().__init__(f"no {group} answered ({', '.join(f'{a}: {r}' for a, r in reasons.items())})")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a replica answered: the HTTP status and the decoded JSON body."""
+
+    address: Address
+    status: int
+    body: Any
+
+
+class Replicas:
+    """A group of equal services: each call goes to a random one, then to the others while none answers."""
+
+    def __init__(self, session: aiohttp.ClientSession, group: str, addresses: Sequence[Address]) -> None:
+        self._session, self._group, self._addresses = session, group, addresses
+
+    async def call(self, method: str, path: str, body: Any = None) -> Answer:
+        """Send a request that may be carried out twice without harm.
+
+        An answer below 500 is final. Raises `ReplicasAwayError` when every replica failed.
+        """
+        sent = False
+        reasons: dict[str, str] = {}
+        for address in random.sample(self._addresses, len(self._addresses)):
+            try:
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    answer = await self._ask(address, method, path, body)
+            except _NOT_SENT as error:
+                reasons[str(address)] = f"unreachable ({type(error).__name__})"
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                sent = True
+                reasons[str(address)] = f"no answer ({type(error).__name__})"
+            else:
+                if answer.status < 500:  # noqa: PLR2004 - HTTP's server errors
+                    return answer
+                # 503 says that nothing was done; 504, and an error of its own, leave it open.
+                sent = sent or answer.status != 503  # noqa: PLR2004 - HTTP's "unavailable"
+                reasons[str(address)] = f"{answer.status}"
+        raise ReplicasAwayError(self._group, sent, reasons)
+
+    async def _ask(self, address: Address, method: str, path: str, body: Any) -> Answer:
+        async with self._session.request(method, address.url + path, json=body) as response:
+            return Answer(address, response.status, await response.json(content_type=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One GET of the facade: both sets, and which instances they came from (empty: none was up)."""
+
+    logs: tuple[Message, ...]
+    messages: tuple[Message, ...]
+    logging_service: str
+    messages_service: str
+
+
+class FacadeClient:
+    """A user of the facade. It makes the ids, and so can count what became of each."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: Address) -> None:
+        self._session, self._address = session, address
+
+    async def send(self, text: str, message_id: str = "", seconds: float = SEND_SECONDS) -> Receipt:
+        """POST one message and return what is known of it afterwards; no error is raised for a failed send."""
+        message_id = message_id or str(uuid.uuid4())
+        began = time.perf_counter()
+        outcome, details = await self._post(message_id, text, seconds)
+        return Receipt(message_id, text, outcome, time.perf_counter() - began, **details)
+
+    async def _post(self, message_id: str, text: str, seconds: float) -> tuple[Outcome, dict[str, Any]]:
+        headers = {"Idempotency-Key": message_id}
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session.post(self._address.url + "/facade", json={"msg": text}, headers=headers) as response,
+            ):
+                body = await response.json(content_type=None)
+                if response.status == 200:  # noqa: PLR2004 - HTTP's "OK"
+                    return Outcome.ACKNOWLEDGED, {"logged_by": body.get("logging-service", "")}
+                reason = f"{response.status} {body.get('message', '')}"
+                uncertain = response.status >= 500 and response.status != 503  # noqa: PLR2004 - 503: not accepted
+                pause = float(response.headers.get("Retry-After", 0))
+                outcome = Outcome.INDETERMINATE if uncertain else Outcome.REJECTED
+                return outcome, {"reason": reason, "retry_after": pause}
+        except _NOT_SENT:
+            return Outcome.REJECTED, {"reason": f"no facade at {self._address}"}
+        except TimeoutError:
+            return Outcome.INDETERMINATE, {"reason": f"no answer in {seconds:g} s"}
+        except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
+            return Outcome.INDETERMINATE, {"reason": f"the connection broke ({type(error).__name__})"}
+
+    async def read(self) -> Reading:
+        """GET both sets. Raises `NotRunningError` if the facade does not answer."""
+        body = await self.get("/facade?full=true")
+        return Reading(
+            logs=tuple(map(read_wire, body["logs"])),
+            messages=tuple(map(read_wire, body["message"])),
+            logging_service=body["logging-service"],
+            messages_service=body["messages-service"],
+        )
+
+    async def get(self, path: str) -> Any:
+        """GET any path of the facade as JSON. Raises `NotRunningError` or `DeadlineError`."""
+        return await get_json(self._session, self._address, path)
+
+
+async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = 10.0) -> Any:
+    """GET a path of one service as JSON. Raises `NotRunningError` or `DeadlineError`."""
+    try:
+        async with asyncio.timeout(seconds), session.get(address.url + path) as response:
+            body = await response.json(content_type=None)
+    except TimeoutError as error:
+        raise DeadlineError(f"{address} did not answer in {seconds:g} s") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise NotRunningError(f"nothing of microq answers at {address}; `microq up` starts the system") from error
+    if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
+        raise NotRunningError(f"{address} answered {response.status}: {body.get('message', body)}")
+    return body
+
+
+def read_wire(fields: Any) -> Message:
+    """Read a message as the services show it with `?full=true`."""
+    return Message(fields["uuid"], fields["msg"], float(fields["at"]), fields["by"])
+
+
+async def read_messages(session: aiohttp.ClientSession, address: Address, path: str) -> list[Message]:
+    """Return everything that one logging-service (`/log`) or messages-service (`/messages`) shows."""
+    return [read_wire(fields) for fields in await get_json(session, address, f"{path}?full=true", seconds=30.0)]

@@ -1,0 +1,46 @@
+"""What every queue promises, in words; `tests/contract` proves it for each backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from microq.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item that came out of the queue and is no message of ours; `reason` says why."""
+
+    reason: str
+
+
+class MessageQueue(Protocol):
+    """A replicated queue of messages, first in, first out."""
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        """Append messages; return only when each is on the primary and on its backups.
+
+        Raises `QueueFullError` or `QueueAwayError`: none of them is in, or `QueueUncertainError`: each may be in or
+        not. A put that is retried within the client while a member leaves may append a message twice; who receives
+        must know an id again.
+        """
+        ...
+
+    async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+        """Take up to `most` items, waiting up to `seconds` on the server for the first; empty if none came.
+
+        What is returned has left the queue: if the caller dies before it stored it, it is gone. Never cancel it: the
+        reply of a cancelled call is dropped, and the items with it. Raises `QueueAwayError` if nothing was asked, and
+        `QueueUncertainError` if the answer was lost.
+        """
+        ...
+
+    async def size(self) -> int:
+        """Return how many messages wait. Raises `QueueAwayError` or `QueueUncertainError`."""
+        ...
+
+    async def owner(self) -> str | None:
+        """Return the address of the server that holds the primary now, or None while nobody does."""
+        ...
