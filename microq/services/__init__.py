@@ -1,0 +1,40 @@
+"""The services, one aiohttp application each. To add one: its module here and its line in `ROLES`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from microq.config import Address, Config
+from microq.fleet import Role
+
+ROLES = {
+    Role.CONFIG: "microq.services.config",
+    Role.LOGGING: "microq.services.logging",
+    Role.MESSAGES: "microq.services.messages",
+    Role.FACADE: "microq.services.facade",
+}
+"""Role -> module with `make_app(config, name)`, imported in the process that is to be it."""
+
+
+def addresses(config: Config, role: Role) -> tuple[Address, ...]:
+    """Return where the services of a role listen."""
+    table = config.service_ips
+    return {
+        Role.CONFIG: (table.config_service,),
+        Role.LOGGING: table.logging_service,
+        Role.MESSAGES: table.messages_service,
+        Role.FACADE: (table.facade_service,),
+    }[role]
+
+
+def run(role: Role, config: Config, port: int | None) -> None:
+    """Be one service until SIGTERM or SIGINT; `port` defaults to the first one configured for the role.
+
+    A port that is not in the configuration is served on the host of the first one.
+    """
+    from microq.services.app import serve  # noqa: PLC0415 - the other commands need no web framework
+
+    listed = addresses(config, role)
+    address = next((a for a in listed if a.port == port), Address(listed[0].host, port or listed[0].port))
+    name = f"{role}-{address.port}"
+    serve(import_module(ROLES[role]).make_app(config, name), name, address)

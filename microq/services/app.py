@@ -1,0 +1,157 @@
+"""What every service has: health, readiness, metrics, errors as JSON, a graceful end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from microq import log as lines
+from microq.config import Address, Config
+from microq.errors import (
+    MachineError,
+    MessageError,
+    MicroqError,
+    QueueAwayError,
+    QueueFullError,
+    QueueUncertainError,
+    StoreAwayError,
+    StoreUncertainError,
+)
+from microq.message import Message
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 8.0
+"""How long requests under way may take after SIGTERM."""
+
+RETRY_AFTER = "1"
+
+STATUS: dict[type[MicroqError], int] = {
+    MessageError: 400,
+    QueueFullError: 503,
+    QueueAwayError: 503,
+    StoreAwayError: 503,
+    QueueUncertainError: 504,
+    StoreUncertainError: 504,
+}
+"""What an error of ours is in HTTP: 503 says certainly not accepted, 504 that nobody knows."""
+
+
+@dataclass(slots=True)
+class Health:
+    """What a service says of itself: whether it can do its work now, and its counters."""
+
+    name: str
+    ready: Callable[[], bool] = lambda: True
+    held: Callable[[], int | None] = lambda: None
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to the counter `what`, which `/metrics` shows as `microq_<what>_total`."""
+        self.counters[what] = self.counters.get(what, 0) + by
+
+
+HEALTH = web.AppKey("health", Health)
+
+
+def make_app(config: Config, name: str) -> web.Application:
+    """Return an application with what every service has."""
+    app = web.Application(middlewares=[_errors], client_max_size=config.limits.max_body)
+    app[HEALTH] = Health(name)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+def serve(app: web.Application, name: str, address: Address) -> None:
+    """Listen until SIGTERM or SIGINT, then finish the requests under way. Raises `MachineError` on a taken port."""
+    lines.setup(name)
+    app.on_startup.append(_announce(name, address))
+    try:
+        web.run_app(
+            app, host=address.host, port=address.port, print=None, access_log=None, shutdown_timeout=DRAIN_SECONDS
+        )
+    except OSError as error:
+        raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
+    log.info("stopped")
+
+
+def _announce(name: str, address: Address) -> Callable[[web.Application], Awaitable[None]]:
+    async def say(_app: web.Application) -> None:  # noqa: RUF029 - aiohttp awaits it
+        log.info("%s is ready, listening on %s", name, address)
+
+    return say
+
+
+def failure(status: int, message: str, **more: Any) -> web.Response:
+    """Return the one shape of an error: what was wrong and what to do."""
+    headers = {"Retry-After": RETRY_AFTER} if status == 503 else None  # noqa: PLR2004 - HTTP's "unavailable"
+    return reply({"status": "failure", "message": message, **more}, status=status, headers=headers)
+
+
+def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a JSON response that keeps text readable."""
+    text = json.dumps(body, ensure_ascii=False)
+    return web.Response(text=text, status=status, headers=headers, content_type="application/json")
+
+
+async def read_json(request: web.Request) -> Any:
+    """Return the request's body as decoded JSON; raises `MessageError`."""
+    raw = await request.read()
+    try:
+        return json.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise MessageError("the body is not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise MessageError('the body is not JSON; send {"msg": "text"}') from error
+
+
+def listing(request: web.Request, messages: list[Message]) -> web.Response:
+    """Return the texts of messages, or the whole messages with `?full=true`."""
+    full = request.query.get("full") == "true"
+    return reply([message.to_wire() if full else message.text for message in messages])
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.client_max_size
+        return failure(413, f"the body is larger than {limit} bytes; send less, or raise [limits] max-body")
+    except web.HTTPException as error:
+        return failure(error.status, f"{error.reason}: {request.method} {request.path}")
+    except MicroqError as error:
+        status = STATUS.get(type(error), 500)
+        if status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            log.warning("%s %s answered %d: %s", request.method, request.path, status, error)
+        return failure(status, str(error))
+
+
+async def _healthz(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+    health = request.app[HEALTH]
+    return reply({"status": "success", "service": health.name, "ready": health.ready(), "held": health.held()})
+
+
+async def _readyz(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+    health = request.app[HEALTH]
+    if health.ready():
+        return reply({"status": "success", "service": health.name})
+    return failure(503, f"{health.name} has no connection to the cluster; try again")
+
+
+async def _metrics(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+    health = request.app[HEALTH]
+    held = health.held()
+    rows = [f"microq_ready {int(health.ready())}"]
+    rows += [f"microq_messages_held {held}"] if held is not None else []
+    rows += [f"microq_{name}_total {value}" for name, value in sorted(health.counters.items())]
+    return web.Response(text="\n".join(rows) + "\n", content_type="text/plain")

@@ -1,0 +1,76 @@
+"""logging-service: keeps each message under its id in the cluster's `log` map."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from microq.config import Config
+from microq.errors import MessageError
+from microq.log import quoted
+from microq.message import Message
+from microq.services.app import HEALTH, failure, listing, read_json, reply
+from microq.services.app import make_app as make_service
+from microq.store import LOG_MAP, MessageMap, open_map
+
+log = logging.getLogger(__name__)
+
+MAP = web.AppKey("map", MessageMap)
+CONFIG = web.AppKey("config", Config)
+
+
+def make_app(config: Config, name: str) -> web.Application:
+    """Return the logging-service called `name`."""
+    app = make_service(config, name)
+    app[CONFIG] = config
+    app.cleanup_ctx.append(_open_map)
+    app.router.add_post("/log", _post)
+    app.router.add_get("/log", _list)
+    app.router.add_delete("/log/{uuid}", _delete)
+    return app
+
+
+async def _open_map(app: web.Application) -> AsyncIterator[None]:
+    health = app[HEALTH]
+    async with open_map(app[CONFIG], health.name, LOG_MAP) as entries:
+        app[MAP] = entries
+        health.ready = lambda: entries.connected
+        health.held = lambda: health.counters.get("messages_logged", 0)
+        yield
+
+
+async def _post(request: web.Request) -> web.Response:
+    fields = await read_json(request)
+    listed = fields if isinstance(fields, list) else [fields]
+    messages = [_read(item) for item in listed]
+    health = request.app[HEALTH]
+    kept = await request.app[MAP].add(messages)
+    conflicts = [m.id for m, k in zip(messages, kept, strict=True) if k.message.text != m.text]
+    for entry in kept:
+        if entry.new:
+            health.count("messages_logged")
+            log.info("stored %s %s", entry.message.id, quoted(entry.message.text))
+    if conflicts:
+        return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts)
+    return reply({"status": "success", "service": health.name, "new": [entry.new for entry in kept]})
+
+
+def _read(fields: object) -> Message:
+    message = Message.from_wire(fields)
+    if not message.id:
+        raise MessageError('"uuid" is missing; send {"uuid": "id", "msg": "text"}')
+    return message
+
+
+async def _list(request: web.Request) -> web.Response:
+    return listing(request, await request.app[MAP].all())
+
+
+async def _delete(request: web.Request) -> web.Response:
+    """Take back what the queue refused: a message that was answered with failure must be nowhere."""
+    uuid = request.match_info["uuid"]
+    removed = await request.app[MAP].remove(uuid)
+    log.info("removed %s, which the queue refused", quoted(uuid))
+    return reply({"status": "success", "removed": removed})
