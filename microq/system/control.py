@@ -1,0 +1,178 @@
+"""Control from another process: HTTP over a Unix socket that only this user may open."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from microq.config import Config
+from microq.errors import MachineError, MicroqError, NotRunningError
+from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.system import records
+
+VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
+
+VERB_SECONDS = 180.0
+"""The longest that a verb may take."""
+
+
+class RemoteError(MicroqError):
+    """An error that the supervisor raised, as it came through the socket."""
+
+    def __init__(self, code: str, exit_code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.exit_code = code, exit_code
+
+
+@asynccontextmanager
+async def serve(config: Config, operator: Operator, ended: asyncio.Event) -> AsyncIterator[None]:
+    """Serve the operator on the project's control socket; `down` from there sets `ended`."""
+    path = records.socket_path(config)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    runner = web.AppRunner(_app(operator, ended), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.UnixSite(runner, str(path))
+        await site.start()
+        path.chmod(0o600)
+    except OSError as error:
+        raise MachineError(f"cannot open the control socket {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+        path.unlink(missing_ok=True)
+
+
+def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
+    async def verb(request: web.Request) -> web.Response:
+        names = (await request.json())["names"]
+        try:
+            done = await getattr(operator, request.match_info["verb"])(names)
+        except MicroqError as error:
+            body = {"code": error.code, "exit_code": error.exit_code, "message": str(error)}
+            return web.json_response(body, status=409)
+        return web.json_response({"names": done})
+
+    async def snapshot(_request: web.Request) -> web.Response:
+        return web.json_response(dataclasses.asdict(await operator.snapshot()))
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        async for event in operator.events():
+            await response.write(json.dumps(dataclasses.asdict(event)).encode() + b"\n")
+        return response
+
+    async def down(_request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+        ended.set()
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post(f"/{{verb:{'|'.join(VERBS)}}}", verb)
+    app.router.add_get("/snapshot", snapshot)
+    app.router.add_get("/events", events)
+    app.router.add_post("/down", down)
+    return app
+
+
+class ControlClient:
+    """The `Operator` that asks a supervisor in another process. Made by `connect`."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def start(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("start", names)
+
+    async def stop(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("stop", names)
+
+    async def kill(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("kill", names)
+
+    async def pause(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("pause", names)
+
+    async def resume(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("resume", names)
+
+    async def restart(self, names: Sequence[str]) -> list[str]:
+        """See `fleet.Operator`."""
+        return await self._verb("restart", names)
+
+    async def snapshot(self) -> Snapshot:
+        """See `fleet.Operator`."""
+        return _snapshot(await self._call("GET", "/snapshot"))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """See `fleet.Operator`; ends when the supervisor does."""
+        try:
+            async with self._session.get("http://microq/events") as response:
+                async for line in response.content:
+                    yield Event(**json.loads(line))
+        except (aiohttp.ClientError, OSError):
+            return
+
+    async def down(self) -> None:
+        """Ask the supervisor to end everything, itself last; `events` tells how it goes."""
+        await self._call("POST", "/down")
+
+    async def _verb(self, verb: str, names: Sequence[str]) -> list[str]:
+        body = await self._call("POST", f"/{verb}", {"names": list(names)})
+        return list(body["names"])
+
+    async def _call(self, method: str, path: str, body: Any = None) -> Any:
+        try:
+            async with (
+                asyncio.timeout(VERB_SECONDS),
+                self._session.request(method, f"http://microq{path}", json=body) as response,
+            ):
+                answer = await response.json()
+                if response.status == 409:  # noqa: PLR2004 - our own code for an error of microq
+                    raise RemoteError(answer["code"], answer["exit_code"], answer["message"])
+                if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
+                    raise NotRunningError(f"the supervisor answered {response.status} to {method} {path}")
+        except (aiohttp.ClientError, OSError) as error:
+            raise NotRunningError("no system runs here; `microq up` starts it") from error
+        return answer
+
+
+@asynccontextmanager
+async def connect(config: Config) -> AsyncIterator[ControlClient]:
+    """Talk to this project's supervisor; raises `NotRunningError` if there is none."""
+    if records.supervisor_pid(config) is None:
+        left = records.leftovers(config)
+        hint = f"; {len(left)} processes of an earlier run are left, `microq down` ends them" if left else ""
+        raise NotRunningError(f"no system runs in {config.project}; `microq up` starts it{hint}")
+    connector = aiohttp.UnixConnector(str(records.socket_path(config)))
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield ControlClient(session)
+
+
+def _snapshot(body: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        taken_at=body["taken_at"],
+        folder=body["folder"],
+        processes=tuple(
+            ProcessView(**{**view, "role": Role(view["role"]), "state": ProcessState(view["state"])})
+            for view in body["processes"]
+        ),
+        members=tuple(MemberFigures(**figures) for figures in body["members"]),
+        queue=QueueView(**body["queue"]) if body["queue"] else None,
+        managed=body["managed"],
+    )

@@ -1,0 +1,73 @@
+"""When a child is ready: it says so itself, in its log or over HTTP, under a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from microq.config import Address
+from microq.errors import ExitedEarlyError, StartTimeoutError
+from microq.system.process import Process
+
+TAIL = 12
+"""Lines of the log that an error about a child shows."""
+
+LOOK = 0.03
+"""Pause between two looks in seconds; the end of the child is noticed at once."""
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+def says(process: Process, line: str) -> Probe:
+    """Return a probe that looks for a text in what the child has logged since its start."""
+
+    async def probe() -> bool:  # noqa: RUF029 - one shape for all probes
+        return line in process.new_log()
+
+    return probe
+
+
+def answers(session: aiohttp.ClientSession, address: Address) -> Probe:
+    """Return a probe that asks a service's `/readyz`."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(1.0), session.get(f"{address.url}/readyz") as response:
+                return response.status == 200  # noqa: PLR2004 - HTTP's "OK"
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    return probe
+
+
+async def until(process: Process, probe: Probe, seconds: float) -> None:
+    """Wait until the probe says yes, and mark the process as ready.
+
+    Raises `ExitedEarlyError` or `StartTimeoutError`, both with the last log lines.
+    """
+    name = process.spec.name
+    try:
+        async with asyncio.timeout(seconds):
+            while not await probe():
+                if await _ended(process):
+                    raise ExitedEarlyError(name, process.exit_status or 0, tail(process))
+    except TimeoutError as error:
+        raise StartTimeoutError(name, seconds, tail(process)) from error
+    process.ready()
+
+
+async def _ended(process: Process) -> bool:
+    """Wait a moment for the child's end."""
+    try:
+        async with asyncio.timeout(LOOK):
+            await process.ended.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def tail(process: Process) -> list[str]:
+    """Return the child's last log lines."""
+    return process.new_log().splitlines()[-TAIL:]

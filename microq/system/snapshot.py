@@ -1,0 +1,92 @@
+"""Take a `Snapshot`: processes from the kernel, copies from the members, the queue from the facade."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from microq import members
+from microq.config import Address, Config
+from microq.errors import MicroqError
+from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.client import get_json
+from microq.system.process import Process
+
+ANSWER_SECONDS = 1.0
+"""How long a service may take to say how it is."""
+
+
+async def take(
+    session: aiohttp.ClientSession,
+    config: Config,
+    folder: Path,
+    processes: Sequence[Process],
+    sources: list[members.Source],
+) -> Snapshot:
+    """Look at everything side by side; what does not answer in time is unknown, never zero."""
+    figures, queue, *views = await asyncio.gather(
+        members.read_all(session, sources, config.queue.name),
+        _queue(session, config, processes),
+        *(_process(session, process) for process in processes),
+    )
+    return Snapshot(time.time(), str(folder), tuple(views), figures, queue, config.hazelcast.managed)
+
+
+async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessView:
+    held = None
+    if process.spec.role in (Role.MESSAGES, Role.LOGGING):
+        held = (await _ask(session, process, "/healthz")).get("held")
+    return ProcessView(
+        name=process.spec.name,
+        role=process.spec.role,
+        address=str(process.spec.address),
+        state=process.state,
+        pid=process.pid,
+        started_at=process.started_at if process.up else None,
+        restarts=process.restarts,
+        exit_status=process.exit_status,
+        rss=_memory(process.pid),
+        held=held,
+    )
+
+
+async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequence[Process]) -> QueueView | None:
+    facade = next(process for process in processes if process.spec.role is Role.FACADE)
+    body = await _ask(session, facade, "/queue")
+    if not body:
+        return None
+    names = {str(member): f"{Role.HAZELCAST}-{member.port}" for member in config.hazelcast.hazelcast_clients}
+    owner = body["owner"]
+    return QueueView(
+        backend=body["backend"],
+        name=body["name"],
+        size=body["size"],
+        max_size=body["max_size"],
+        backup_count=body["backup_count"],
+        owner=names.get(owner, owner),
+    )
+
+
+async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> dict[str, Any]:
+    """Return what a service answers, or nothing if it does not."""
+    if process.state is not ProcessState.READY:
+        return {}
+    address: Address = process.spec.address
+    try:
+        body: dict[str, Any] = await get_json(session, address, path, ANSWER_SECONDS)
+    except MicroqError:
+        return {}
+    return body
+
+
+def _memory(pid: int | None) -> int | None:
+    try:
+        return psutil.Process(pid).memory_info().rss if pid else None
+    except psutil.Error:
+        return None

@@ -1,0 +1,274 @@
+"""The supervisor: it starts, watches and ends every process of one run. It is the `Operator` in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from microq import members
+from microq.client import open_session
+from microq.config import Config
+from microq.engines import hazelcast
+from microq.engines.provision import Engine
+from microq.errors import DeadlineError, MachineError, MicroqError
+from microq.fleet import Event, ProcessState, Role, Snapshot
+from microq.system import records, snapshot
+from microq.system.process import TERM_SECONDS, TICK, Process
+from microq.system.ready import answers, says, until
+from microq.system.topology import (
+    STAGES,
+    ProcessSpec,
+    child_environment,
+    select,
+    service_argv,
+    specs,
+)
+from microq.system.training import train
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 40.0
+"""How long one process may take to become ready."""
+
+JOIN_SECONDS = 20.0
+"""How long the members may take to see each other after a start."""
+
+LEAST_FREE = 50 << 20
+"""Bytes that must be free on the disk of the run folder, for logs and histories."""
+
+
+class Supervisor:
+    """All processes of a run. Made by `supervise`; its verbs are those of `fleet.Operator`."""
+
+    def __init__(self, config: Config, folder: Path, engine: Engine | None, session: aiohttp.ClientSession,
+                 tasks: asyncio.TaskGroup) -> None:
+        self.config, self.folder = config, folder
+        self._engine, self._session, self._tasks = engine, session, tasks
+        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._environment = child_environment(config, folder.name)
+        self._config_file = folder / "config.toml"
+        self._verbs = asyncio.Lock()
+        self._training: asyncio.Task[None] | None = None
+        book = records.Book(config, folder.name)
+        self.specs = specs(config)
+        self.processes = {
+            spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._tell) for spec in self.specs
+        }
+        self._members = {
+            spec.name: hazelcast.Member(
+                spec.name, spec.address, folder, hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16))
+            )
+            for spec in self.specs
+            if spec.role is Role.HAZELCAST
+        }
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener.put_nowait(event)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what happens from now on; see `fleet.Operator`."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    async def snapshot(self) -> Snapshot:
+        """Look at everything now; see `fleet.Operator`."""
+        sources = [
+            members.Source(name, member.agent.url, member.agent.user, member.agent.password)
+            for name, member in self._members.items()
+            if self.processes[name].state is ProcessState.READY
+        ]
+        return await snapshot.take(self._session, self.config, self.folder, list(self.processes.values()), sources)
+
+    # -- the verbs ------------------------------------------------------------------------------------------------
+
+    async def start(self, names: Sequence[str]) -> list[str]:
+        """Start what does not run, in the order of the stages; see `fleet.Operator`.
+
+        If one fails, those that were started with it are stopped again.
+        """
+        async with self._verbs:
+            return await self._start(names)
+
+    async def stop(self, names: Sequence[str]) -> list[str]:
+        """Stop in reverse order; see `fleet.Operator`."""
+        async with self._verbs:
+            return await self._stop(names)
+
+    async def restart(self, names: Sequence[str]) -> list[str]:
+        """Stop, then start; see `fleet.Operator`."""
+        async with self._verbs:
+            await self._stop(names)
+            return await self._start(names)
+
+    async def kill(self, names: Sequence[str]) -> list[str]:
+        """SIGKILL, all at the same moment; see `fleet.Operator`."""
+        return await self._each(names, Process.kill, only_up=True)
+
+    async def pause(self, names: Sequence[str]) -> list[str]:
+        """SIGSTOP; see `fleet.Operator`."""
+        return await self._each(names, Process.pause)
+
+    async def resume(self, names: Sequence[str]) -> list[str]:
+        """SIGCONT; see `fleet.Operator`."""
+        return await self._each(names, Process.resume)
+
+    async def _each(
+        self, names: Sequence[str], verb: Callable[[Process], Awaitable[None]], *, only_up: bool = False
+    ) -> list[str]:
+        chosen = [name for name in select(self.specs, names) if self.processes[name].up or not only_up]
+        await _together(verb(self.processes[name]) for name in chosen)
+        return chosen
+
+    async def _start(self, names: Sequence[str]) -> list[str]:
+        chosen = [name for name in select(self.specs, names) if not self.processes[name].up]
+        for name in chosen:
+            records.check_port(name, self.processes[name].spec.address)
+        try:
+            for stage in STAGES:
+                await self._start_stage([n for n in chosen if self.processes[n].spec.role in stage])
+        except (MicroqError, asyncio.CancelledError):
+            await self._stop(chosen)
+            raise
+        return chosen
+
+    async def _start_stage(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        processes = [self.processes[name] for name in names]
+        await self._spawn(processes)
+        await _together(until(process, self._probe(process), START_SECONDS) for process in processes)
+        if any(process.spec.role is Role.HAZELCAST for process in processes):
+            await self._joined()
+
+    async def _spawn(self, processes: Sequence[Process]) -> None:
+        for process in processes:
+            argv = self._argv(process.spec)
+            await process.spawn(argv, self._environment)
+            self._tasks.create_task(process.watch())
+
+    def _probe(self, process: Process) -> Callable[[], Awaitable[bool]]:
+        if process.spec.role is Role.HAZELCAST:
+            return says(process, hazelcast.READY_LINE)
+        return answers(self._session, process.spec.address)
+
+    def _argv(self, spec: ProcessSpec) -> list[str]:
+        if spec.role is Role.HAZELCAST:
+            return self._member_argv(self._members[spec.name])
+        return service_argv(spec, self._config_file)
+
+    def _member_argv(self, member: hazelcast.Member) -> list[str]:
+        alone = not any(self.processes[name].up for name in self._members)
+        everybody = self.config.hazelcast.hazelcast_clients
+        hazelcast.write_files(self.config, member, [member.address] if alone else everybody)
+        engine = self._engine
+        if engine is None:
+            raise MachineError("[hazelcast] managed = false: the members run elsewhere, microq starts none")
+        heap = self.config.hazelcast.heap
+        return hazelcast.argv(
+            engine.java, engine.hazelcast, engine.agent, member, heap, engine.archive.flags()
+        )
+
+    async def _joined(self) -> None:
+        """Wait until every member that is up sees all the others."""
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                while True:
+                    view = await self.snapshot()
+                    up = [p for p in view.having(Role.HAZELCAST) if p.state is ProcessState.READY]
+                    seen = [figures.members_seen for figures in view.members]
+                    if seen == [len(up)] * len(up):
+                        return
+                    await asyncio.sleep(TICK)
+        except TimeoutError as error:
+            raise DeadlineError(f"the members do not see each other after {JOIN_SECONDS:g} s") from error
+
+    async def _stop(self, names: Sequence[str], seconds: float = TERM_SECONDS) -> list[str]:
+        chosen = [name for name in select(self.specs, names) if self.processes[name].up]
+        for stage in reversed(STAGES):
+            of_stage = [self.processes[n] for n in chosen if self.processes[n].spec.role in stage]
+            await _together(process.stop(seconds) for process in of_stage)
+        return chosen
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Write the run's files and see that the machine has room; raises `MachineError` or `PortTakenError`."""
+        try:
+            (self.folder / "logs").mkdir(mode=0o700, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+            if free < LEAST_FREE:
+                raise MachineError(f"only {free >> 20} MiB are free for {self.folder}; {LEAST_FREE >> 20} are needed")
+            self._config_file.write_text(self.config.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise MachineError(f"cannot write in {self.folder}: {error.strerror}") from error
+        for spec in self.specs:
+            records.check_port(spec.name, spec.address)
+
+    def train_archive(self) -> None:
+        """Make the class-data archive in the background, if there is none yet: the next start is quicker."""
+        if self._engine and not self._engine.archive.flags() and self._training is None:
+            self._training = self._tasks.create_task(train(self._engine, self.config, self._environment))
+
+    async def shut_down(self, *, at_once: bool = False) -> None:
+        """End everything: in order, or all at the same moment."""
+        if self._training:
+            self._training.cancel()
+        if at_once:
+            await self.kill(["all"])
+        else:
+            await self._stop(["all"])
+
+
+async def _together(verbs: object) -> None:
+    """Await several verbs side by side; if some fail, raise the first error, not a group of them."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for verb in verbs:  # type: ignore[attr-defined]
+                tasks.create_task(verb)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@asynccontextmanager
+async def supervise(config: Config, folder: Path, engine: Engine | None) -> AsyncIterator[Supervisor]:
+    """Be the supervisor of this project; whatever happens inside, all children are gone afterwards.
+
+    Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(records.locked(config))
+        left = records.leftovers(config)
+        if left:
+            log.warning("ending %d processes that an earlier run left behind", len(left))
+            await asyncio.to_thread(records.sweep, config, left)
+        session = await stack.enter_async_context(open_session())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        supervisor = Supervisor(config, folder, engine, session, tasks)
+        supervisor.prepare()
+        try:
+            yield supervisor
+        finally:
+            await supervisor.shut_down()
+
+
