@@ -1,0 +1,7 @@
+"""`microq chaos` and `microq verify`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add."""

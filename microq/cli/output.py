@@ -1,0 +1,103 @@
+"""How every command speaks: data on standard output, everything else on standard error, one line per error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from microq.config import Config, load
+from microq.errors import MicroqError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The configuration (default: config.toml here).", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a value: messages=3, queue.max-size=100.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def configuration(path: Path | None, sets: list[str] | None) -> Config:
+    """Load what the options of a command ask for."""
+    return load(path, sets or [])
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine."""
+    return asyncio.run(main)
+
+
+def emit(data: Any, render: Callable[[], Any], *, as_json: bool) -> None:
+    """Print a command's result: `data` as JSON, or what `render` returns for people."""
+    if as_json:
+        typer.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+        return
+    console().print(render())
+
+
+def console(*, error: bool = False) -> Any:
+    """Return a rich console; it knows terminals, pipes and NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 - --help needs none
+
+    return Console(stderr=error, highlight=False, soft_wrap=not (sys.stderr if error else sys.stdout).isatty())
+
+
+def note(text: str) -> None:
+    """Tell people something on standard error."""
+    typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def boundary() -> Iterator[None]:
+    """Turn what may go wrong into one line and an exit code; the only place that does."""
+    try:
+        yield
+    except MicroqError as error:
+        tell(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(INTERRUPTED) from error
+    except BrokenPipeError as error:
+        # Whoever read our output has seen enough.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        raise typer.Exit(0) from error
+
+
+def tell(error: MicroqError) -> None:
+    """Print an error on standard error, as JSON where the command was asked for JSON."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"code": error.code, "message": str(error)}, ensure_ascii=False), err=True)
+    else:
+        typer.secho(f"microq: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+
+
+@contextlib.contextmanager
+def download_bars() -> Iterator[Any]:
+    """Show downloads as they come in; yield a `jars.Progress`."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console(error=True), transient=True
+    ) as bars:
+
+        @contextlib.contextmanager
+        def progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
+            task = bars.add_task(f"Downloading {name}", total=size)
+            yield lambda count: bars.advance(task, count)
+            note(f"Downloaded {name}")
+
+        yield progress

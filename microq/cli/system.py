@@ -1,0 +1,262 @@
+"""`microq up`, `down`, `status`, `queue`, `logs`, and the verbs on single processes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from microq.cli.output import (
+    INTERRUPTED,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    configuration,
+    console,
+    download_bars,
+    emit,
+    note,
+    run,
+)
+from microq.config import Config
+from microq.errors import NotRunningError, UsageError
+from microq.fleet import Role, Snapshot
+
+REFRESH_SECONDS = 1.0
+
+NamesArgument = Annotated[
+    list[str], typer.Argument(help="Names (messages-5001), groups (messages), ports (5001), or all.", metavar="NAME...")
+]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")]
+
+VERBS = {
+    "start": "Start processes and wait until they are ready.",
+    "stop": "Stop processes: SIGTERM, and SIGKILL after 10 s.",
+    "kill": "Kill processes with SIGKILL.",
+    "restart": "Stop processes, then start them.",
+    "pause": "Freeze processes with SIGSTOP.",
+    "resume": "Let paused processes run again.",
+}
+DONE = {
+    "start": "Started",
+    "stop": "Stopped",
+    "kill": "Killed",
+    "restart": "Restarted",
+    "pause": "Paused",
+    "resume": "Resumed",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(status)
+    app.command("ps", hidden=True)(status)
+    app.command("queue")(queue)
+    app.command("logs")(logs)
+    for verb, text in VERBS.items():
+        app.command(verb, help=text)(_verb_command(verb))
+
+
+def provide(config: Config) -> Any:
+    """Return what members are started with, downloading it the first time; None if they run elsewhere."""
+    if not config.hazelcast.managed:
+        return None
+    from microq.engines import provision  # noqa: PLC0415 - --help needs none of it
+
+    with download_bars() as progress:
+        return provision.provide(progress)
+
+
+def up(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; return when ready.")] = False,
+    no_messages: Annotated[
+        bool, typer.Option("--no-messages", help="Leave the messages-services off: messages wait in the queue.")
+    ] = False,
+    report: Annotated[int | None, typer.Option("--report-fd", hidden=True)] = None,
+) -> None:
+    """Start the system: 3 members, 3 logging, 2 messages, the facade and the config service.
+
+    \b
+    microq up                    in the foreground, with all log lines; Ctrl-C stops it
+    microq up -d                 in the background
+    microq up --no-messages      with the consumers off
+    microq up --set messages=3   with three messages-services
+    """
+    from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
+
+    loaded = configuration(config, sets)
+    if report is not None:
+        run(launch.in_background(loaded, report, provide, no_messages=no_messages))
+    elif detach:
+        provide(loaded)
+        run(launch.detached(loaded, [*_again(config, sets), *(["--no-messages"] if no_messages else [])]))
+    elif run(launch.in_foreground(loaded, provide(loaded), no_messages=no_messages)):
+        raise typer.Exit(INTERRUPTED)
+
+
+def _again(config: Path | None, sets: list[str] | None) -> list[str]:
+    words = ["--config", str(config.absolute())] if config else []
+    for setting in sets or []:
+        words += ["--set", setting]
+    return words
+
+
+def down(config: ConfigOption = None) -> None:
+    """Stop everything, also what a crashed or killed supervisor left behind."""
+    from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
+
+    run(launch.end(configuration(config, None)))
+
+
+def status(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
+    """Show every process, every member's copies, and whether the cluster is safe."""
+    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+
+    _look(configuration(config, None), terminal.status, dataclasses.asdict, watch=watch, as_json=as_json)
+
+
+def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
+    """Show the queue: items and backups by member, the primary owner starred."""
+    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+
+    def data(view: Snapshot) -> Any:
+        found = dataclasses.asdict(view)
+        return {"queue": found["queue"], "members": found["members"], "taken_at": view.taken_at}
+
+    _look(configuration(config, None), terminal.queue, data, watch=watch, as_json=as_json)
+
+
+def _look(
+    config: Config, render: Callable[[Snapshot], Any], data: Callable[[Snapshot], Any], *, watch: bool, as_json: bool
+) -> None:
+    run(_show(config, render, data, watch=watch and not as_json, as_json=as_json))
+
+
+async def _show(
+    config: Config, render: Callable[[Snapshot], Any], data: Callable[[Snapshot], Any], *, watch: bool, as_json: bool
+) -> None:
+    from rich.live import Live  # noqa: PLC0415 - --help needs none of it
+
+    from microq.system import control  # noqa: PLC0415
+
+    async with control.connect(config) as operator:
+        view = await operator.snapshot()
+        if not watch:
+            emit(data(view), lambda: render(view), as_json=as_json)
+            return
+        screen = console()
+        if not screen.is_terminal:
+            while True:
+                screen.print(render(await operator.snapshot()))
+                await asyncio.sleep(REFRESH_SECONDS)
+        with Live(render(view), console=screen, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(render(await operator.snapshot()), refresh=True)
+                await asyncio.sleep(REFRESH_SECONDS)
+
+
+def logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names, groups or ports (default: all).", metavar="[NAME...]")
+    ] = None,
+    config: ConfigOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log to begin with.")] = 50,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are, without colour.")] = False,
+    grep: Annotated[str, typer.Option("--grep", help="Only lines that contain this text.", show_default=False)] = "",
+) -> None:
+    """Show the logs of the running system, else of its last run.
+
+    \b
+    microq logs messages -f      what the messages-services receive, as it comes
+    microq logs 5004 --grep msg7
+    """
+    from microq.system.topology import select, specs  # noqa: PLC0415 - --help needs none of it
+
+    loaded = configuration(config, None)
+    folder = _newest_logs(loaded)
+    known = specs(_config_of(folder, loaded))
+    run(_print_logs(folder, select(known, names or ["all"]), count, follow=follow, raw=raw, grep=grep))
+
+
+def _newest_logs(config: Config) -> Path:
+    found = sorted((config.folder / "runs").glob("*/logs"), key=lambda folder: folder.stat().st_mtime)
+    if not found:
+        raise NotRunningError(f"no run of {config.project} has logs; `microq up` starts one")
+    return found[-1]
+
+
+def _config_of(folder: Path, config: Config) -> Config:
+    """Return the configuration that a run had; it may have had other processes than today's file lists."""
+    file = folder.parent / "config.toml"
+    return dataclasses.replace(configuration(file, None), project=config.project) if file.exists() else config
+
+
+async def _print_logs(folder: Path, names: list[str], count: int, *, follow: bool, raw: bool, grep: str) -> None:
+    from microq.views import logs as files  # noqa: PLC0415 - --help needs none of it
+
+    screen = console()
+
+    def show(name: str, line: str) -> None:
+        if grep not in line:
+            return
+        if raw:
+            typer.echo(files.safe(line))
+        else:
+            screen.print(files.coloured(name, line, names), soft_wrap=True)
+
+    fresh = files.follow(folder, names)
+    for name, line in files.last(files.files_of(folder, names), count):
+        show(name, line)
+    if follow:
+        async for name, line in fresh:
+            show(name, line)
+
+
+def _verb_command(verb: str) -> Callable[..., None]:
+    def command(names: NamesArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+        run(_do(configuration(config, None), verb, names, as_json=as_json))
+
+    return command
+
+
+async def _do(config: Config, verb: str, names: list[str], *, as_json: bool) -> None:
+    from microq.system import control  # noqa: PLC0415 - --help needs none of it
+
+    async with control.connect(config) as operator:
+        act: Callable[[list[str]], Awaitable[list[str]]] = getattr(operator, verb)
+        done = await act(names)
+        view = await operator.snapshot()
+    if as_json:
+        emit({"verb": verb, "names": done}, lambda: None, as_json=True)
+        return
+    if not done:
+        raise UsageError(f"nothing to {verb}: {', '.join(names)} {_states(view, names)}")
+    typer.echo(f"{DONE[verb]} {', '.join(done)}")
+    if verb == "kill":
+        note("`microq start NAME` brings it back; `microq status` shows what the others did.")
+
+
+def _states(view: Snapshot, names: list[str]) -> str:
+    words = {p.name: p for p in view.processes}
+    states = {
+        process.state.value
+        for process in words.values()
+        if {process.name, process.role.value, process.address.rpartition(":")[2], "all"} & set(names)
+    }
+    return f"{'are' if len(states) > 1 else 'is'} {' and '.join(sorted(states))} already"
+
+
+def names_without_messages(config: Config) -> list[str]:
+    """Return the groups of a system whose consumers are off."""
+    managed = [Role.HAZELCAST.value] if config.hazelcast.managed else []
+    return [*managed, Role.CONFIG.value, Role.LOGGING.value, Role.FACADE.value]
+

@@ -1,0 +1,208 @@
+"""`microq send` and `microq read`: feed the system and look at what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from microq.cli.output import ConfigOption, JsonOption, SetOption, configuration, console, emit, note, run
+from microq.config import Config
+from microq.errors import NotRunningError, UsageError
+
+LONG = 200
+"""From how many messages on a progress bar is shown."""
+
+MOST_FAILURES = 20
+"""Failures that are told one by one."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("send", context_settings={"ignore_unknown_options": True})(send)
+    app.command("read")(read)
+
+
+def send(
+    count: Annotated[
+        str | None, typer.Argument(help="How many messages, or - for one per line of standard input.", metavar="N|-")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Send this one message.", show_default=False)] = None,
+    prefix: Annotated[str, typer.Option("--prefix", help="What the texts begin with: msg1, msg2, ...")] = "msg",
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Messages under way.")] = 8,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send messages through the facade and say what became of each.
+
+    Exit code 1 if some were rejected or are uncertain, 3 if the facade is not there.
+
+    \b
+    microq send 10                  msg1 ... msg10
+    microq send --text "hello"
+    seq 100 | microq send -
+    """
+    texts = _texts(count, text, prefix)
+    loaded = configuration(config, sets)
+    total = _number(count) if count not in (None, "-") else None
+    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+
+    began = time.perf_counter()
+    receipts = run(_send(loaded, texts, concurrency, total))
+    seconds = time.perf_counter() - began
+    emit(_summary(receipts, seconds), lambda: terminal.sent(receipts, seconds), as_json=as_json)
+    outcomes = Counter(receipt.outcome.value for receipt in receipts)
+    if outcomes["acknowledged"] < len(receipts):
+        raise typer.Exit(1)
+    if not as_json and receipts:
+        note("`microq read` shows them; `microq logs messages` shows who received which.")
+
+
+def _number(count: str | None) -> int:
+    try:
+        number = int(count or "")
+    except ValueError as error:
+        raise UsageError(f"send takes a number of messages or -, not {count!r}; e.g. `microq send 10`") from error
+    if number < 1:
+        raise UsageError(f"cannot send {number} messages; give 1 or more, e.g. `microq send 10`")
+    return number
+
+
+def _texts(count: str | None, text: str | None, prefix: str) -> Iterator[str]:
+    if (count is None) == (text is None):
+        raise UsageError('say what to send, one of: `microq send 10`, `microq send --text "hello"`, `microq send -`')
+    if text is not None:
+        if not text:
+            raise UsageError("--text is empty; write some text")
+        return iter([text])
+    if count == "-":
+        lines = (line.rstrip("\r\n") for line in sys.stdin)
+        return (line for line in lines if line)
+    return (f"{prefix}{number}" for number in range(1, _number(count) + 1))
+
+
+async def _send(config: Config, texts: Iterator[str], concurrency: int, total: int | None) -> list[Any]:
+    """Send everything, `concurrency` at a time, and return the receipts in the order of the texts."""
+    from microq.client import FacadeClient, open_session  # noqa: PLC0415 - --help needs none of it
+
+    receipts: dict[int, Any] = {}
+    told = 0
+    numbered = enumerate(texts)
+    async with open_session() as session:
+        facade = FacadeClient(session, config.service_ips.facade_service)
+        await facade.get("/healthz")
+        with _bar(total) as advance:
+
+            async def work() -> None:
+                nonlocal told
+                for number, text in numbered:
+                    receipt = receipts[number] = await facade.send(text)
+                    advance()
+                    if receipt.reason:
+                        told += 1
+                        if told <= MOST_FAILURES:
+                            note(f"{receipt.outcome} {receipt.text[:40]!r}: {receipt.reason}")
+                        # A facade that is full or away asks for a pause; it would only be refused again.
+                        await asyncio.sleep(min(receipt.retry_after, 1.0))
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(concurrency):
+                    tasks.create_task(work())
+    if told > MOST_FAILURES:
+        note(f"... and {told - MOST_FAILURES} more failures")
+    return [receipts[number] for number in sorted(receipts)]
+
+
+def _bar(total: int | None) -> Any:
+    import contextlib  # noqa: PLC0415 - small
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Any]:
+        screen = console(error=True)
+        if not screen.is_terminal or total is None or total < LONG:
+            yield lambda: None
+            return
+        from rich.progress import Progress  # noqa: PLC0415 - pipes need none
+
+        with Progress(console=screen, transient=True) as progress:
+            task = progress.add_task("Sending", total=total)
+            yield lambda: progress.advance(task)
+
+    return bar()
+
+
+def _summary(receipts: list[Any], seconds: float) -> dict[str, Any]:
+    outcomes = Counter(receipt.outcome.value for receipt in receipts)
+    loggers = Counter(receipt.logged_by for receipt in receipts if receipt.logged_by)
+    return {
+        "sent": len(receipts),
+        "acknowledged": outcomes["acknowledged"],
+        "rejected": outcomes["rejected"],
+        "indeterminate": outcomes["indeterminate"],
+        "by_logger": dict(sorted(loggers.items())),
+        "rate": round(len(receipts) / seconds, 1) if seconds else None,
+        "duration_s": round(seconds, 3),
+        "failures": [dataclasses.asdict(receipt) for receipt in receipts if receipt.reason],
+    }
+
+
+def read(
+    times: Annotated[int, typer.Option("--times", "-n", min=1, max=1000, help="How many GETs.")] = 5,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """GET the facade several times: both sets, who answered, and the union.
+
+    Exit code 3 if the facade is not there.
+    """
+    run(_read(configuration(config, sets), times, as_json=as_json))
+
+
+async def _read(config: Config, times: int, *, as_json: bool) -> None:
+    from rich.text import Text  # noqa: PLC0415 - --help needs none of it
+
+    from microq.client import FacadeClient, open_session  # noqa: PLC0415
+    from microq.views import terminal  # noqa: PLC0415
+
+    readings = []
+    async with open_session() as session:
+        facade = FacadeClient(session, config.service_ips.facade_service)
+        async for number, got in _gets(facade, times):
+            readings.append(got)
+            if not as_json:
+                console().print(Text(f"GET {number}"), terminal.reading(got), sep="\n")
+    logs = {message.id: message for got in readings for message in got.logs}
+    messages = {message.id: message for got in readings for message in got.messages}
+    data = {
+        "reads": [
+            {
+                "logging_service": got.logging_service,
+                "messages_service": got.messages_service,
+                "logs": [message.text for message in got.logs],
+                "messages": [message.text for message in got.messages],
+            }
+            for got in readings
+        ],
+        "logs": [message.text for message in logs.values()],
+        "messages": [message.text for message in messages.values()],
+    }
+    emit(data, lambda: Text(f"Union of {times}: {len(logs)} in the logs, {len(messages)} messages"), as_json=as_json)
+    seen = {got.messages_service for got in readings} - {""}
+    missing = [a for a in map(str, config.service_ips.messages_service) if a not in seen]
+    if missing and not as_json:
+        note(f"{', '.join(missing)} did not answer in these reads; read again, or see `microq status`.")
+    if not any(got.logging_service or got.messages_service for got in readings):
+        raise NotRunningError("neither a logging-service nor a messages-service answered; see `microq status`")
+
+
+async def _gets(facade: Any, times: int) -> AsyncIterator[tuple[int, Any]]:
+    for number in range(1, times + 1):
+        yield number, await facade.read()

@@ -1,0 +1,1 @@
+"""Pictures of the system: snapshots, events and verdicts in, renderables out."""

@@ -1,0 +1,225 @@
+"""The terminal's pictures: each function takes data and returns a rich renderable."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from microq.client import Reading
+from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.message import Message, Outcome, Receipt
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
+
+STATE_STYLE = {
+    ProcessState.STARTING: "yellow",
+    ProcessState.READY: "green",
+    ProcessState.PAUSED: "yellow",
+    ProcessState.STOPPING: "yellow",
+    ProcessState.STOPPED: "dim",
+    ProcessState.EXITED: "red",
+}
+SIGN = {
+    ProcessState.STARTING: "…",
+    ProcessState.READY: "●",
+    ProcessState.PAUSED: "‖",
+    ProcessState.STOPPING: "…",
+    ProcessState.STOPPED: "○",
+    ProcessState.EXITED: "✗",
+}
+"""A shape for each state, for those who see no colours."""
+
+UNKNOWN = "n/a"
+NOTHING = "–"
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column in numbers
+        table.add_column(column, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def state_text(state: ProcessState, detail: str = "") -> Text:
+    """Return a state with its sign and colour."""
+    return Text(f"{SIGN[state]} {state}{f' {detail}' if detail else ''}", style=STATE_STYLE[state])
+
+
+def mebibytes(count: int | None) -> str:
+    """Return a number of bytes in MiB."""
+    return NOTHING if count is None else f"{count / (1 << 20):.0f}M"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as people say them: 4.1 s, 3m07s, 2h15m."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def starting(states: dict[str, tuple[ProcessState, str]], began: float) -> RenderableType:
+    """Return the table that is shown while processes start or stop: name -> state and detail."""
+    table = _table("PROCESS", "STATE")
+    for name, (state, detail) in states.items():
+        table.add_row(name, state_text(state, detail))
+    return Group(table, Text(f"{time.monotonic() - began:.1f} s", style="dim"))
+
+
+def status(view: Snapshot) -> RenderableType:
+    """Return everything about a system: its processes, its members, its queue."""
+    table = _table("PROCESS", "STATE", "PID", "ADDRESS", "UP", "MEMORY", "RESTARTS", "HELD",
+                   numbers=("PID", "UP", "MEMORY", "RESTARTS", "HELD"))
+    for process in view.processes:
+        table.add_row(*_process_row(view, process))
+    parts: list[RenderableType] = [table]
+    if view.managed:
+        parts += [Text(""), _members_table(view)]
+        parts += [Text(""), Text(_safety(view), style="green" if _safe(view) else "yellow")]
+    if view.queue:
+        parts.append(Text(_queue_line(view.queue)))
+    parts.append(Text(f"run folder {view.folder}", style="dim"))
+    return Group(*parts)
+
+
+def _process_row(view: Snapshot, process: ProcessView) -> list[RenderableType]:
+    uptime = view.taken_at - process.started_at if process.started_at else None
+    detail = f"({process.exit_status})" if process.state is ProcessState.EXITED else ""
+    star = "★ " if view.queue and view.queue.owner == process.name else ""
+    return [
+        f"{star}{process.name}",
+        state_text(process.state, detail),
+        str(process.pid or NOTHING),
+        process.address,
+        duration(uptime),
+        mebibytes(process.rss),
+        str(process.restarts),
+        NOTHING if process.held is None else f"{process.held:,}",
+    ]
+
+
+def _members_table(view: Snapshot) -> RenderableType:
+    table = _table("MEMBER", "ITEMS", "BACKUPS", "LOG OWNED", "LOG BACKUPS", "PARTITIONS", "HEAP",
+                   numbers=("ITEMS", "BACKUPS", "LOG OWNED", "LOG BACKUPS", "PARTITIONS", "HEAP"))
+    for process in view.having(Role.HAZELCAST):
+        figures = _figures(view, process.name)
+        if figures is None:
+            table.add_row(process.name, *([UNKNOWN] * 6), style="dim")
+            continue
+        table.add_row(
+            _starred(view, process.name),
+            f"{figures.items:,}",
+            f"{figures.backups:,}",
+            f"{figures.log_entries:,}",
+            f"{figures.log_backups:,}",
+            str(figures.partitions),
+            f"{mebibytes(figures.heap_used)} of {mebibytes(figures.heap_max)}",
+        )
+    return table
+
+
+def _figures(view: Snapshot, name: str) -> MemberFigures | None:
+    return next((figures for figures in view.members if figures.name == name), None)
+
+
+def _starred(view: Snapshot, name: str) -> str:
+    return f"★ {name}" if view.queue and view.queue.owner == name else f"  {name}"
+
+
+def _safe(view: Snapshot) -> bool:
+    return bool(view.members) and all(figures.cluster_safe for figures in view.members)
+
+
+def _safety(view: Snapshot) -> str:
+    if not view.members:
+        return "cluster: no member answers"
+    return "cluster safe: every copy is in place" if _safe(view) else "cluster not safe: copies are being made"
+
+
+def _queue_line(queue: QueueView) -> str:
+    size = UNKNOWN if queue.size is None else f"{queue.size:,}"
+    copies = f"{queue.backup_count} backup{'s' if queue.backup_count != 1 else ''}"
+    return f"{queue.name}   {copies}   {size} of {queue.max_size:,} items"
+
+
+def queue(view: Snapshot) -> RenderableType:
+    """Return the queue's copies, member by member, the primary owner starred."""
+    table = _table("MEMBER", "STATE", "ITEMS", "BACKUPS", "OLDEST", "OFFERS", "POLLS", "REJECTED",
+                   numbers=("ITEMS", "BACKUPS", "OLDEST", "OFFERS", "POLLS", "REJECTED"))
+    for process in view.having(Role.HAZELCAST):
+        figures = _figures(view, process.name)
+        row: list[RenderableType] = [_starred(view, process.name), state_text(process.state)]
+        if figures is None:
+            table.add_row(*row, *([UNKNOWN] * 6), style="dim")
+            continue
+        numbers = (figures.offers, figures.polls, figures.rejected)
+        table.add_row(*row, f"{figures.items:,}", f"{figures.backups:,}", duration(figures.oldest),
+                      *(f"{number:,}" for number in numbers))
+    taken = max((figures.taken_at for figures in view.members), default=None)
+    age = f"collected {view.taken_at - taken:.1f} s ago" if taken else "no member answers"
+    head = _queue_line(view.queue) if view.queue else "the facade does not answer: owner and size are unknown"
+    parts: list[RenderableType] = [Text(f"{head}   {age}"), table]
+    if view.queue and not view.queue.backup_count:
+        parts.append(Text("backup-count is 0: what a killed member owned is lost", style="yellow"))
+    return Group(*parts)
+
+
+def event(happened: Event) -> Text:
+    """Return an event as a line."""
+    state = ProcessState(happened.kind)
+    return Text.assemble(f"{happened.name:<16} ", state_text(state, happened.detail))
+
+
+def sent(receipts: Sequence[Receipt], seconds: float) -> RenderableType:
+    """Return what became of sent messages."""
+    outcomes = Counter(receipt.outcome for receipt in receipts)
+    line = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
+    rate = len(receipts) / seconds if seconds else 0.0
+    parts: list[RenderableType] = [Text(f"Sent {len(receipts)}: {line}   ({rate:.0f}/s)")]
+    loggers = Counter(receipt.logged_by for receipt in receipts if receipt.logged_by)
+    parts += [Text(f"  {name} logged {count}") for name, count in sorted(loggers.items())]
+    return Group(*parts)
+
+
+def _shorten(texts: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(texts[:most])
+    return f"{shown}, … ({len(texts)} in all)" if len(texts) > most else shown or NOTHING
+
+
+def reading(got: Reading) -> RenderableType:
+    """Return one GET of the facade: both sets and where they came from."""
+    return Group(
+        _set_line(got.logging_service or "no logging-service answered", got.logs),
+        _set_line(got.messages_service or "no messages-service answered", got.messages),
+    )
+
+
+def _set_line(source: str, messages: Sequence[Message]) -> Text:
+    return Text(f"  {source:<28} {len(messages):>6}  {_shorten([printable(m.text) for m in messages])}")
+
+
+def printable(text: str, most: int = 40) -> str:
+    """Return a text that cannot colour or move about a terminal, cut to `most` characters."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
+    return safe + ("…" if len(text) > most else "")
+
+
+def findings_table(rows: Sequence[Sequence[str]]) -> RenderableType:
+    """Return what `microq doctor` found: what, state, detail, remedy."""
+    signs = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "missing": ("✗", "red")}
+    lines: list[RenderableType] = []
+    for what, state, detail, remedy in rows:
+        sign, style = signs[state]
+        lines.append(Text.assemble((f"{sign} ", style), (what, "bold"), f": {detail}"))
+        if remedy:
+            lines.append(Text(f"    {remedy}"))
+    return Group(*lines)
