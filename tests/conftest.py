@@ -1,0 +1,121 @@
+"""Fixtures of all tests: a project on free ports, the real command, and one real system for those that share it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from microq.config import Config, load
+from microq.engines.provision import provide
+from microq.errors import MachineError
+from microq.system import records
+
+SECONDS = 120
+
+
+def free_ports(count: int) -> list[int]:
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(records.free_port())
+    return sorted(ports)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a configuration on free ports, and the `microq` command run in it."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Config:
+        return load(self.folder / "config.toml", environ={})
+
+    def microq(self, *words: str, stdin: str = "", seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "microq", *words],
+            cwd=self.folder,
+            env=environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def alive(self) -> list[psutil.Process]:
+        """Whatever of this project runs, the supervisor included."""
+        left = [leftover.process for leftover in records.leftovers(self.config)]
+        pid = records.supervisor_pid(self.config)
+        return [*left, psutil.Process(pid)] if pid else left
+
+
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("MICROQ_") or key == "MICROQ_CACHE"}
+
+
+def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project:
+    ports = iter(free_ports(8 + messages))
+
+    def local(count: int) -> str:
+        return "[" + ", ".join(f'"127.0.0.1:{next(ports)}"' for _ in range(count)) + "]"
+
+    text = (
+        "[service_ips]\n"
+        f"messages-service = {local(messages)}\n"
+        f"logging-service = {local(3)}\n"
+        f'facade-service = "127.0.0.1:{next(ports)}"\n'
+        f'config-service = "127.0.0.1:{next(ports)}"\n'
+        "[hazelcast]\n"
+        f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
+        f"hazelcast-clients = {local(3)}\n{extra}"
+    )
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    return Project(folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project of this test's own, with nothing running; whatever the test leaves is ended, and fails it."""
+    found = make_project(tmp_path)
+    yield found
+    left = found.alive()
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=10)
+    assert not left, f"left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skip at home, fail in CI, if this machine has no Java or no jars."""
+    try:
+        provide()
+    except MachineError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    """One real system, up for all tests that only read, send, or restore what they break."""
+    found = make_project(tmp_path_factory.mktemp("system"))
+    started = found.microq("up", "-d")
+    assert started.returncode == 0, started.stderr
+    yield found
+    ended = found.microq("down")
+    assert ended.returncode == 0, ended.stderr
+    assert not found.alive()
+
+
+def run(main: object) -> object:
+    """Run a test's coroutine."""
+    return asyncio.run(main)  # type: ignore[arg-type]
