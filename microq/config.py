@@ -109,8 +109,8 @@ class ServiceIps:
 
     messages_service: tuple[Address, ...] = _key(_addresses, _local(5001, 5002))
     logging_service: tuple[Address, ...] = _key(_addresses, _local(5003, 5004, 5005))
-    facade_service: Address = _key(Address.parse, Address("127.0.0.1", 5000))
-    config_service: Address = _key(Address.parse, Address("127.0.0.1", 5006))
+    facade_service: Address = _key(Address.parse, *_local(5000))
+    config_service: Address = _key(Address.parse, *_local(5006))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +183,7 @@ _COUNTS = {
 """What `--set messages=3` sets: how many of a list of addresses there are."""
 
 
-def load(
-    path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] = os.environ
-) -> Config:
+def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; `path` is a file the user named, `sets` are `table.key=value` or `messages=3`.
 
     Raises `ConfigError`.

@@ -1,26 +1,26 @@
 r"""Every error microq raises on purpose; callers catch a branch, never `Exception`.
 
-    MicroqError
-    +-- UsageError                 the user asked for something that cannot be          exit 2
-    |   +-- ConfigError            a file, table or key of the configuration
-    |   +-- UnknownNameError       no process, group or port of that name
-    |   +-- AlreadyRunningError    a system runs in this folder already
-    +-- NotRunningError            no system to talk to, or it answers nothing          exit 3
-    +-- MachineError               this machine lacks something                         exit 4
-    |   +-- JavaMissingError       no Java of 17 or later
-    |   +-- JarMissingError        a jar is neither cached nor to be had
-    |   +-- PortTakenError         somebody else listens on our port
-    |   +-- ExitedEarlyError       a child ended before it was ready
-    +-- DeadlineError              something did not happen in time                     exit 5
-    |   +-- StartTimeoutError      a child did not become ready
-    +-- QueueError
-    |   +-- QueueFullError         rejected: certainly not in the queue
-    |   +-- QueueAwayError         rejected: no member to ask
-    |   +-- QueueUncertainError    indeterminate: the message may be in or not
-    +-- StoreError
-    |   +-- StoreAwayError         rejected: no member to ask
-    |   +-- StoreUncertainError    indeterminate
-    +-- MessageError               not a message of ours
+MicroqError
++-- UsageError                 the user asked for something that cannot be          exit 2
+|   +-- ConfigError            a file, table or key of the configuration
+|   +-- UnknownNameError       no process, group or port of that name
+|   +-- AlreadyRunningError    a system runs in this folder already
++-- NotRunningError            no system to talk to, or it answers nothing          exit 3
++-- MachineError               this machine lacks something                         exit 4
+|   +-- JavaMissingError       no Java of 17 or later
+|   +-- JarMissingError        a jar is neither cached nor to be had
+|   +-- PortTakenError         somebody else listens on our port
+|   +-- ExitedEarlyError       a child ended before it was ready
++-- DeadlineError              something did not happen in time                     exit 5
+|   +-- StartTimeoutError      a child did not become ready
++-- QueueError
+|   +-- QueueFullError         rejected: certainly not in the queue
+|   +-- QueueAwayError         rejected: no member to ask
+|   +-- QueueUncertainError    indeterminate: the message may be in or not
++-- StoreError
+|   +-- StoreAwayError         rejected: no member to ask
+|   +-- StoreUncertainError    indeterminate
++-- MessageError               not a message of ours
 """
 
 from __future__ import annotations

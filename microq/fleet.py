@@ -160,4 +160,3 @@ class Operator(Protocol):
     def events(self) -> AsyncIterator[Event]:
         """Yield what happens from now on."""
         ...
-

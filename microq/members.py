@@ -47,7 +47,10 @@ async def read_figures(session: aiohttp.ClientSession, source: Source, queue: st
     )
     auth = aiohttp.BasicAuth(source.user, source.password)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS), session.post(source.url, data=request, auth=auth) as response:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            session.post(source.url, data=request, auth=auth) as response,
+        ):
             answers = json.loads(await response.text())
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None

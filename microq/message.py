@@ -49,7 +49,10 @@ class Message:
         try:
             fields = json.loads(raw)
             return cls(
-                id=_text(fields["id"]), text=_text(fields["text"]), at=float(fields["at"]), by=_text(fields["by"])
+                id=_text(fields["id"]),
+                text=_text(fields["text"]),
+                at=float(fields["at"]),
+                by=_text(fields["by"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MessageError(f"not an envelope of microq ({type(error).__name__})") from error

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -36,12 +36,12 @@ class Progress:
     """The states of processes while they start or stop: a live table on a terminal, lines elsewhere."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._states = {name: (ProcessState.STOPPED, "") for name in names}
+        self._states = dict.fromkeys(names, (ProcessState.STOPPED, ""))
         self._began = time.monotonic()
         self._screen = console(error=True)
         self._live: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._screen.is_terminal:
             from rich.live import Live  # noqa: PLC0415 - pipes need none
 
@@ -113,9 +113,7 @@ def _ready(config: Config, seconds: float, *, detached: bool) -> str:
     return f"Ready in {seconds:.1f} s. The facade is at {facade.url}/facade; `microq send 10` sends messages; {how}."
 
 
-async def in_background(
-    config: Config, report: int, provide: Callable[[Config], Any], *, no_messages: bool
-) -> None:
+async def in_background(config: Config, report: int, provide: Callable[[Config], Any], *, no_messages: bool) -> None:
     """Be the supervisor behind `up -d`: report events, then readiness or the error, on a file descriptor."""
     ended = asyncio.Event()
     with os.fdopen(report, "w", buffering=1, encoding="utf-8") as parent:
@@ -154,8 +152,18 @@ async def detached(config: Config, options: Sequence[str]) -> None:
     output = config.folder / "supervisor.log"
     with output.open("wb") as log:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "microq", "up", *options, "--report-fd", str(writing),
-            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writing], start_new_session=True,
+            sys.executable,
+            "-m",
+            "microq",
+            "up",
+            *options,
+            "--report-fd",
+            str(writing),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[writing],
+            start_new_session=True,
         )
     os.close(writing)
     with Progress([spec.name for spec in specs(config)]) as progress:
@@ -186,7 +194,8 @@ async def _watch(reading: int, progress: Progress, output: Path) -> None:
                 return
     finally:
         pipe.close()
-    tail = "\n  ".join(output.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+    said = await asyncio.to_thread(output.read_text, encoding="utf-8", errors="replace")
+    tail = "\n  ".join(said.splitlines()[-12:])
     raise MachineError(f"the supervisor ended before the system was ready; its last lines:\n  {tail}")
 
 

@@ -11,7 +11,16 @@ from typing import Any
 import psutil
 import typer
 
-from microq.cli.output import ConfigOption, JsonOption, SetOption, configuration, download_bars, emit, note, run
+from microq.cli.output import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    configuration,
+    download_bars,
+    emit,
+    note,
+    run,
+)
 from microq.config import Config
 from microq.errors import MicroqError, PortTakenError
 
@@ -74,21 +83,32 @@ def _look(config: Config) -> Any:
         found = java.find()
         yield Finding("Java", CLEAN, f"{found.version} at {found.path} (from {found.source})")
         ready = bool(Archive(found).flags())
-        yield Finding("class-data archive", CLEAN if ready else WARN, "made" if ready else "not made yet",
-                      "" if ready else "`microq fetch` makes it, and so does the first `microq up`")
+        yield Finding(
+            "class-data archive",
+            CLEAN if ready else WARN,
+            "made" if ready else "not made yet",
+            "" if ready else "`microq fetch` makes it, and so does the first `microq up`",
+        )
     except MicroqError as error:
         yield Finding("Java", MISSING, "none of 17 or later", str(error))
     for jar in jars.ALL:
         state = jars.state(jar)
         path = jars.cache_folder() / jar.filename
-        yield Finding(jar.filename, CLEAN if state == "cached" else WARN, f"{state}, {path}",
-                      "" if state == "cached" else f"`microq fetch` downloads it; offline put {jar.coordinate} there")
+        yield Finding(
+            jar.filename,
+            CLEAN if state == "cached" else WARN,
+            f"{state}, {path}",
+            "" if state == "cached" else f"`microq fetch` downloads it; offline put {jar.coordinate} there",
+        )
     supervisor = records.supervisor_pid(config)
     running = supervisor is not None
     left = [] if running else records.leftovers(config)
-    yield Finding("system here", CLEAN if not left else WARN,
-                  f"runs, supervisor pid {supervisor}" if running else f"{len(left)} leftovers" if left else "none runs",
-                  "`microq down` ends what an earlier run left" if left else "")
+    yield Finding(
+        "system here",
+        CLEAN if not left else WARN,
+        f"runs, supervisor pid {supervisor}" if running else f"{len(left)} leftovers" if left else "none runs",
+        "`microq down` ends what an earlier run left" if left else "",
+    )
     if not running:
         yield from _ports(records, specs(config))
     yield from _room(config)
@@ -109,14 +129,21 @@ def _ports(records: Any, listed: Any) -> Any:
 def _room(config: Config) -> Any:
     memory = psutil.virtual_memory().available
     enough = memory >= NEEDED_MEMORY
-    yield Finding("memory", CLEAN if enough else WARN, f"{memory >> 20} MiB available",
-                  "" if enough else 'close something, or set [hazelcast] heap = "128m"')
+    yield Finding(
+        "memory",
+        CLEAN if enough else WARN,
+        f"{memory >> 20} MiB available",
+        "" if enough else 'close something, or set [hazelcast] heap = "128m"',
+    )
     folder = config.project
     free = shutil.disk_usage(folder).free
     writable = os.access(folder, os.W_OK)
-    yield Finding("disk", CLEAN if writable and free > NEEDED_MEMORY else WARN if writable else MISSING,
-                  f"{free >> 20} MiB free in {folder}" if writable else f"{folder} cannot be written",
-                  "" if writable else "run microq in a folder of yours")
+    yield Finding(
+        "disk",
+        CLEAN if writable and free > NEEDED_MEMORY else WARN if writable else MISSING,
+        f"{free >> 20} MiB free in {folder}" if writable else f"{folder} cannot be written",
+        "" if writable else "run microq in a folder of yours",
+    )
 
 
 def _table(findings: list[Finding]) -> Any:

@@ -21,7 +21,8 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The configuration (default: config.toml here).", show_default=False)
+    Path | None,
+    typer.Option("--config", help="The configuration (default: config.toml here).", show_default=False),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -91,7 +92,11 @@ def download_bars() -> Iterator[Any]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
 
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console(error=True), transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        console=console(error=True),
+        transient=True,
     ) as bars:
 
         @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,7 +14,11 @@ from microq.services import ROLES, run
 PortOption = Annotated[
     int | None,
     typer.Option(
-        "--port", min=1, max=65535, help="Where to listen (default: the first one configured).", show_default=False
+        "--port",
+        min=1,
+        max=65535,
+        help="Where to listen (default: the first one configured).",
+        show_default=False,
     ),
 ]
 
@@ -31,7 +36,7 @@ def register(app: typer.Typer) -> None:
         app.command(role.value, help=HELP[role], rich_help_panel="Services")(_command(role))
 
 
-def _command(role: Role):  # noqa: ANN202 - typer reads the inner signature
+def _command(role: Role) -> Callable[..., None]:
     def serve(config: ConfigOption = None, sets: SetOption = None, port: PortOption = None) -> None:
         run(role, configuration(config, sets), port)
 

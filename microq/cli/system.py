@@ -29,7 +29,8 @@ from microq.fleet import Role, Snapshot
 REFRESH_SECONDS = 1.0
 
 NamesArgument = Annotated[
-    list[str], typer.Argument(help="Names (messages-5001), groups (messages), ports (5001), or all.", metavar="NAME...")
+    list[str],
+    typer.Argument(help="Names (messages-5001), groups (messages), ports (5001), or all.", metavar="NAME..."),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")]
 
@@ -78,7 +79,8 @@ def up(
     sets: SetOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; return when ready.")] = False,
     no_messages: Annotated[
-        bool, typer.Option("--no-messages", help="Leave the messages-services off: messages wait in the queue.")
+        bool,
+        typer.Option("--no-messages", help="Leave the messages-services off: messages wait in the queue."),
     ] = False,
     report: Annotated[int | None, typer.Option("--report-fd", hidden=True)] = None,
 ) -> None:
@@ -135,13 +137,23 @@ def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: Json
 
 
 def _look(
-    config: Config, render: Callable[[Snapshot], Any], data: Callable[[Snapshot], Any], *, watch: bool, as_json: bool
+    config: Config,
+    render: Callable[[Snapshot], Any],
+    data: Callable[[Snapshot], Any],
+    *,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     run(_show(config, render, data, watch=watch and not as_json, as_json=as_json))
 
 
 async def _show(
-    config: Config, render: Callable[[Snapshot], Any], data: Callable[[Snapshot], Any], *, watch: bool, as_json: bool
+    config: Config,
+    render: Callable[[Snapshot], Any],
+    data: Callable[[Snapshot], Any],
+    *,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     from rich.live import Live  # noqa: PLC0415 - --help needs none of it
 
@@ -259,4 +271,3 @@ def names_without_messages(config: Config) -> list[str]:
     """Return the groups of a system whose consumers are off."""
     managed = [Role.HAZELCAST.value] if config.hazelcast.managed else []
     return [*managed, Role.CONFIG.value, Role.LOGGING.value, Role.FACADE.value]
-

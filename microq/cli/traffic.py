@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 
 def send(
     count: Annotated[
-        str | None, typer.Argument(help="How many messages, or - for one per line of standard input.", metavar="N|-")
+        str | None,
+        typer.Argument(help="How many messages, or - for one per line of standard input.", metavar="N|-"),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Send this one message.", show_default=False)] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="What the texts begin with: msg1, msg2, ...")] = "msg",
@@ -194,7 +195,11 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
         "logs": [message.text for message in logs.values()],
         "messages": [message.text for message in messages.values()],
     }
-    emit(data, lambda: Text(f"Union of {times}: {len(logs)} in the logs, {len(messages)} messages"), as_json=as_json)
+    emit(
+        data,
+        lambda: Text(f"Union of {times}: {len(logs)} in the logs, {len(messages)} messages"),
+        as_json=as_json,
+    )
     seen = {got.messages_service for got in readings} - {""}
     missing = [a for a in map(str, config.service_ips.messages_service) if a not in seen]
     if missing and not as_json:

@@ -48,4 +48,8 @@ class Archive:
         java, *rest = command
         if self._ahead_of_time:
             return [java, f"-XX:AOTCacheOutput={output}", *rest]
-        return [java, f"-XX:ArchiveClassesAtExit={output}", *(a for a in rest if not a.startswith("-javaagent:"))]
+        return [
+            java,
+            f"-XX:ArchiveClassesAtExit={output}",
+            *(a for a in rest if not a.startswith("-javaagent:")),
+        ]

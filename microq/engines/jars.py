@@ -77,7 +77,7 @@ def provide(jar: Jar, progress: Progress | None = None) -> Path:
             fresh = _download(jar, Path(folder), progress)
             if hashlib.sha256(fresh.read_bytes()).hexdigest() != jar.sha256:
                 raise JarMissingError(jar.coordinate, str(path), f"{reason}what came has another digest")
-            os.replace(fresh, path)
+            fresh.replace(path)
     except OSError as error:
         raise JarMissingError(jar.coordinate, str(path), f"{reason}{error.strerror or type(error).__name__}") from error
     return path

@@ -75,7 +75,12 @@ def serve(app: web.Application, name: str, address: Address) -> None:
     app.on_startup.append(_announce(name, address))
     try:
         web.run_app(
-            app, host=address.host, port=address.port, print=None, access_log=None, shutdown_timeout=DRAIN_SECONDS
+            app,
+            host=address.host,
+            port=address.port,
+            print=None,
+            access_log=None,
+            shutdown_timeout=DRAIN_SECONDS,
         )
     except OSError as error:
         raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
@@ -83,7 +88,7 @@ def serve(app: web.Application, name: str, address: Address) -> None:
 
 
 def _announce(name: str, address: Address) -> Callable[[web.Application], Awaitable[None]]:
-    async def say(_app: web.Application) -> None:  # noqa: RUF029 - aiohttp awaits it
+    async def say(_app: web.Application) -> None:
         log.info("%s is ready, listening on %s", name, address)
 
     return say
@@ -136,19 +141,19 @@ async def _errors(
         return failure(status, str(error))
 
 
-async def _healthz(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+async def _healthz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
     return reply({"status": "success", "service": health.name, "ready": health.ready(), "held": health.held()})
 
 
-async def _readyz(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+async def _readyz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
     if health.ready():
         return reply({"status": "success", "service": health.name})
     return failure(503, f"{health.name} has no connection to the cluster; try again")
 
 
-async def _metrics(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+async def _metrics(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
     held = health.held()
     rows = [f"microq_ready {int(health.ready())}"]

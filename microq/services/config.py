@@ -21,7 +21,7 @@ def make_app(config: Config, name: str) -> web.Application:
     return app
 
 
-async def _get(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+async def _get(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     config = request.app[CONFIG]
     for table in (config.service_ips, config.hazelcast):

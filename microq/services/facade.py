@@ -81,8 +81,9 @@ class Journey:
 
     async def combined(self, query: str) -> dict[str, Any]:
         """Return what one random logging-service and one random messages-service show."""
-        logs, messages = await asyncio.gather(self._show(self._logging, "/log", query),
-                                              self._show(self._messages, "/messages", query))
+        logs, messages = await asyncio.gather(
+            self._show(self._logging, "/log", query), self._show(self._messages, "/messages", query)
+        )
         return {
             "logs": logs[0],
             "message": messages[0],
@@ -211,6 +212,10 @@ async def _get(request: web.Request) -> web.Response:
 
 async def _queue(request: web.Request) -> web.Response:
     queue = request.app[CONFIG].queue
-    known = {"backend": queue.backend, "name": queue.name, "max_size": queue.max_size,
-             "backup_count": queue.backup_count}
+    known = {
+        "backend": queue.backend,
+        "name": queue.name,
+        "max_size": queue.max_size,
+        "backup_count": queue.backup_count,
+    }
     return reply({**known, **await request.app[JOURNEY].queue_view()})

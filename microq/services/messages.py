@@ -119,5 +119,5 @@ async def _consume(app: web.Application) -> AsyncIterator[None]:
             consumer.stop()
 
 
-async def _list(request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+async def _list(request: web.Request) -> web.Response:
     return listing(request, list(request.app[CONSUMER].held.values()))

@@ -72,7 +72,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
             await response.write(json.dumps(dataclasses.asdict(event)).encode() + b"\n")
         return response
 
-    async def down(_request: web.Request) -> web.Response:  # noqa: RUF029 - aiohttp awaits it
+    async def down(_request: web.Request) -> web.Response:
         ended.set()
         return web.json_response({})
 

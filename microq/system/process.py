@@ -148,7 +148,7 @@ class Process:
             raise DeadlineError(f"{self.spec.name} (pid {self.pid}) {problem} in {GONE_SECONDS:g} s") from error
 
     async def _until_stopped(self, pid: int, *, stopped: bool) -> None:
-        while (psutil.Process(pid).status() == psutil.STATUS_STOPPED) is not stopped:
+        while (psutil.Process(pid).status() == psutil.STATUS_STOPPED) is not stopped:  # noqa: ASYNC110 - the kernel tells only our children's ends
             await asyncio.sleep(TICK)
 
     async def _empty_group(self, group: int) -> None:

@@ -23,7 +23,7 @@ Probe = Callable[[], Awaitable[bool]]
 def says(process: Process, line: str) -> Probe:
     """Return a probe that looks for a text in what the child has logged since its start."""
 
-    async def probe() -> bool:  # noqa: RUF029 - one shape for all probes
+    async def probe() -> bool:
         return line in process.new_log()
 
     return probe

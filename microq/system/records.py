@@ -200,7 +200,8 @@ def _holder(port: int) -> tuple[str, str]:
     except psutil.AccessDenied:
         return "another process", other
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+        if listens and connection.pid:
             try:
                 process = psutil.Process(connection.pid)
                 command = " ".join(process.cmdline())[:120]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from collections.abc import Iterator
 from pathlib import Path
 
 from microq.config import Config
 from microq.engines.provision import Engine
+from microq.errors import MicroqError
 from microq.fleet import Event
 from microq.system import control
 from microq.system.supervisor import Supervisor, supervise
@@ -30,16 +30,19 @@ async def running(
 
     The listener hears every event, those of the stop included.
     """
-    async with supervise(config, folder, engine) as supervisor, control.serve(config, supervisor, ended):
-        async with asyncio.TaskGroup() as tasks:
-            forwarding = tasks.create_task(_forward(supervisor, listener))
-            await asyncio.sleep(0)  # let it subscribe before anything happens
-            with _signals(lambda: _end(supervisor, ended, tasks)):
-                try:
-                    yield supervisor
-                finally:
-                    await supervisor.shut_down()
-                    forwarding.cancel()
+    async with (
+        supervise(config, folder, engine) as supervisor,
+        control.serve(config, supervisor, ended),
+        asyncio.TaskGroup() as tasks,
+    ):
+        forwarding = tasks.create_task(_forward(supervisor, listener))
+        await asyncio.sleep(0)  # let it subscribe before anything happens
+        with _signals(lambda: _end(supervisor, ended, tasks)):
+            try:
+                yield supervisor
+            finally:
+                await supervisor.shut_down()
+                forwarding.cancel()
 
 
 async def start(supervisor: Supervisor, names: Sequence[str], ended: asyncio.Event) -> None:
@@ -60,8 +63,6 @@ async def start(supervisor: Supervisor, names: Sequence[str], ended: asyncio.Eve
 
 async def _catching(verb: object) -> Exception | None:
     # A task group would wrap the error into a group of its own.
-    from microq.errors import MicroqError  # noqa: PLC0415
-
     try:
         await verb  # type: ignore[misc]
     except MicroqError as error:

@@ -12,10 +12,10 @@ import aiohttp
 import psutil
 
 from microq import members
+from microq.client import get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
 from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
-from microq.client import get_json
 from microq.system.process import Process
 
 ANSWER_SECONDS = 1.0
@@ -30,10 +30,10 @@ async def take(
     sources: list[members.Source],
 ) -> Snapshot:
     """Look at everything side by side; what does not answer in time is unknown, never zero."""
-    figures, queue, *views = await asyncio.gather(
+    figures, queue, views = await asyncio.gather(
         members.read_all(session, sources, config.queue.name),
         _queue(session, config, processes),
-        *(_process(session, process) for process in processes),
+        asyncio.gather(*(_process(session, process) for process in processes)),
     )
     return Snapshot(time.time(), str(folder), tuple(views), figures, queue, config.hazelcast.managed)
 

@@ -47,8 +47,14 @@ LEAST_FREE = 50 << 20
 class Supervisor:
     """All processes of a run. Made by `supervise`; its verbs are those of `fleet.Operator`."""
 
-    def __init__(self, config: Config, folder: Path, engine: Engine | None, session: aiohttp.ClientSession,
-                 tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        engine: Engine | None,
+        session: aiohttp.ClientSession,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
         self.config, self.folder = config, folder
         self._engine, self._session, self._tasks = engine, session, tasks
         self._listeners: set[asyncio.Queue[Event]] = set()
@@ -63,7 +69,10 @@ class Supervisor:
         }
         self._members = {
             spec.name: hazelcast.Member(
-                spec.name, spec.address, folder, hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16))
+                spec.name,
+                spec.address,
+                folder,
+                hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16)),
             )
             for spec in self.specs
             if spec.role is Role.HAZELCAST
@@ -179,9 +188,7 @@ class Supervisor:
         if engine is None:
             raise MachineError("[hazelcast] managed = false: the members run elsewhere, microq starts none")
         heap = self.config.hazelcast.heap
-        return hazelcast.argv(
-            engine.java, engine.hazelcast, engine.agent, member, heap, engine.archive.flags()
-        )
+        return hazelcast.argv(engine.java, engine.hazelcast, engine.agent, member, heap, engine.archive.flags())
 
     async def _joined(self) -> None:
         """Wait until every member that is up sees all the others."""
@@ -270,5 +277,3 @@ async def supervise(config: Config, folder: Path, engine: Engine | None) -> Asyn
             yield supervisor
         finally:
             await supervisor.shut_down()
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import tempfile
 from pathlib import Path
@@ -34,7 +33,7 @@ async def train(engine: Engine, config: Config, environment: dict[str, str]) -> 
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix="training-") as scratch:
             fresh = await _run(engine, config, environment, Path(scratch))
-            os.replace(fresh, engine.archive.path)
+            fresh.replace(engine.archive.path)
     except (MicroqError, OSError) as error:
         log.warning("no class-data archive was made, starts stay slower: %s", error)
 

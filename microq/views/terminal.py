@@ -14,7 +14,17 @@ from microq.client import Reading
 from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message, Outcome, Receipt
 
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
+COLOURS = (
+    "cyan",
+    "magenta",
+    "green",
+    "yellow",
+    "blue",
+    "bright_red",
+    "bright_cyan",
+    "bright_magenta",
+    "bright_green",
+)
 
 STATE_STYLE = {
     ProcessState.STARTING: "yellow",
@@ -77,8 +87,17 @@ def starting(states: dict[str, tuple[ProcessState, str]], began: float) -> Rende
 
 def status(view: Snapshot) -> RenderableType:
     """Return everything about a system: its processes, its members, its queue."""
-    table = _table("PROCESS", "STATE", "PID", "ADDRESS", "UP", "MEMORY", "RESTARTS", "HELD",
-                   numbers=("PID", "UP", "MEMORY", "RESTARTS", "HELD"))
+    table = _table(
+        "PROCESS",
+        "STATE",
+        "PID",
+        "ADDRESS",
+        "UP",
+        "MEMORY",
+        "RESTARTS",
+        "HELD",
+        numbers=("PID", "UP", "MEMORY", "RESTARTS", "HELD"),
+    )
     for process in view.processes:
         table.add_row(*_process_row(view, process))
     parts: list[RenderableType] = [table]
@@ -108,8 +127,16 @@ def _process_row(view: Snapshot, process: ProcessView) -> list[RenderableType]:
 
 
 def _members_table(view: Snapshot) -> RenderableType:
-    table = _table("MEMBER", "ITEMS", "BACKUPS", "LOG OWNED", "LOG BACKUPS", "PARTITIONS", "HEAP",
-                   numbers=("ITEMS", "BACKUPS", "LOG OWNED", "LOG BACKUPS", "PARTITIONS", "HEAP"))
+    table = _table(
+        "MEMBER",
+        "ITEMS",
+        "BACKUPS",
+        "LOG OWNED",
+        "LOG BACKUPS",
+        "PARTITIONS",
+        "HEAP",
+        numbers=("ITEMS", "BACKUPS", "LOG OWNED", "LOG BACKUPS", "PARTITIONS", "HEAP"),
+    )
     for process in view.having(Role.HAZELCAST):
         figures = _figures(view, process.name)
         if figures is None:
@@ -153,8 +180,17 @@ def _queue_line(queue: QueueView) -> str:
 
 def queue(view: Snapshot) -> RenderableType:
     """Return the queue's copies, member by member, the primary owner starred."""
-    table = _table("MEMBER", "STATE", "ITEMS", "BACKUPS", "OLDEST", "OFFERS", "POLLS", "REJECTED",
-                   numbers=("ITEMS", "BACKUPS", "OLDEST", "OFFERS", "POLLS", "REJECTED"))
+    table = _table(
+        "MEMBER",
+        "STATE",
+        "ITEMS",
+        "BACKUPS",
+        "OLDEST",
+        "OFFERS",
+        "POLLS",
+        "REJECTED",
+        numbers=("ITEMS", "BACKUPS", "OLDEST", "OFFERS", "POLLS", "REJECTED"),
+    )
     for process in view.having(Role.HAZELCAST):
         figures = _figures(view, process.name)
         row: list[RenderableType] = [_starred(view, process.name), state_text(process.state)]
@@ -162,8 +198,13 @@ def queue(view: Snapshot) -> RenderableType:
             table.add_row(*row, *([UNKNOWN] * 6), style="dim")
             continue
         numbers = (figures.offers, figures.polls, figures.rejected)
-        table.add_row(*row, f"{figures.items:,}", f"{figures.backups:,}", duration(figures.oldest),
-                      *(f"{number:,}" for number in numbers))
+        table.add_row(
+            *row,
+            f"{figures.items:,}",
+            f"{figures.backups:,}",
+            duration(figures.oldest),
+            *(f"{number:,}" for number in numbers),
+        )
     taken = max((figures.taken_at for figures in view.members), default=None)
     age = f"collected {view.taken_at - taken:.1f} s ago" if taken else "no member answers"
     head = _queue_line(view.queue) if view.queue else "the facade does not answer: owner and size are unknown"
