@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `at` is when it was accepted, and later when it was stored: seconds since the epoch.
+    """One message. `at` is when it was accepted, in a map when it was written there: seconds since the epoch.
 
     `by` is the instance that wrote it down (a logging-service in the `log` map, a messages-service in the
     `stored` map), empty while it is on its way.
@@ -77,10 +77,7 @@ class Message:
         if not text:
             raise MessageError('"msg" is empty; write some text')
         check_unicode("msg", text)
-        at = fields.get("at", 0.0)
-        if isinstance(at, bool) or not isinstance(at, int | float):
-            raise MessageError('"at" must be a number of seconds')
-        return cls(id=check_id(fields.get("uuid", "")), text=text, at=float(at))
+        return cls(id=check_id(fields.get("uuid", "")), text=text)
 
 
 def check_id(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ class MessageMap:
         raise unexpected[0] if unexpected else StoreUncertainError(str(failures[0])) from failures[0]
 
     async def _add(self, message: Message) -> Kept:
-        mine = replace(message, by=self._name)
+        mine = replace(message, by=self._name, at=time.time())
         before = await self._call(self._map.put_if_absent(mine.id, mine.to_json()))
         if before is None:
             return Kept(mine, new=True)

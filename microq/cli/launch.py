@@ -23,6 +23,7 @@ from microq.fleet import Event, ProcessState
 from microq.system import control, records, session
 from microq.system.control import RemoteError
 from microq.system.topology import specs
+from microq.tasks import task_group
 from microq.views import logs, terminal
 
 DOWN_SECONDS = 60.0
@@ -59,9 +60,13 @@ class Progress:
 
     def hear(self, event: Event) -> None:
         """Show an event."""
-        self._states[event.name] = (ProcessState(event.kind), event.detail)
+        self.hear_quietly(event)
         if not self._live:
             self._screen.print(terminal.event(event))
+
+    def hear_quietly(self, event: Event) -> None:
+        """Show an event in the live table only."""
+        self._states[event.name] = (ProcessState(event.kind), event.detail)
 
     @property
     def seconds(self) -> float:
@@ -69,7 +74,8 @@ class Progress:
         return time.monotonic() - self._began
 
 
-def _names(config: Config, *, no_messages: bool) -> list[str]:
+def names_of(config: Config, *, no_messages: bool) -> list[str]:
+    """Return what `up` starts: everything, or everything but the consumers."""
     return names_without_messages(config) if no_messages else ["all"]
 
 
@@ -82,7 +88,8 @@ async def in_foreground(config: Config, engine: Any, *, no_messages: bool) -> bo
     try:
         async with session.running(config, engine, folder, progress.hear, ended) as supervisor:
             with progress:
-                await session.start(supervisor, _names(config, no_messages=no_messages), ended)
+                async with session.interruptible(ended):
+                    await supervisor.start(names_of(config, no_messages=no_messages))
             note(_ready(config, progress.seconds, detached=False))
             supervisor.train_archive()
             await _until(ended, _print_logs(folder / "logs", everything))
@@ -95,7 +102,7 @@ async def in_foreground(config: Config, engine: Any, *, no_messages: bool) -> bo
 
 async def _until(ended: asyncio.Event, work: Any) -> None:
     """Work until the end is asked for."""
-    async with asyncio.TaskGroup() as tasks:
+    async with task_group() as tasks:
         task = tasks.create_task(work)
         await ended.wait()
         task.cancel()
@@ -129,7 +136,8 @@ async def in_background(config: Config, report: int, provide: Callable[[Config],
             folder = records.new_run(config, "up")
             hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
             async with session.running(config, provide(config), folder, hear, ended) as supervisor:
-                await session.start(supervisor, _names(config, no_messages=no_messages), ended)
+                async with session.interruptible(ended):
+                    await supervisor.start(names_of(config, no_messages=no_messages))
                 tell({"ready": True})
                 parent.close()
                 supervisor.train_archive()
@@ -225,7 +233,7 @@ async def _ask_to_end(config: Config, pid: int) -> None:
 
 async def _stop_and_watch(config: Config) -> None:
     with Progress([]) as progress:
-        async with control.connect(config) as operator, asyncio.TaskGroup() as tasks:
+        async with control.connect(config) as operator, task_group() as tasks:
             watching = tasks.create_task(_hear(operator, progress))
             try:
                 async with asyncio.timeout(HUNG_SECONDS):

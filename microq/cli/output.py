@@ -69,7 +69,7 @@ def boundary() -> Iterator[None]:
     except MicroqError as error:
         tell(error)
         raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise typer.Exit(INTERRUPTED) from error
     except BrokenPipeError as error:
         # Whoever read our output has seen enough.

@@ -136,6 +136,8 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             "hazelcast.phone.home.enabled": False,
             "hazelcast.logging.type": "jdk",
             "hazelcast.jmx": True,
+            # Figures are as old as the question, not up to 5 s older.
+            "hazelcast.jmx.update.interval.seconds": 0,
             # A write whose backup is not confirmed must fail, not succeed.
             "hazelcast.operation.fail.on.indeterminate.state": True,
             "hazelcast.partition.count": cluster.partition_count,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 BATCH_WINDOW = 64
 """Messages of one batch under way at the same time."""
+
+SIZE_SECONDS = 0.2
+"""How long the queue may take to tell its size."""
 
 CONFIG = web.AppKey("config", Config)
 
@@ -100,8 +104,12 @@ class Journey:
         return answer.body, str(answer.address), []
 
     async def queue_view(self) -> dict[str, Any]:
-        """Return what the queue's client knows of it."""
-        return {"size": await self._queue.size(), "owner": await self._queue.owner()}
+        """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""
+        size: int | None = None
+        with contextlib.suppress(TimeoutError, QueueError):
+            async with asyncio.timeout(SIZE_SECONDS):
+                size = await self._queue.size()
+        return {"size": size, "owner": await self._queue.owner()}
 
 
 JOURNEY = web.AppKey("journey", Journey)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from microq.config import Config
 from microq.engines.provision import Engine
-from microq.errors import MicroqError
 from microq.fleet import Event
 from microq.system import control
 from microq.system.supervisor import Supervisor, supervise
+from microq.tasks import task_group
 
 Listener = Callable[[Event], None]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for the end
-    """The end was asked for while the system was starting."""
+    """The end was asked for while something was under way."""
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def running(
     async with (
         supervise(config, folder, engine) as supervisor,
         control.serve(config, supervisor, ended),
-        asyncio.TaskGroup() as tasks,
+        task_group() as tasks,
     ):
         forwarding = tasks.create_task(_forward(supervisor, listener))
         await asyncio.sleep(0)  # let it subscribe before anything happens
@@ -45,29 +45,20 @@ async def running(
                 forwarding.cancel()
 
 
-async def start(supervisor: Supervisor, names: Sequence[str], ended: asyncio.Event) -> None:
-    """Start processes unless the end is asked for meanwhile, which raises `Interrupted`."""
-    async with asyncio.TaskGroup() as tasks:
-        starting = tasks.create_task(_catching(supervisor.start(names)))
-        waiting = tasks.create_task(ended.wait())
-        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not starting.done():
-            starting.cancel()
-    if ended.is_set():
-        raise Interrupted
-    error = starting.result()
-    if error:
-        raise error
+@asynccontextmanager
+async def interruptible(ended: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the body when the end is asked for, and raise `Interrupted`."""
+    async with task_group() as tasks:
+        waiting = tasks.create_task(_interrupt(ended))
+        try:
+            yield
+        finally:
+            waiting.cancel()
 
 
-async def _catching(verb: object) -> Exception | None:
-    # A task group would wrap the error into a group of its own.
-    try:
-        await verb  # type: ignore[misc]
-    except MicroqError as error:
-        return error
-    return None
+async def _interrupt(ended: asyncio.Event) -> None:
+    await ended.wait()
+    raise Interrupted
 
 
 async def _forward(supervisor: Supervisor, listener: Listener) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -31,6 +32,7 @@ from microq.system.topology import (
     specs,
 )
 from microq.system.training import train
+from microq.tasks import task_group, together
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +139,10 @@ class Supervisor:
         return await self._each(names, Process.resume)
 
     async def _each(
-        self, names: Sequence[str], verb: Callable[[Process], Awaitable[None]], *, only_up: bool = False
+        self, names: Sequence[str], verb: Callable[[Process], Coroutine[Any, Any, None]], *, only_up: bool = False
     ) -> list[str]:
         chosen = [name for name in select(self.specs, names) if self.processes[name].up or not only_up]
-        await _together(verb(self.processes[name]) for name in chosen)
+        await together(verb(self.processes[name]) for name in chosen)
         return chosen
 
     async def _start(self, names: Sequence[str]) -> list[str]:
@@ -160,7 +162,7 @@ class Supervisor:
             return
         processes = [self.processes[name] for name in names]
         await self._spawn(processes)
-        await _together(until(process, self._probe(process), START_SECONDS) for process in processes)
+        await together(until(process, self._probe(process), START_SECONDS) for process in processes)
         if any(process.spec.role is Role.HAZELCAST for process in processes):
             await self._joined()
 
@@ -208,7 +210,7 @@ class Supervisor:
         chosen = [name for name in select(self.specs, names) if self.processes[name].up]
         for stage in reversed(STAGES):
             of_stage = [self.processes[n] for n in chosen if self.processes[n].spec.role in stage]
-            await _together(process.stop(seconds) for process in of_stage)
+            await together(process.stop(seconds) for process in of_stage)
         return chosen
 
     # -- the run --------------------------------------------------------------------------------------------------
@@ -241,22 +243,6 @@ class Supervisor:
             await self._stop(["all"])
 
 
-async def _together(verbs: object) -> None:
-    """Await several verbs side by side; if some fail, raise the first error, not a group of them."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for verb in verbs:  # type: ignore[attr-defined]
-                tasks.create_task(verb)
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 @asynccontextmanager
 async def supervise(config: Config, folder: Path, engine: Engine | None) -> AsyncIterator[Supervisor]:
     """Be the supervisor of this project; whatever happens inside, all children are gone afterwards.
@@ -270,7 +256,7 @@ async def supervise(config: Config, folder: Path, engine: Engine | None) -> Asyn
             log.warning("ending %d processes that an earlier run left behind", len(left))
             await asyncio.to_thread(records.sweep, config, left)
         session = await stack.enter_async_context(open_session())
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = await stack.enter_async_context(task_group())
         supervisor = Supervisor(config, folder, engine, session, tasks)
         supervisor.prepare()
         try:

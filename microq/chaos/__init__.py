@@ -1,0 +1,1 @@
+"""Break the system on purpose and judge what it did: history, judge, faults, scenarios."""

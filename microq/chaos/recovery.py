@@ -1,0 +1,115 @@
+"""Watch the survivors after a fault: when they notice, who owns the items, when all copies are in place again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from microq.fleet import MemberFigures, Operator, ProcessState, Role, Snapshot
+
+LOOK = 0.02
+"""Pause between two looks at the members, in seconds."""
+
+WATCH_SECONDS = 20.0
+"""How long the survivors may take until the cluster is safe again."""
+
+Told = Callable[[str], None]
+"""Hears a step of the recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Where the queue's items are: member -> (owned, backed up), and the primary owner's name."""
+
+    members: dict[str, tuple[int, int]]
+    owner: str | None
+
+    @classmethod
+    def of(cls, view: Snapshot) -> Copies:
+        """Read them from a snapshot."""
+        return cls(
+            {figures.name: (figures.items, figures.backups) for figures in view.members},
+            view.queue.owner if view.queue else None,
+        )
+
+    @property
+    def items(self) -> int:
+        """How many items the queue holds."""
+        return sum(owned for owned, _ in self.members.values())
+
+    @property
+    def backups(self) -> int:
+        """How many backup items there are in all."""
+        return sum(backups for _, backups in self.members.values())
+
+    def __str__(self) -> str:
+        if not self.members:
+            return "no member says what it holds"
+        parts = [
+            f"{'★ ' if name == self.owner else ''}{name} owns {owned}, backs up {backups}"
+            for name, (owned, backups) in self.members.items()
+        ]
+        return "; ".join(parts)
+
+
+def safe(view: Snapshot) -> bool:
+    """Return whether every member that is up answers, sees all the others, and calls the cluster safe."""
+    up = [process for process in view.having(Role.HAZELCAST) if process.state is ProcessState.READY]
+    return len(view.members) == len(up) and all(
+        figures.cluster_safe and figures.members_seen == len(up) for figures in view.members
+    )
+
+
+async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS) -> bool:
+    """Wait until the cluster is safe; return whether it was in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not safe(await operator.snapshot()):  # noqa: ASYNC110 - members tell no events
+                await asyncio.sleep(LOOK)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def watch(operator: Operator, killed: Sequence[str], before: Copies, backup_count: int, told: Told) -> bool:
+    """Tell each step of the recovery as it is seen; return whether all of them were, in time."""
+    steps = dict(_steps(killed, before, backup_count))
+    try:
+        async with asyncio.timeout(WATCH_SECONDS):
+            while steps:
+                view = await operator.snapshot()
+                for step in [name for name, happened in steps.items() if happened(view)]:
+                    del steps[step]
+                    told(step)
+                await asyncio.sleep(LOOK if steps else 0)
+    except TimeoutError:
+        told(f"not seen in {WATCH_SECONDS:g} s: {', '.join(steps)}")
+        return False
+    return True
+
+
+def _steps(
+    killed: Sequence[str], before: Copies, backup_count: int
+) -> Iterator[tuple[str, Callable[[Snapshot], bool]]]:
+    survivors = [name for name in before.members if name not in killed]
+    copies = min(backup_count, len(survivors) - 1)
+
+    def alive(view: Snapshot) -> list[MemberFigures]:
+        return [figures for figures in view.members if figures.name in survivors]
+
+    def left(view: Snapshot) -> bool:
+        return bool(survivors) and [figures.members_seen for figures in alive(view)] == [len(survivors)] * len(
+            survivors
+        )
+
+    yield "left the member list", left
+    if before.owner in killed:
+        yield "backup promoted to owner", lambda view: Copies.of(view).owner in survivors
+    if copies:
+        yield "new backups made", lambda view: left(view) and _complete(Copies.of(view), copies)
+    yield "cluster safe", lambda view: left(view) and all(figures.cluster_safe for figures in alive(view))
+
+
+def _complete(now: Copies, copies: int) -> bool:
+    return now.backups == now.items * copies
