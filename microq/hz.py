@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+BACKUP_SECONDS = 1.0
+"""How long a write waits for a missing acknowledgement of a backup before it is uncertain."""
+
 CONNECT_SECONDS = 30.0
 """How long `connect` waits for a cluster that is still starting."""
 
@@ -125,6 +128,8 @@ def _client_config(config: Config, name: str) -> ClientConfig:
     client.client_name = name
     # Without it a write whose backup acknowledgement is missing for 5 s returns success.
     client.fail_on_indeterminate_operation_state = True
+    # How long to wait for the acknowledgement of a backup that died meanwhile; then the write is uncertain.
+    client.operation_backup_timeout = BACKUP_SECONDS
     client.invocation_retry_pause = 0.1
     client.invocation_timeout = CALL_SECONDS
     client.heartbeat_interval = 1.0

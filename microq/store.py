@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -109,6 +109,10 @@ def _or_none(raw: Any) -> Message | None:
     except MessageError as error:
         log.warning("left out an entry of the map: %s", error)
         return None
+
+
+MapOpener = Callable[[Config, str, str], AbstractAsyncContextManager[MessageMap]]
+"""What a service opens its map with; a test gives it another."""
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from typing import cast
@@ -11,6 +12,10 @@ from microq.queues.base import MessageQueue
 
 BACKENDS = {"hazelcast": "microq.queues.hazelcast"}
 """Name in the configuration -> module with `open_queue`; imported only when chosen."""
+
+
+QueueOpener = Callable[[Config, str], AbstractAsyncContextManager[MessageQueue]]
+"""What a service opens its queue with; a test gives it another."""
 
 
 def open_queue(config: Config, name: str) -> AbstractAsyncContextManager[MessageQueue]:

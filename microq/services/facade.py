@@ -20,7 +20,7 @@ from microq.config import Config
 from microq.errors import MessageError, MicroqError, QueueAwayError, QueueError, QueueFullError
 from microq.log import quoted
 from microq.message import Message, check_id
-from microq.queues import open_queue
+from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue
 from microq.services.app import HEALTH, STATUS, failure, read_json, reply
 from microq.services.app import make_app as make_service
@@ -115,28 +115,27 @@ class Journey:
 JOURNEY = web.AppKey("journey", Journey)
 
 
-def make_app(config: Config, name: str) -> web.Application:
+def make_app(config: Config, name: str, opener: QueueOpener = open_queue) -> web.Application:
     """Return the facade."""
     app = make_service(config, name)
     app[CONFIG] = config
-    app.cleanup_ctx.append(_open_journey)
+    ips = config.service_ips
+
+    async def journey(app: web.Application) -> AsyncIterator[None]:
+        async with open_session() as session, opener(config, name) as queue:
+            app[JOURNEY] = Journey(
+                queue,
+                Replicas(session, "logging-service", ips.logging_service),
+                Replicas(session, "messages-service", ips.messages_service),
+            )
+            yield
+
+    app.cleanup_ctx.append(journey)
     app.router.add_post("/facade", _post)
     app.router.add_post("/facade/batch", _post_batch)
     app.router.add_get("/facade", _get)
     app.router.add_get("/queue", _queue)
     return app
-
-
-async def _open_journey(app: web.Application) -> AsyncIterator[None]:
-    config = app[CONFIG]
-    ips = config.service_ips
-    async with open_session() as session, open_queue(config, app[HEALTH].name) as queue:
-        app[JOURNEY] = Journey(
-            queue,
-            Replicas(session, "logging-service", ips.logging_service),
-            Replicas(session, "messages-service", ips.messages_service),
-        )
-        yield
 
 
 async def _post(request: web.Request) -> web.Response:

@@ -13,32 +13,30 @@ from microq.log import quoted
 from microq.message import Message
 from microq.services.app import HEALTH, failure, listing, read_json, reply
 from microq.services.app import make_app as make_service
-from microq.store import LOG_MAP, MessageMap, open_map
+from microq.store import LOG_MAP, MapOpener, MessageMap, open_map
 
 log = logging.getLogger(__name__)
 
 MAP = web.AppKey("map", MessageMap)
-CONFIG = web.AppKey("config", Config)
 
 
-def make_app(config: Config, name: str) -> web.Application:
+def make_app(config: Config, name: str, opener: MapOpener = open_map) -> web.Application:
     """Return the logging-service called `name`."""
     app = make_service(config, name)
-    app[CONFIG] = config
-    app.cleanup_ctx.append(_open_map)
+
+    async def cluster(app: web.Application) -> AsyncIterator[None]:
+        health = app[HEALTH]
+        async with opener(config, name, LOG_MAP) as entries:
+            app[MAP] = entries
+            health.ready = lambda: entries.connected
+            health.held = lambda: health.counters.get("messages_logged", 0)
+            yield
+
+    app.cleanup_ctx.append(cluster)
     app.router.add_post("/log", _post)
     app.router.add_get("/log", _list)
     app.router.add_delete("/log/{uuid}", _delete)
     return app
-
-
-async def _open_map(app: web.Application) -> AsyncIterator[None]:
-    health = app[HEALTH]
-    async with open_map(app[CONFIG], health.name, LOG_MAP) as entries:
-        app[MAP] = entries
-        health.ready = lambda: entries.connected
-        health.held = lambda: health.counters.get("messages_logged", 0)
-        yield
 
 
 async def _post(request: web.Request) -> web.Response:

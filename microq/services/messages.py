@@ -12,11 +12,11 @@ from microq.config import Config
 from microq.errors import QueueError, StoreError
 from microq.log import quoted
 from microq.message import Message
-from microq.queues import open_queue
+from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
 from microq.services.app import HEALTH, Health, listing
 from microq.services.app import make_app as make_service
-from microq.store import STORED_MAP, MessageMap, open_map
+from microq.store import STORED_MAP, MapOpener, MessageMap, open_map
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,6 @@ LARGEST_BATCH = 256
 
 PAUSE_SECONDS = 0.2
 """Pause after the cluster did not answer."""
-
-CONFIG = web.AppKey("config", Config)
 
 
 class Consumer:
@@ -97,26 +95,27 @@ class Consumer:
 CONSUMER = web.AppKey("consumer", Consumer)
 
 
-def make_app(config: Config, name: str) -> web.Application:
+def make_app(
+    config: Config, name: str, queue_opener: QueueOpener = open_queue, map_opener: MapOpener = open_map
+) -> web.Application:
     """Return the messages-service called `name`."""
     app = make_service(config, name)
-    app[CONFIG] = config
-    app.cleanup_ctx.append(_consume)
+
+    async def cluster(app: web.Application) -> AsyncIterator[None]:
+        health = app[HEALTH]
+        async with queue_opener(config, name) as queue, map_opener(config, name, STORED_MAP) as stored:
+            consumer = app[CONSUMER] = Consumer(queue, stored, health)
+            await consumer.refill()
+            health.ready = lambda: stored.connected
+            health.held = lambda: len(consumer.held)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(consumer.run())
+                yield
+                consumer.stop()
+
+    app.cleanup_ctx.append(cluster)
     app.router.add_get("/messages", _list)
     return app
-
-
-async def _consume(app: web.Application) -> AsyncIterator[None]:
-    health, config = app[HEALTH], app[CONFIG]
-    async with open_queue(config, health.name) as queue, open_map(config, health.name, STORED_MAP) as stored:
-        consumer = app[CONSUMER] = Consumer(queue, stored, health)
-        await consumer.refill()
-        health.ready = lambda: stored.connected
-        health.held = lambda: len(consumer.held)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
-            yield
-            consumer.stop()
 
 
 async def _list(request: web.Request) -> web.Response:
