@@ -15,7 +15,7 @@ import aiohttp
 
 from microq.config import Address
 from microq.errors import DeadlineError, MicroqError, NotRunningError
-from microq.message import Message, Outcome, Receipt
+from microq.message import Message, Outcome, Reading, Receipt
 
 ATTEMPT_SECONDS = 2.0
 """How long one replica may take before the next one is asked."""
@@ -86,16 +86,6 @@ class Replicas:
     async def _ask(self, address: Address, method: str, path: str, body: Any) -> Answer:
         async with self._session.request(method, address.url + path, json=body) as response:
             return Answer(address, response.status, await response.json(content_type=None))
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One GET of the facade: both sets, and which instances they came from (empty: none was up)."""
-
-    logs: tuple[Message, ...]
-    messages: tuple[Message, ...]
-    logging_service: str
-    messages_service: str
 
 
 class FacadeClient:

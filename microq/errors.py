@@ -198,3 +198,11 @@ class MessageError(MicroqError):
     """What came is no message of ours; the text says what is wrong with it."""
 
     code = "message"
+
+
+class RemoteError(MicroqError):
+    """An error that another process of ours met; it keeps its code and exit code."""
+
+    def __init__(self, code: str, exit_code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.exit_code = code, exit_code

@@ -121,3 +121,13 @@ class Receipt:
     logged_by: str = ""
     reason: str = ""
     retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One GET of the facade: both sets, and which instances they came from (empty: none was up)."""
+
+    logs: tuple[Message, ...]
+    messages: tuple[Message, ...]
+    logging_service: str
+    messages_service: str

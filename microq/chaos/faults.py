@@ -26,6 +26,10 @@ class Fault(Protocol):
 
     name: ClassVar[str]
 
+    def check(self, members: Sequence[Address]) -> None:
+        """Raise `UsageError` if nothing in a system of these members is such a target."""
+        ...
+
     def choose(self, view: Snapshot) -> Sequence[Hit]:
         """Return what it will hit; raises `UsageError` if that cannot be."""
         ...
@@ -55,12 +59,21 @@ class KillMember:
     target: str = "lowest"
     members: int = 1
 
+    def check(self, members: Sequence[Address]) -> None:
+        """See `Fault.check`."""
+        if len(members) <= self.members:
+            raise UsageError(f"{len(members)} members cannot lose {self.members} with one to survive")
+        if self.target not in ("lowest", "owner") and not any(self.target in _names(member) for member in members):
+            known = ", ".join(_names(member)[0] for member in members)
+            raise UsageError(f"--target {self.target} is no member that is up; there are lowest, owner, {known}")
+
     def choose(self, view: Snapshot) -> Sequence[Hit]:
         """See `Fault.choose`."""
-        alive = [process for process in view.having(Role.HAZELCAST) if process.state in UP]
-        if len(alive) <= self.members:
-            raise UsageError(f"{len(alive)} members are up, so {self.members} cannot be killed with one to survive")
-        alive.sort(key=lambda process: Address.parse(process.address))
+        alive = sorted(
+            (process for process in view.having(Role.HAZELCAST) if process.state in UP),
+            key=lambda process: Address.parse(process.address),
+        )
+        self.check([Address.parse(process.address) for process in alive])
         first = self._first(view, alive)
         others = [process for process in alive if process is not first]
         owner = view.queue.owner if view.queue else None
@@ -71,14 +84,11 @@ class KillMember:
             return alive[0]
         wanted = self.target
         if wanted == "owner":
-            if view.queue is None or view.queue.owner is None:
-                raise UsageError("nobody knows now who owns the queue; see `microq queue`")
-            wanted = view.queue.owner
+            wanted = view.queue.owner or "" if view.queue else ""
         for process in alive:
-            if wanted in (process.name, process.address, process.address.rpartition(":")[2]):
+            if wanted in _names(Address.parse(process.address)):
                 return process
-        names = ", ".join(process.name for process in alive)
-        raise UsageError(f"--target {self.target} is no member that is up; there are lowest, owner, {names}")
+        raise UsageError("nobody knows now who owns the queue; see `microq queue`")
 
     async def inject(self, operator: Operator, hits: Sequence[Hit]) -> None:
         """See `Fault.inject`."""
@@ -92,6 +102,11 @@ class KillMember:
     async def heal(self, operator: Operator, hits: Sequence[Hit]) -> None:
         """See `Fault.heal`: the member starts again and joins the others."""
         await operator.start([hit.target for hit in hits])
+
+
+def _names(member: Address) -> tuple[str, str, str]:
+    """Return what people may call a member: its name, its address, its port."""
+    return f"{Role.HAZELCAST}-{member.port}", str(member), str(member.port)
 
 
 FAULTS: dict[str, type[KillMember]] = {KillMember.name: KillMember}

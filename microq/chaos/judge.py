@@ -13,6 +13,7 @@ from typing import Any
 
 from microq.chaos.history import Entry, Kind
 from microq.errors import UsageError
+from microq.fleet import Role
 from microq.message import Outcome
 
 
@@ -101,7 +102,8 @@ class _Record:
 
     def copies(self, when: str) -> Copies:
         found = [entry for entry in self.of("copies") if entry.facts["when"] == when]
-        return dict(found[-1].facts["members"]) if found else {}
+        members = found[-1].facts["members"] if found else {}
+        return {name: [owned, backups] for name, (owned, backups) in members.items()}
 
     def having(self, outcome: Outcome) -> set[str]:
         # A send that has no outcome was cut short: nobody knows.
@@ -164,7 +166,9 @@ def _judge(record: _Record) -> Verdict:
 
 def _logged_everywhere(record: _Record) -> set[str]:
     """Return the ids that every logging-service showed: they read one map, so each must show all of it."""
-    shown: dict[str, set[str]] = {}
+    shown: dict[str, set[str]] = {
+        entry.facts["instance"]: set() for entry in record.of("read") if entry.facts["role"] == Role.LOGGING
+    }
     for entry in record.logged:
         shown.setdefault(entry.facts["instance"], set()).add(entry.facts["id"])
     return set.intersection(*shown.values()) if shown else set()

@@ -72,11 +72,18 @@ async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS) -> bool
     return True
 
 
-async def watch(operator: Operator, killed: Sequence[str], before: Copies, backup_count: int, told: Told) -> bool:
+async def watch(  # noqa: PLR0913, PLR0917 - before, what was done, and who hears of it
+    operator: Operator,
+    killed: Sequence[str],
+    before: Copies,
+    backup_count: int,
+    told: Told,
+    seconds: float = WATCH_SECONDS,
+) -> bool:
     """Tell each step of the recovery as it is seen; return whether all of them were, in time."""
     steps = dict(_steps(killed, before, backup_count))
     try:
-        async with asyncio.timeout(WATCH_SECONDS):
+        async with asyncio.timeout(seconds):
             while steps:
                 view = await operator.snapshot()
                 for step in [name for name, happened in steps.items() if happened(view)]:
@@ -84,7 +91,7 @@ async def watch(operator: Operator, killed: Sequence[str], before: Copies, backu
                     told(step)
                 await asyncio.sleep(LOOK if steps else 0)
     except TimeoutError:
-        told(f"not seen in {WATCH_SECONDS:g} s: {', '.join(steps)}")
+        told(f"not seen in {seconds:g} s: {', '.join(steps)}")
         return False
     return True
 

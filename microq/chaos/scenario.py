@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -14,8 +14,8 @@ from microq.chaos.faults import Fault, Hit
 from microq.chaos.history import History
 from microq.chaos.judge import Verdict, judge
 from microq.chaos.recovery import Copies, safe, until_safe, watch
-from microq.chaos.traffic import Traffic
-from microq.config import Config
+from microq.chaos.traffic import Patience, Traffic
+from microq.config import Address, Config
 from microq.errors import MachineError, UsageError
 from microq.fleet import UP, Operator, Role, Snapshot
 from microq.message import Outcome
@@ -38,14 +38,17 @@ class ConsumersOff:
     probe: bool
     restore: bool
     say: Say
+    patience: Patience = field(default_factory=Patience)
 
     async def run(self) -> Verdict:
         """Run it, restore what was there before, and return the verdict."""
         before = await self.operator.snapshot()
         if not before.managed:
             raise UsageError("[hazelcast] managed = false: the members are not microq's, so it cannot break them")
+        # Before anything is changed.
+        self.fault.check([Address.parse(p.address) for p in before.having(Role.HAZELCAST) if p.state in UP])
         hits: Sequence[Hit] = ()
-        traffic = Traffic(self.session, self.config, self.history)
+        traffic = Traffic(self.session, self.config, self.history, self.patience)
         try:
             await self._begin(before, traffic)
             copies = await self._fill(traffic)
@@ -114,7 +117,7 @@ class ConsumersOff:
         # All at once: the gap is measured from the kill on, not from when its effect was looked for.
         async with task_group() as tasks:
             tasks.create_task(self._strike(hits, step))
-            tasks.create_task(watch(self.operator, [h.target for h in hits], copies, self._backups, step))
+            tasks.create_task(self._watch([hit.target for hit in hits], copies, step))
             if self.probe:
                 tasks.create_task(self._probe(traffic, step))
         now = await self._note_copies("after")
@@ -128,9 +131,8 @@ class ConsumersOff:
                 self.history.note("struck", target=hit.target)
                 step(f"{hit.target} is gone")
 
-    @property
-    def _backups(self) -> int:
-        return self.config.queue.backup_count
+    async def _watch(self, killed: Sequence[str], copies: Copies, step: Callable[[str], None]) -> None:
+        await watch(self.operator, killed, copies, self.config.queue.backup_count, step, self.patience.watch)
 
     async def _probe(self, traffic: Traffic, step: Callable[[str], None]) -> None:
         """Send one more message, to time the first acknowledgement after the fault."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 
 from microq.chaos.history import History
+from microq.chaos.recovery import WATCH_SECONDS
 from microq.client import FacadeClient, get_json, read_messages
 from microq.config import Address, Config
 from microq.errors import MicroqError
@@ -18,26 +20,33 @@ from microq.message import Outcome, Receipt
 CONCURRENCY = 16
 """Messages under way at the same time."""
 
-PROBE_SECONDS = 30.0
-"""How long the first acknowledgement after a fault may take."""
-
-DRAIN_SECONDS = 60.0
-"""How long the consumers may take to empty the queue."""
-
-QUIET_SECONDS = 0.3
-"""For how long nothing more must arrive when everything expected is there ..."""
-
-LOSS_SECONDS = 3.0
-"""... and when something is missing: what was in the hands of a consumer may still come."""
-
 LOOK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each wait of a run may take, in seconds."""
+
+    probe: float = 30.0
+    """... the first acknowledgement after a fault."""
+    watch: float = WATCH_SECONDS
+    """... the survivors, until every copy is in place again."""
+    drain: float = 60.0
+    """... the consumers, until the queue is empty."""
+    quiet: float = 0.3
+    """For how long nothing more must arrive when everything expected is there ..."""
+    loss: float = 3.0
+    """... and when something is missing: what was in the hands of a consumer may still come."""
 
 
 class Traffic:
     """A client of the system under test, which notes what it sends and what it sees."""
 
-    def __init__(self, session: aiohttp.ClientSession, config: Config, history: History) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, config: Config, history: History, patience: Patience | None = None
+    ) -> None:
         self._session, self._config, self._history = session, config, history
+        self._patience = patience or Patience()
         self._facade = FacadeClient(session, config.service_ips.facade_service)
         self.acknowledged: set[str] = set()
 
@@ -76,7 +85,7 @@ class Traffic:
     async def probe(self, text: str) -> bool:
         """Send one message after another until one is acknowledged; return whether that was in time."""
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with asyncio.timeout(self._patience.probe):
                 while (await self.send(text)).outcome is not Outcome.ACKNOWLEDGED:  # noqa: ASYNC110 - a retry
                     await asyncio.sleep(LOOK)
         except TimeoutError:
@@ -87,10 +96,10 @@ class Traffic:
         """Wait until the queue is empty and nothing more arrives, and note whether that came to pass."""
         reason = ""
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(self._patience.drain):
                 await self._drained()
         except TimeoutError:
-            reason = f"the queue was not empty and quiet after {DRAIN_SECONDS:g} s"
+            reason = f"the queue was not empty and quiet after {self._patience.drain:g} s"
         self._history.note("drained", complete=not reason, reason=reason)
 
     async def _drained(self) -> None:
@@ -102,7 +111,7 @@ class Traffic:
             if size != 0 or held != last:
                 last, since = held, loop.time()
             quiet = loop.time() - since
-            if quiet >= LOSS_SECONDS or (quiet >= QUIET_SECONDS and await self._everything_is_there()):
+            if quiet >= self._patience.loss or (quiet >= self._patience.quiet and await self._everything_is_there()):
                 return
             await asyncio.sleep(LOOK)
 
@@ -158,6 +167,7 @@ class Traffic:
         except MicroqError:
             self._history.note("absent", instance=name)
             return
+        self._history.note("read", instance=name, role=role.value)
         for message in messages:
             if role is Role.LOGGING:
                 self._history.note("logged", instance=name, id=message.id, by=message.by)

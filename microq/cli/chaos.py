@@ -74,6 +74,8 @@ async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -
     from microq.client import open_session  # noqa: PLC0415
     from microq.system import records  # noqa: PLC0415
 
+    if records.supervisor_pid(config) is None:
+        fault.check(config.hazelcast.hazelcast_clients)  # before anything is started for nothing
     folder = records.new_run(config, fault.name)
     history = folder / HISTORY
     async with _operator(config, folder) as (operator, ours), open_session() as session:
@@ -87,7 +89,8 @@ async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -
 @asynccontextmanager
 async def _operator(config: Config, folder: Path) -> AsyncIterator[tuple[Any, bool]]:
     """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
-    from microq.cli.launch import Progress, names_of  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.launch import names_of  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.progress import Progress  # noqa: PLC0415
     from microq.cli.system import provide  # noqa: PLC0415
     from microq.system import control, records, session  # noqa: PLC0415
 

@@ -1,86 +1,38 @@
-"""How a system is brought up, shown while it comes up, and ended: in this terminal or in the background."""
+"""How a system is brought up, and shown while it comes up: in this terminal or in the background."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
-
-import psutil
+from typing import Any
 
 from microq.cli.output import console, note
-from microq.cli.system import names_without_messages
+from microq.cli.progress import Progress
 from microq.config import Config
-from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError
-from microq.fleet import Event, ProcessState
-from microq.system import control, records, session
-from microq.system.control import RemoteError
+from microq.errors import AlreadyRunningError, MachineError, RemoteError
+from microq.fleet import Event, Role
+from microq.system import records
 from microq.system.topology import specs
 from microq.tasks import task_group
-from microq.views import logs, terminal
-
-DOWN_SECONDS = 60.0
-"""How long a supervisor may take to end everything, itself last."""
-
-HUNG_SECONDS = 5.0
-"""How long a supervisor may take to answer before `down` gives it up."""
-
-
-class Progress:
-    """The states of processes while they start or stop: a live table on a terminal, lines elsewhere."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._states = dict.fromkeys(names, (ProcessState.STOPPED, ""))
-        self._began = time.monotonic()
-        self._screen = console(error=True)
-        self._live: Any = None
-
-    def __enter__(self) -> Self:
-        if self._screen.is_terminal:
-            from rich.live import Live  # noqa: PLC0415 - pipes need none
-
-            self._live = Live(get_renderable=self._picture, console=self._screen, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
-
-    def _picture(self) -> Any:
-        return terminal.starting(self._states, self._began)
-
-    def hear(self, event: Event) -> None:
-        """Show an event."""
-        self.hear_quietly(event)
-        if not self._live:
-            self._screen.print(terminal.event(event))
-
-    def hear_quietly(self, event: Event) -> None:
-        """Show an event in the live table only."""
-        self._states[event.name] = (ProcessState(event.kind), event.detail)
-
-    @property
-    def seconds(self) -> float:
-        """For how long it has been shown."""
-        return time.monotonic() - self._began
+from microq.views import logs
 
 
 def names_of(config: Config, *, no_messages: bool) -> list[str]:
     """Return what `up` starts: everything, or everything but the consumers."""
-    return names_without_messages(config) if no_messages else ["all"]
+    if not no_messages:
+        return ["all"]
+    return sorted({spec.role.value for spec in specs(config)} - {Role.MESSAGES.value})
 
 
 async def in_foreground(config: Config, engine: Any, *, no_messages: bool) -> bool:
     """Run the system in this terminal until Ctrl-C; return whether it was interrupted while starting."""
+    from microq.system import session  # noqa: PLC0415 - not for a start in the background, which must be quick
+
     ended = asyncio.Event()
     everything = [spec.name for spec in specs(config)]
     folder = records.new_run(config, "up")
@@ -120,53 +72,24 @@ def _ready(config: Config, seconds: float, *, detached: bool) -> str:
     return f"Ready in {seconds:.1f} s. The facade is at {facade.url}/facade; `microq send 10` sends messages; {how}."
 
 
-async def in_background(config: Config, report: int, provide: Callable[[Config], Any], *, no_messages: bool) -> None:
-    """Be the supervisor behind `up -d`: report events, then readiness or the error, on a file descriptor."""
-    ended = asyncio.Event()
-    with os.fdopen(report, "w", buffering=1, encoding="utf-8") as parent:
-
-        def tell(body: dict[str, Any]) -> None:
-            try:
-                if not parent.closed:
-                    parent.write(json.dumps(body) + "\n")
-            except OSError:
-                ended.set()  # whoever started us is gone before we were ready
-
-        try:
-            folder = records.new_run(config, "up")
-            hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
-            async with session.running(config, provide(config), folder, hear, ended) as supervisor:
-                async with session.interruptible(ended):
-                    await supervisor.start(names_of(config, no_messages=no_messages))
-                tell({"ready": True})
-                parent.close()
-                supervisor.train_archive()
-                await ended.wait()
-        except MicroqError as error:
-            tell({"error": [error.code, error.exit_code, str(error)]})
-        except session.Interrupted:
-            tell({"error": ["interrupted", 130, "the start was interrupted"]})
-
-
-async def detached(config: Config, options: Sequence[str]) -> None:
+async def detached(config: Config, *, no_messages: bool) -> None:
     """Start a supervisor in the background, show its start, and return when the system is ready."""
-    config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     pid = records.supervisor_pid(config)
     if pid is not None:
-        from microq.errors import AlreadyRunningError  # noqa: PLC0415 - a rare case
-
         raise AlreadyRunningError(pid, str(config.project))
+    folder = records.new_run(config, "up")
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    output = folder / "supervisor.log"
     reading, writing = os.pipe()
-    output = config.folder / "supervisor.log"
     with output.open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "microq",
-            "up",
-            *options,
-            "--report-fd",
+            "microq.system",
+            str(config.project),
+            str(folder),
             str(writing),
+            *names_of(config, no_messages=no_messages),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -205,44 +128,3 @@ async def _watch(reading: int, progress: Progress, output: Path) -> None:
     said = await asyncio.to_thread(output.read_text, encoding="utf-8", errors="replace")
     tail = "\n  ".join(said.splitlines()[-12:])
     raise MachineError(f"the supervisor ended before the system was ready; its last lines:\n  {tail}")
-
-
-async def end(config: Config) -> None:
-    """End the system: through its supervisor if it answers, else by its records."""
-    pid = records.supervisor_pid(config)
-    if pid is not None:
-        await _ask_to_end(config, pid)
-    left = await asyncio.to_thread(records.leftovers, config)
-    if left:
-        note(f"Ending {len(left)} processes that an earlier run left: {', '.join(leftover.name for leftover in left)}")
-    await asyncio.to_thread(records.sweep, config, left)
-    note("Everything is stopped." if left or pid is not None else "Nothing was running here.")
-
-
-async def _ask_to_end(config: Config, pid: int) -> None:
-    supervisor = psutil.Process(pid)
-    try:
-        async with asyncio.timeout(DOWN_SECONDS):
-            await _stop_and_watch(config)
-            await asyncio.to_thread(supervisor.wait, DOWN_SECONDS)
-    except (TimeoutError, psutil.TimeoutExpired, MicroqError):
-        note(f"The supervisor (pid {pid}) does not answer; killing it.")
-        records.signal_ours(supervisor, signal.SIGKILL)
-        await asyncio.to_thread(supervisor.wait, HUNG_SECONDS)
-
-
-async def _stop_and_watch(config: Config) -> None:
-    with Progress([]) as progress:
-        async with control.connect(config) as operator, task_group() as tasks:
-            watching = tasks.create_task(_hear(operator, progress))
-            try:
-                async with asyncio.timeout(HUNG_SECONDS):
-                    await operator.down()
-            except (TimeoutError, NotRunningError) as error:
-                watching.cancel()
-                raise DeadlineError("no answer") from error
-
-
-async def _hear(operator: control.ControlClient, progress: Progress) -> None:
-    async for event in operator.events():
-        progress.hear(event)

@@ -24,7 +24,7 @@ from microq.cli.output import (
 )
 from microq.config import Config
 from microq.errors import NotRunningError, UsageError
-from microq.fleet import Role, Snapshot
+from microq.fleet import Snapshot
 
 REFRESH_SECONDS = 1.0
 
@@ -82,7 +82,6 @@ def up(
         bool,
         typer.Option("--no-messages", help="Leave the messages-services off: messages wait in the queue."),
     ] = False,
-    report: Annotated[int | None, typer.Option("--report-fd", hidden=True)] = None,
 ) -> None:
     """Start the system: 3 members, 3 logging, 2 messages, the facade and the config service.
 
@@ -95,27 +94,18 @@ def up(
     from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
 
     loaded = configuration(config, sets)
-    if report is not None:
-        run(launch.in_background(loaded, report, provide, no_messages=no_messages))
-    elif detach:
+    if detach:
         provide(loaded)
-        run(launch.detached(loaded, [*_again(config, sets), *(["--no-messages"] if no_messages else [])]))
+        run(launch.detached(loaded, no_messages=no_messages))
     elif run(launch.in_foreground(loaded, provide(loaded), no_messages=no_messages)):
         raise typer.Exit(INTERRUPTED)
 
 
-def _again(config: Path | None, sets: list[str] | None) -> list[str]:
-    words = ["--config", str(config.absolute())] if config else []
-    for setting in sets or []:
-        words += ["--set", setting]
-    return words
-
-
 def down(config: ConfigOption = None) -> None:
     """Stop everything, also what a crashed or killed supervisor left behind."""
-    from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
+    from microq.cli import ending  # noqa: PLC0415 - --help needs none of it
 
-    run(launch.end(configuration(config, None)))
+    run(ending.end(configuration(config, None)))
 
 
 def status(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
@@ -265,9 +255,3 @@ def _states(view: Snapshot, names: list[str]) -> str:
         if {process.name, process.role.value, process.address.rpartition(":")[2], "all"} & set(names)
     }
     return f"{'are' if len(states) > 1 else 'is'} {' and '.join(sorted(states))} already"
-
-
-def names_without_messages(config: Config) -> list[str]:
-    """Return the groups of a system whose consumers are off."""
-    managed = [Role.HAZELCAST.value] if config.hazelcast.managed else []
-    return [*managed, Role.CONFIG.value, Role.LOGGING.value, Role.FACADE.value]

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from microq.config import Config
-from microq.errors import MachineError, MicroqError, NotRunningError
+from microq.errors import MachineError, MicroqError, NotRunningError, RemoteError
 from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.system import records
 
@@ -21,14 +21,6 @@ VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
 
 VERB_SECONDS = 180.0
 """The longest that a verb may take."""
-
-
-class RemoteError(MicroqError):
-    """An error that the supervisor raised, as it came through the socket."""
-
-    def __init__(self, code: str, exit_code: int, text: str) -> None:
-        super().__init__(text)
-        self.code, self.exit_code = code, exit_code
 
 
 @asynccontextmanager

@@ -22,6 +22,9 @@ TERM_SECONDS = 10.0
 GONE_SECONDS = 5.0
 """How long the kernel may take to remove what was killed, or to stop what was paused."""
 
+_POLITE = (0, 128 + signal.SIGTERM)
+"""Exit statuses of a process that ended because SIGTERM asked it to; the second one is a JVM's."""
+
 TICK = 0.01
 """Pause between two looks at something for which the system has no event."""
 
@@ -162,7 +165,7 @@ class Process:
         status = self.exit_status or 0
         if status < 0:
             return f"by {signal.Signals(-status).name}"
-        return "" if self._asked and not status else f"with status {status}"
+        return "" if self._asked and status in _POLITE else f"with status {status}"
 
     def _become(self, state: ProcessState, detail: str = "") -> None:
         self.state = state

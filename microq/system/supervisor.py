@@ -150,21 +150,32 @@ class Supervisor:
         for name in chosen:
             records.check_port(name, self.processes[name].spec.address)
         try:
-            for stage in STAGES:
-                await self._start_stage([n for n in chosen if self.processes[n].spec.role in stage])
+            await self._bring_up([self.processes[name] for name in chosen])
         except (MicroqError, asyncio.CancelledError):
             await self._stop(chosen)
             raise
         return chosen
 
-    async def _start_stage(self, names: Sequence[str]) -> None:
-        if not names:
-            return
-        processes = [self.processes[name] for name in names]
-        await self._spawn(processes)
-        await together(until(process, self._probe(process), START_SECONDS) for process in processes)
-        if any(process.spec.role is Role.HAZELCAST for process in processes):
+    async def _bring_up(self, processes: Sequence[Process]) -> None:
+        """Spawn stage by stage; the services need one member to connect to, the others join meanwhile."""
+        members = [process for process in processes if process.spec.role is Role.HAZELCAST]
+        async with task_group() as tasks:
+            await self._spawn(members)
+            waits = [tasks.create_task(self._until_ready(process)) for process in members]
+            if waits:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for stage in STAGES[1:]:
+                of_stage = [process for process in processes if process.spec.role in stage]
+                await self._spawn(of_stage)
+                waits = [tasks.create_task(self._until_ready(process, waits)) for process in of_stage]
+        if members:
             await self._joined()
+
+    async def _until_ready(self, process: Process, others: Sequence[asyncio.Task[None]] = ()) -> None:
+        """Wait until a process is ready, and until the stage before it is."""
+        if others:
+            await asyncio.wait(others)
+        await until(process, self._probe(process), START_SECONDS)
 
     async def _spawn(self, processes: Sequence[Process]) -> None:
         for process in processes:

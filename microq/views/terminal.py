@@ -10,9 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from microq.client import Reading
 from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
-from microq.message import Message, Outcome, Receipt
+from microq.message import Message, Outcome, Reading, Receipt
 
 COLOURS = (
     "cyan",
@@ -149,7 +148,7 @@ def _members_table(view: Snapshot) -> RenderableType:
             f"{figures.log_entries:,}",
             f"{figures.log_backups:,}",
             str(figures.partitions),
-            f"{mebibytes(figures.heap_used)} of {mebibytes(figures.heap_max)}",
+            f"{figures.heap_used >> 20}/{mebibytes(figures.heap_max)}",
         )
     return table
 

@@ -1,0 +1,62 @@
+"""How a system is ended: through its supervisor if it answers, else by its records."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import psutil
+
+from microq.cli.output import note
+from microq.cli.progress import Progress
+from microq.config import Config
+from microq.errors import DeadlineError, MicroqError, NotRunningError
+from microq.system import control, records
+from microq.tasks import task_group
+
+DOWN_SECONDS = 60.0
+"""How long a supervisor may take to end everything, itself last."""
+
+HUNG_SECONDS = 5.0
+"""How long a supervisor may take to answer before `down` gives it up."""
+
+
+async def end(config: Config) -> None:
+    """End the system: through its supervisor if it answers, else by its records."""
+    pid = records.supervisor_pid(config)
+    if pid is not None:
+        await _ask_to_end(config, pid)
+    left = await asyncio.to_thread(records.leftovers, config)
+    if left:
+        note(f"Ending {len(left)} processes that an earlier run left: {', '.join(leftover.name for leftover in left)}")
+    await asyncio.to_thread(records.sweep, config, left)
+    note("Everything is stopped." if left or pid is not None else "Nothing was running here.")
+
+
+async def _ask_to_end(config: Config, pid: int) -> None:
+    supervisor = psutil.Process(pid)
+    try:
+        async with asyncio.timeout(DOWN_SECONDS):
+            await _stop_and_watch(config)
+            await asyncio.to_thread(supervisor.wait, DOWN_SECONDS)
+    except (TimeoutError, psutil.TimeoutExpired, MicroqError):
+        note(f"The supervisor (pid {pid}) does not answer; killing it.")
+        records.signal_ours(supervisor, signal.SIGKILL)
+        await asyncio.to_thread(supervisor.wait, HUNG_SECONDS)
+
+
+async def _stop_and_watch(config: Config) -> None:
+    with Progress([]) as progress:
+        async with control.connect(config) as operator, task_group() as tasks:
+            watching = tasks.create_task(_hear(operator, progress))
+            try:
+                async with asyncio.timeout(HUNG_SECONDS):
+                    await operator.down()
+            except (TimeoutError, NotRunningError) as error:
+                watching.cancel()
+                raise DeadlineError("no answer") from error
+
+
+async def _hear(operator: control.ControlClient, progress: Progress) -> None:
+    async for event in operator.events():
+        progress.hear(event)

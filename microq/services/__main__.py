@@ -1,0 +1,34 @@
+"""`python -m microq.services ROLE`: a service as the supervisor starts it, without the command line's libraries.
+
+Those take 16 MB and 0.15 s of every process; `microq facade` and its like are the same service for people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from microq.config import load
+from microq.errors import MicroqError
+from microq.fleet import Role
+from microq.services import ROLES, run
+
+
+def main() -> int:
+    """Run one service and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m microq.services")
+    parser.add_argument("role", type=Role, choices=list(ROLES))
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--port", type=int)
+    words = parser.parse_args()
+    try:
+        run(words.role, load(words.config), words.port)
+    except MicroqError as error:
+        sys.stderr.write(f"microq: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

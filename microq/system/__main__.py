@@ -1,0 +1,59 @@
+"""`python -m microq.system`: the supervisor behind `microq up -d`, started by it and by nobody else.
+
+It reports events, and then readiness or the error, as JSON lines on a file descriptor that it inherits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microq.config import Config, load
+from microq.engines import provision
+from microq.errors import MicroqError
+from microq.system import session
+
+
+async def _supervise(config: Config, folder: Path, report: int, names: Sequence[str]) -> None:
+    ended = asyncio.Event()
+    with os.fdopen(report, "w", buffering=1, encoding="utf-8") as parent:
+
+        def tell(body: dict[str, Any]) -> None:
+            try:
+                if not parent.closed:
+                    parent.write(json.dumps(body) + "\n")
+            except OSError:
+                ended.set()  # whoever started us is gone before we were ready
+
+        try:
+            engine = provision.provide() if config.hazelcast.managed else None
+            hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
+            async with session.running(config, engine, folder, hear, ended) as supervisor:
+                async with session.interruptible(ended):
+                    await supervisor.start(names)
+                tell({"ready": True})
+                parent.close()
+                supervisor.train_archive()
+                await ended.wait()
+        except MicroqError as error:
+            tell({"error": [error.code, error.exit_code, str(error)]})
+        except session.Interrupted:
+            tell({"error": ["interrupted", 130, "the start was interrupted"]})
+
+
+def main(project: str, folder: str, report: str, *names: str) -> None:
+    """Supervise the system whose configuration lies in `folder` until it is ended."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s supervisor       %(message)s")
+    config = dataclasses.replace(load(Path(folder) / "config.toml", environ={}), project=Path(project))
+    asyncio.run(_supervise(config, Path(folder), int(report), names))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
