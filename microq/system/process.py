@@ -28,6 +28,9 @@ _POLITE = (0, 128 + signal.SIGTERM)
 TICK = 0.01
 """Pause between two looks at something for which the system has no event."""
 
+MOST_LOG = 1 << 20
+"""Bytes of a log that are looked at: one that floods is longer at every look."""
+
 
 class Process:
     """A child and its state. Every verb returns once its effect is seen."""
@@ -68,13 +71,22 @@ class Process:
                     cwd=self.log_file.parent,
                     start_new_session=True,
                 )
-            self._book.add(self.spec.name, self._child.pid)
+            await self._record(self._child)
         except OSError as error:
             raise MachineError(f"{self.spec.name} cannot be started: {error}") from error
         self.restarts += self.started_at is not None
         self.started_at, self.exit_status, self._asked = time.time(), None, False
         self.ended.clear()
         self._become(ProcessState.STARTING)
+
+    async def _record(self, child: asyncio.subprocess.Process) -> None:
+        try:
+            self._book.add(self.spec.name, child.pid)
+        except OSError:
+            # Nobody could find it again, so it must not stay.
+            child.kill()
+            await child.wait()
+            raise
 
     async def watch(self) -> None:
         """Wait for the child's end and note it; run by the supervisor beside everything else."""
@@ -93,11 +105,11 @@ class Process:
             self._become(ProcessState.READY)
 
     def new_log(self) -> str:
-        """Return what the child has logged since it was spawned (the last megabyte of it)."""
+        """Return what the child has logged since it was spawned, at most `MOST_LOG` bytes of it."""
         with self.log_file.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(self._log_start, end - (1 << 20)))
-            return file.read().decode(errors="replace")
+            file.seek(max(self._log_start, end - MOST_LOG))
+            return file.read(MOST_LOG).decode(errors="replace")
 
     async def stop(self, seconds: float = TERM_SECONDS) -> None:
         """SIGTERM, then SIGKILL after `seconds`; return when nothing is left."""

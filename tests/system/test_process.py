@@ -1,0 +1,311 @@
+"""`Process` against small real children that behave badly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import run
+
+from microq.config import Address, Config
+from microq.errors import ExitedEarlyError, MachineError, StartTimeoutError, UsageError
+from microq.fleet import Event, ProcessState, Role
+from microq.system import records
+from microq.system.process import Process
+from microq.system.ready import says, until
+from microq.system.topology import ProcessSpec, child_environment
+
+PATIENT = "import time; print('ready', flush=True); time.sleep(60)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + PATIENT
+DYING = "import sys; print('the disk is on fire'); sys.exit(7)"
+MUTE = "import time; print('still looking', flush=True); time.sleep(60)"
+FLOOD = """
+import os, time
+os.write(1, b"ready\\n")
+for _ in range(150):
+    os.write(1, (b"x" * 99 + b"\\n") * 10_000)
+    time.sleep(0.01)
+time.sleep(60)
+"""
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print("grandchild", child.pid, "ready", flush=True)
+time.sleep(60)
+"""
+
+
+class Nursery:
+    """Spawns children that are watched, and remembers what was told of them."""
+
+    def __init__(self, folder: Path, tasks: asyncio.TaskGroup) -> None:
+        self.folder, self.tasks = folder, tasks
+        self.config = Config("the test", folder)
+        self.config.folder.mkdir(exist_ok=True)
+        self.book = records.Book(self.config, "the-run")
+        self.events: list[Event] = []
+        self.children: list[Process] = []
+
+    def child(self, log_file: Path | None = None) -> Process:
+        spec = ProcessSpec("child-1", Role.CONFIG, Address("127.0.0.1", 1))
+        self.children.append(Process(spec, log_file or self.folder / "child.log", self.book, self.events.append))
+        return self.children[-1]
+
+    async def spawn(self, child: Process, script: str) -> None:
+        await child.spawn([sys.executable, "-c", script], child_environment(self.config, self.book.run))
+        self.tasks.create_task(child.watch())
+
+    async def started(self, script: str) -> Process:
+        child = self.child()
+        await self.spawn(child, script)
+        await until(child, says(child, "ready"), 10)
+        return child
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(event.kind, event.detail) for event in self.events]
+
+
+@asynccontextmanager
+async def nursery(folder: Path) -> AsyncIterator[Nursery]:
+    async with asyncio.TaskGroup() as tasks:
+        found = Nursery(folder, tasks)
+        try:
+            yield found
+        finally:
+            for child in found.children:
+                await child.kill()
+
+
+def records_of(home: Nursery) -> list[Path]:
+    return list((home.config.folder / "children").glob("*.json"))
+
+
+def test_a_life_is_told_and_recorded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            assert child.pid is not None
+            assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+            assert [file.name for file in records_of(home)] == ["child-1.json"]
+            await child.stop()
+            assert child.pid is None
+            assert not records_of(home)
+            assert [kind for kind, _ in home.told()] == ["starting", "ready", "stopping", "stopped"]
+
+    run(main())
+
+
+def test_what_ignores_sigterm_is_killed_after_the_grace_and_that_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(STUBBORN)
+            began = time.monotonic()
+            await child.stop(0.3)
+            assert 0.3 <= time.monotonic() - began < 2
+            assert child.exit_status == -signal.SIGKILL
+            assert ("stopping", "did not end in 0.3 s, killing it") in home.told()
+            assert home.told()[-1] == ("stopped", "by SIGKILL")
+
+    run(main())
+
+
+def test_an_early_death_carries_its_status_and_its_last_words(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = home.child()
+            await home.spawn(child, DYING)
+            with pytest.raises(ExitedEarlyError) as caught:
+                await until(child, says(child, "ready"), 10)
+            assert (caught.value.status, caught.value.tail) == (7, ["the disk is on fire"])
+            assert "the disk is on fire" in str(caught.value)
+            assert child.state is ProcessState.EXITED
+            assert home.told()[-1] == ("exited", "with status 7")
+
+    run(main())
+
+
+def test_a_start_that_takes_too_long_carries_the_last_words(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = home.child()
+            await home.spawn(child, MUTE)
+            with pytest.raises(StartTimeoutError) as caught:
+                await until(child, says(child, "ready"), 1)
+            assert (caught.value.seconds, caught.value.tail) == (1, ["still looking"])
+            assert child.up
+
+    run(main())
+
+
+def test_words_of_an_earlier_life_make_nobody_ready(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            await child.stop()
+            await home.spawn(child, MUTE)
+            with pytest.raises(StartTimeoutError) as caught:
+                await until(child, says(child, "ready"), 0.5)
+            assert "ready" not in "".join(caught.value.tail)
+            assert (tmp_path / "child.log").read_text(encoding="utf-8").startswith("ready")
+
+    run(main())
+
+
+def test_a_flood_of_output_slows_nothing_and_fills_no_memory(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            before = psutil.Process().memory_info().rss
+            began = time.monotonic()
+            child = home.child()
+            await home.spawn(child, FLOOD)
+            await until(child, says(child, "x" * 99), 10)
+            assert time.monotonic() - began < 3
+            for _ in range(50):
+                assert len(child.new_log()) <= 1 << 20
+                await asyncio.sleep(0.01)
+            began = time.monotonic()
+            await child.stop()
+            assert time.monotonic() - began < 1
+            assert psutil.Process().memory_info().rss - before < 40 << 20
+        assert child.log_file.stat().st_size > 10 << 20
+        child.log_file.unlink()
+
+    run(main())
+
+
+def test_stop_returns_when_the_grandchild_is_gone_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PARENT)
+            grandchild = psutil.Process(int(child.new_log().split()[1]))
+            assert grandchild.is_running()
+            await child.stop()
+            assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+            assert child.exit_status == -signal.SIGTERM
+
+    run(main())
+
+
+def test_a_leader_that_dies_alone_leaves_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PARENT)
+            grandchild = psutil.Process(int(child.new_log().split()[1]))
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+            await child.ended.wait()
+            assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+            assert home.told()[-1] == ("exited", "by SIGKILL")
+
+    run(main())
+
+
+def test_kill_reports_the_signal(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            await child.kill()
+            assert (child.state, child.exit_status) == (ProcessState.EXITED, -signal.SIGKILL)
+            assert home.told()[-1] == ("exited", "by SIGKILL")
+            await child.kill()  # of what is gone: nothing to do
+            await child.stop()
+
+    run(main())
+
+
+def test_pause_and_resume_are_seen_by_the_kernel(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            seen = psutil.Process(child.pid)
+            await child.pause()
+            assert (child.state, seen.status()) == (ProcessState.PAUSED, psutil.STATUS_STOPPED)
+            with pytest.raises(UsageError, match="paused; only what is ready"):
+                await child.pause()
+            await child.resume()
+            assert seen.status() != psutil.STATUS_STOPPED
+            with pytest.raises(UsageError, match="ready; only what is paused"):
+                await child.resume()
+
+    run(main())
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_what_is_paused_can_be_ended(tmp_path: Path, verb: str) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            await child.pause()
+            began = time.monotonic()
+            await getattr(child, verb)()
+            assert time.monotonic() - began < 1
+            assert not child.up
+
+    run(main())
+
+
+def test_restarts_are_counted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            first = child.pid
+            assert child.restarts == 0
+            await child.kill()
+            await home.spawn(child, PATIENT)
+            await until(child, says(child, "ready"), 10)
+            assert (child.restarts, child.exit_status) == (1, None)
+            assert child.pid != first
+
+    run(main())
+
+
+def test_no_folder_for_the_log_is_an_error_of_the_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = home.child(tmp_path / "nowhere" / "child.log")
+            with pytest.raises(MachineError, match=r"child-1 cannot be started.*nowhere"):
+                await home.spawn(child, PATIENT)
+            assert not child.up
+
+    run(main())
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            (tmp_path / "child.log").mkdir()  # root may write into every file, but into no folder
+            with pytest.raises(MachineError, match="Is a directory"):
+                await home.spawn(home.child(), PATIENT)
+
+    run(main())
+
+
+def test_no_program_is_an_error_of_the_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = home.child()
+            with pytest.raises(MachineError, match="child-1 cannot be started"):
+                await child.spawn([str(tmp_path / "no-java")], {})
+            assert not child.up
+
+    run(main())
+
+
+def test_a_child_that_cannot_be_recorded_does_not_stay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            (home.config.folder / "children").rmdir()
+            with pytest.raises(MachineError, match="child-1 cannot be started"):
+                await home.spawn(home.child(), PATIENT)
+            assert not records.leftovers(home.config)
+
+    run(main())
