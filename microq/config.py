@@ -7,92 +7,24 @@ Where a value comes from: `--set` beats `MICROQ_<TABLE>_<KEY>` beats the file (`
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from microq import values
 from microq.errors import ConfigError
+from microq.values import Address
+
+__all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits", "Queue", "ServiceIps", "load"]
 
 DEFAULT_FILE = "config.toml"
 FOLDER = ".microq"
 """The folder beside the configuration that holds a running system's control socket, records and runs."""
-
-_PORTS = range(1, 65536)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
-    """A host and a port, ordered as the task orders servers: lowest address first."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The address as the start of an HTTP URL."""
-        return f"http://{self}"
-
-    @classmethod
-    def parse(cls, text: object) -> Self:
-        """Read `host:port`; raises `ValueError` that says what is wrong."""
-        if not isinstance(text, str):
-            raise ValueError(f'an address is text such as "127.0.0.1:5001", not {text!r}')
-        host, colon, port = text.strip().rpartition(":")
-        if not colon or not host or any(c.isspace() or c in '/@"' for c in host) or ":" in host:
-            raise ValueError(f'{text!r} is no address; write it as "127.0.0.1:5001"')
-        if not (port.isascii() and port.isdigit()) or int(port) not in _PORTS:
-            raise ValueError(f"{text!r}: the port must be a number from 1 to 65535")
-        return cls(host, int(port))
-
-
-def _addresses(value: Any) -> tuple[Address, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError('must be a list of addresses such as ["127.0.0.1:5001"]')
-    return tuple(Address.parse(item) for item in value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError(f"must be text in one line, not {value!r}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, not {value!r}")
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}, not {value!r}")
-        return value
-
-    return check
-
-
-def _heap(value: Any) -> str:
-    text = _text(value)
-    if not (text[:-1].isascii() and text[:-1].isdigit() and text[-1] in "mgMG"):
-        raise ValueError(f'must be a size such as "256m" or "1g", not {value!r}')
-    return text
-
-
-def _one_of(*names: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in names:
-            raise ValueError(f"must be one of {', '.join(names)}, not {value!r}")
-        return str(value)
-
-    return check
 
 
 def _key(check: Callable[[Any], Any], default: Any) -> Any:
@@ -107,8 +39,8 @@ def _local(*ports: int) -> tuple[Address, ...]:
 class ServiceIps:
     """Table `[service_ips]`: where every service listens."""
 
-    messages_service: tuple[Address, ...] = _key(_addresses, _local(5001, 5002))
-    logging_service: tuple[Address, ...] = _key(_addresses, _local(5003, 5004, 5005))
+    messages_service: tuple[Address, ...] = _key(values.addresses, _local(5001, 5002))
+    logging_service: tuple[Address, ...] = _key(values.addresses, _local(5003, 5004, 5005))
     facade_service: Address = _key(Address.parse, *_local(5000))
     config_service: Address = _key(Address.parse, *_local(5006))
 
@@ -117,29 +49,29 @@ class ServiceIps:
 class Hazelcast:
     """Table `[hazelcast]`: the cluster. `heartbeat_timeout` is in seconds."""
 
-    hazelcast_cluster_name: str = _key(_text, "microservice")
-    hazelcast_clients: tuple[Address, ...] = _key(_addresses, _local(5701, 5702, 5703))
-    managed: bool = _key(_flag, default=True)
-    heap: str = _key(_heap, "256m")
-    partition_count: int = _key(_whole(1, 271), 13)
-    heartbeat_timeout: int = _key(_whole(2, 300), 5)
+    hazelcast_cluster_name: str = _key(values.text, "microservice")
+    hazelcast_clients: tuple[Address, ...] = _key(values.addresses, _local(5701, 5702, 5703))
+    managed: bool = _key(values.flag, default=True)
+    heap: str = _key(values.heap, "256m")
+    partition_count: int = _key(values.whole(1, 271), 13)
+    heartbeat_timeout: int = _key(values.whole(2, 300), 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
     """Table `[queue]`. `max_size` counts messages, `backup_count` the copies beside the primary."""
 
-    backend: str = _key(_one_of("hazelcast"), "hazelcast")
-    name: str = _key(_text, "messages-queue")
-    max_size: int = _key(_whole(1, 2**31 - 1), 100_000)
-    backup_count: int = _key(_whole(0, 6), 2)
+    backend: str = _key(values.one_of("hazelcast"), "hazelcast")
+    name: str = _key(values.text, "messages-queue")
+    max_size: int = _key(values.whole(1, 2**31 - 1), 100_000)
+    backup_count: int = _key(values.whole(0, 6), 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Table `[limits]`. `max_body` is the largest request in bytes."""
 
-    max_body: int = _key(_whole(1024, 2**30), 1 << 20)
+    max_body: int = _key(values.whole(1024, 2**30), 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +95,8 @@ class Config:
         lines = [f"# The values in force; they came from {self.source}."]
         for table in _TABLES:
             lines.append(f"\n[{table}]")
-            values = getattr(self, table)
-            lines += [f"{_kebab(f.name)} = {_toml(getattr(values, f.name))}" for f in dataclasses.fields(values)]
+            rows = getattr(self, table)
+            lines += [f"{_kebab(f.name)} = {_toml(getattr(rows, f.name))}" for f in dataclasses.fields(rows)]
         return "\n".join(lines) + "\n"
 
 
@@ -181,6 +113,20 @@ _COUNTS = {
     "members": ("hazelcast", "hazelcast-clients"),
 }
 """What `--set messages=3` sets: how many of a list of addresses there are."""
+
+_MOST = 20
+"""As many of a kind as a laptop carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it came, and where from: an error blames the right place."""
+
+    value: Any
+    source: str
+
+
+_Tables = dict[str, dict[str, _Given]]
 
 
 def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
@@ -200,15 +146,15 @@ def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[st
         if name in _COUNTS:
             counts.append((name, value))
         else:
-            _put(tables, "--set", name, value)
-    config = Config(source, project, **{name: _table(source, name, kind, tables) for name, kind in _TABLES.items()})
+            _put(tables, name, value)
+    config = Config(source, project, **{name: _table(name, kind, tables[name]) for name, kind in _TABLES.items()})
     for name, value in counts:
         config = _count(config, name, value)
     _check_ports(config)
     return config
 
 
-def _read(chosen: Path | None) -> tuple[str, dict[str, Any]]:
+def _read(chosen: Path | None) -> tuple[str, _Tables]:
     path = chosen or Path(DEFAULT_FILE)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -219,66 +165,67 @@ def _read(chosen: Path | None) -> tuple[str, dict[str, Any]]:
         raise ConfigError(str(path), "", "there is no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "", f"cannot be read as UTF-8 text ({error})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(str(path), "", f"is not TOML: {error}") from error
     for name, table in tables.items():
         if name not in _TABLES:
             raise ConfigError(str(path), f"[{name}]", f"is no table of microq; there are {', '.join(_TABLES)}")
         if not isinstance(table, dict):
             raise ConfigError(str(path), name, f"must be a table; write [{name}]")
-    return str(path), {name: dict(tables.get(name, {})) for name in _TABLES}
+    given = {name: {k: _Given(v, str(path)) for k, v in tables.get(name, {}).items()} for name in _TABLES}
+    return str(path), given
 
 
-def _overlay(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _overlay(tables: _Tables, environ: Mapping[str, str]) -> None:
     for table, kind in _TABLES.items():
         for key in dataclasses.fields(kind):
             variable = f"MICROQ_{table}_{key.name}".upper()
             if variable in environ:
-                tables[table][_kebab(key.name)] = _literal(environ[variable])
+                tables[table][_kebab(key.name)] = _Given(_literal(environ[variable]), variable)
 
 
-def _put(tables: dict[str, Any], source: str, name: str, value: str) -> None:
+def _put(tables: _Tables, name: str, value: str) -> None:
     table, _, key = name.partition(".")
     if table not in _TABLES or not key:
         known = ", ".join([*_COUNTS, *(f"{name}.KEY" for name in _TABLES)])
-        raise ConfigError(source, name, f"is nothing to set; there are {known}")
-    tables[table][key] = _literal(value)
+        raise ConfigError("--set", name, f"is nothing to set; there are {known}")
+    tables[table][key] = _Given(_literal(value), "--set")
 
 
 def _literal(value: str) -> Any:
     """Read a TOML value; what is none is text, so that nobody must quote twice in a shell."""
     try:
         return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return value
 
 
-def _table(source: str, name: str, kind: type[Any], tables: dict[str, Any]) -> Any:
+def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
     keys = {_kebab(f.name): f for f in dataclasses.fields(kind)}
-    values = {}
-    for key, value in tables[name].items():
+    checked = {}
+    for key, given in rows.items():
         if key not in keys:
-            raise ConfigError(source, f"[{name}] {key}", f"is no key of microq; there are {', '.join(keys)}")
+            raise ConfigError(given.source, f"[{name}] {key}", f"is no key of microq; there are {', '.join(keys)}")
         try:
-            values[keys[key].name] = keys[key].metadata["check"](value)
+            checked[keys[key].name] = keys[key].metadata["check"](given.value)
         except ValueError as error:
-            raise ConfigError(source, f"[{name}] {key}", str(error)) from error
-    return kind(**values)
+            raise ConfigError(given.source, f"[{name}] {key}", str(error)) from error
+    return kind(**checked)
 
 
-def _count(config: Config, name: str, value: str) -> Config:
-    if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= 20:  # noqa: PLR2004 - a laptop's limit
-        raise ConfigError("--set", f"{name}={value}", "must be a whole number from 1 to 20")
+def _count(config: Config, name: str, text: str) -> Config:
+    if text not in map(str, range(1, _MOST + 1)):
+        raise ConfigError("--set", f"{name}={text}", f"must be a whole number from 1 to {_MOST}")
     table, key = _COUNTS[name]
     attribute = key.replace("-", "_")
-    addresses: list[Address] = list(getattr(getattr(config, table), attribute))[: int(value)]
+    listed: list[Address] = list(getattr(getattr(config, table), attribute))[: int(text)]
     used = {address.port for _, address in _all_addresses(config)}
-    while len(addresses) < int(value):
-        port = next(port for port in range(addresses[-1].port + 1, _PORTS.stop) if port not in used)
-        used.add(port)
-        addresses.append(Address(addresses[-1].host, port))
-    values = dataclasses.replace(getattr(config, table), **{attribute: tuple(addresses)})
-    return dataclasses.replace(config, **{table: values})
+    free = (port for port in range(listed[-1].port + 1, values.PORTS.stop) if port not in used)
+    listed += [Address(listed[-1].host, port) for port in itertools.islice(free, int(text) - len(listed))]
+    if len(listed) < int(text):
+        raise ConfigError("--set", f"{name}={text}", f"no port is left above {listed[-1].port}")
+    changed = dataclasses.replace(getattr(config, table), **{attribute: tuple(listed)})
+    return dataclasses.replace(config, **{table: changed})
 
 
 def _all_addresses(config: Config) -> Iterable[tuple[str, Address]]:

@@ -47,7 +47,9 @@ class ConfigError(UsageError):
 
     def __init__(self, source: str, where: str, problem: str) -> None:
         self.source, self.where, self.problem = source, where, problem
-        super().__init__(f"{source}: {where}: {problem}" if where else f"{source}: {problem}")
+        line = f"{source}: {where}: {problem}" if where else f"{source}: {problem}"
+        # A key may hold a line break or worse; an error stays one line.
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
 
 
 class UnknownNameError(UsageError):
