@@ -72,7 +72,7 @@ async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS) -> bool
     return True
 
 
-async def watch(  # noqa: PLR0913, PLR0917 - before, what was done, and who hears of it
+async def watch(
     operator: Operator,
     killed: Sequence[str],
     before: Copies,

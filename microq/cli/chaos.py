@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from microq.cli.output import ConfigOption, JsonOption, SetOption, configuration, emit, note, run
+from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, emit, note, run
 from microq.config import Config
 
 EXIT = {"pass": 0, "fail": 1, "unknown": 3}
@@ -61,9 +61,14 @@ def kill_member(
     microq chaos kill-member --members 2        two of three at the same moment
     """
     from microq.chaos.faults import KillMember  # noqa: PLC0415 - --help needs none of it
+    from microq.system.session import Interrupted  # noqa: PLC0415
     from microq.views.verdict import verdict as picture  # noqa: PLC0415
 
-    found, history = run(_scenario(configuration(config, sets), KillMember(target, members), messages, probe=probe))
+    try:
+        found, history = run(_scenario(configuration(config, sets), KillMember(target, members), messages, probe=probe))
+    except Interrupted:
+        note("Interrupted; everything that was started for this run is stopped.")
+        raise typer.Exit(INTERRUPTED) from None
     emit(found.to_json(str(history)), lambda: picture(found, str(history)), as_json=as_json)
     raise typer.Exit(EXIT[found.verdict])
 
