@@ -7,6 +7,7 @@ child carries `MICROQ_RUN` and `MICROQ_PROJECT` in its environment, which finds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,11 +15,12 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -30,6 +32,9 @@ _SOCKET_PATH_LIMIT = 100
 
 _CLOCK_SLACK = 1.0
 """Seconds by which two readings of a process's create time may differ."""
+
+_TICK = 0.01
+"""Pause in seconds between two looks at what tells nothing by itself."""
 
 
 def socket_path(config: Config) -> Path:
@@ -66,11 +71,11 @@ def locked(config: Config) -> Iterator[None]:
     """
     config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (config.folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise AlreadyRunningError(int(file.read() or 0), str(config.project)) from error
+        # Whoever looks at the lock holds it for that moment; only a supervisor has a pid to tell.
+        while not _lock(file, fcntl.LOCK_EX):
+            pid = supervisor_pid(config)
+            if pid is not None:
+                raise AlreadyRunningError(pid, str(config.project))
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -81,13 +86,22 @@ def supervisor_pid(config: Config) -> int | None:
     """Return the pid of the supervisor that holds the lock, or None."""
     try:
         with (config.folder / "lock").open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0)
+            while not _lock(file, fcntl.LOCK_SH):
+                file.seek(0)
+                if written := file.read():
+                    return int(written)
+                time.sleep(_TICK)  # it holds the lock, and writes its pid next
     except FileNotFoundError:
         pass
     return None
+
+
+def _lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Book:
@@ -124,7 +138,7 @@ def leftovers(config: Config) -> list[Leftover]:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             process = psutil.Process(record["pid"])
-            if abs(process.create_time() - record["created"]) < _CLOCK_SLACK:
+            if abs(process.create_time() - record["created"]) < _CLOCK_SLACK and alive(process):
                 found[process.pid] = Leftover(file.stem, process)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             continue  # no record any more, or no such process
@@ -142,15 +156,30 @@ def sweep(config: Config, found: list[Leftover], seconds: float = 5.0) -> None:
     for process in processes:
         signal_ours(process, signal.SIGCONT)
         signal_ours(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    for process in alive:
+    for process in wait_gone(processes, seconds):
         signal_ours(process, signal.SIGKILL)
-    _, alive = psutil.wait_procs(alive, timeout=seconds)
-    if alive:
-        raise MachineError(f"these do not go: {', '.join(f'pid {p.pid}' for p in alive)}")
+    left = wait_gone(processes, seconds)
+    if left:
+        raise MachineError(f"these do not go: {', '.join(f'pid {p.pid}' for p in left)}")
     for file in (config.folder / "children").glob("*.json"):
         file.unlink(missing_ok=True)
     socket_path(config).unlink(missing_ok=True)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Return whether a process still runs; one that its parent has not reaped, and may never, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_gone(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until none of these runs; return those that still do after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in processes if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(_TICK)
+    return left
 
 
 def signal_ours(process: psutil.Process, number: signal.Signals) -> None:
@@ -189,8 +218,10 @@ def check_port(name: str, address: Address) -> None:
         try:
             probe.bind((address.host, address.port))
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
             holder, remedy = _holder(address.port)
-            raise PortTakenError(name, str(address), holder or f"nobody ({error.strerror})", remedy) from error
+            raise PortTakenError(name, str(address), holder or "a process that cannot be seen", remedy) from error
 
 
 def _holder(port: int) -> tuple[str, str]:
