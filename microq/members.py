@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,9 @@ from microq.store import LOG_MAP
 
 ANSWER_SECONDS = 1.0
 """How long a member may take; one that is paused answers never."""
+
+SAFETY_SECONDS = 0.25
+"""How long a member may take to say that the cluster is safe; until it does, it counts as not safe."""
 
 _NO_AGE = 2**62
 """Ages above it are Hazelcast's way to say that nothing is in the queue."""
@@ -34,30 +38,60 @@ class Source:
     password: str
 
 
-async def read_figures(session: aiohttp.ClientSession, source: Source, queue: str) -> MemberFigures | None:
-    """Ask one member; None if it does not answer in time."""
-    request = json.dumps(
-        [
-            {"type": "read", "mbean": f"com.hazelcast:type=IQueue,name={queue},*"},
-            {"type": "read", "mbean": f"com.hazelcast:type=IMap,name={LOG_MAP},*"},
-            {"type": "read", "mbean": "com.hazelcast:type=HazelcastInstance.PartitionServiceMBean,*"},
-            {"type": "read", "mbean": "com.hazelcast:type=HazelcastInstance,*", "attribute": "memberCount"},
-            {"type": "read", "mbean": "java.lang:type=Memory", "attribute": "HeapMemoryUsage"},
-        ]
+_PARTITIONS = "com.hazelcast:type=HazelcastInstance.PartitionServiceMBean,*"
+
+
+async def read_all(session: aiohttp.ClientSession, sources: Sequence[Source], queue: str) -> tuple[MemberFigures, ...]:
+    """Ask all members side by side; those that do not answer are missing from the result."""
+    answers = await asyncio.gather(*(_read_figures(session, source, queue) for source in sources))
+    figures = [answer for answer in answers if answer]
+    # A member asks all the others whether the cluster is safe, and hangs for seconds if one of them has just died: it
+    # is asked only once they all agree on who is there.
+    agreed = bool(figures) and all(each.members_seen == len(sources) == len(figures) for each in figures)
+    safe = agreed and await _is_safe(session, sources[0])
+    return tuple(replace(each, cluster_safe=safe) for each in figures)
+
+
+async def _read_figures(session: aiohttp.ClientSession, source: Source, queue: str) -> MemberFigures | None:
+    answers = await _ask(
+        session,
+        source,
+        ANSWER_SECONDS,
+        _read(f"com.hazelcast:type=IQueue,name={queue},*"),
+        _read(f"com.hazelcast:type=IMap,name={LOG_MAP},*"),
+        _read(_PARTITIONS, "activePartitionCount"),
+        _read("com.hazelcast:type=HazelcastInstance,*", "memberCount"),
+        _read("java.lang:type=Memory", "HeapMemoryUsage"),
     )
-    auth = aiohttp.BasicAuth(source.user, source.password)
-    try:
-        async with (
-            asyncio.timeout(ANSWER_SECONDS),
-            session.post(source.url, data=request, auth=auth) as response,
-        ):
-            answers = json.loads(await response.text())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+    if not answers:
         return None
     queue_bean, map_bean, partitions, instance = (_only(answer) for answer in answers[:4])
     if not partitions or not instance:
         return None  # it answers, and is not yet or no longer a member
     return _figures(source.name, queue_bean, map_bean, {**partitions, **instance, **answers[4]["value"]})
+
+
+async def _is_safe(session: aiohttp.ClientSession, source: Source) -> bool:
+    answers = await _ask(session, source, SAFETY_SECONDS, _read(_PARTITIONS, "isClusterSafe"))
+    return bool(answers and _only(answers[0]).get("isClusterSafe"))
+
+
+def _read(mbean: str, attribute: str | None = None) -> dict[str, str]:
+    return {"type": "read", "mbean": mbean, **({"attribute": attribute} if attribute else {})}
+
+
+async def _ask(session: aiohttp.ClientSession, source: Source, seconds: float, *requests: dict[str, str]) -> list[Any]:
+    """Return the answers to several requests, or nothing if they did not come in time."""
+    auth = aiohttp.BasicAuth(source.user, source.password)
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            session.post(source.url, data=json.dumps(requests), auth=auth) as response,
+        ):
+            answers: list[Any] = json.loads(await response.text())
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return []
+    return answers
 
 
 def _only(answer: Any) -> dict[str, Any]:
@@ -82,14 +116,8 @@ def _figures(name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[s
         log_entries=int(log.get("localOwnedEntryCount", 0)),
         log_backups=int(log.get("localBackupEntryCount", 0)),
         partitions=int(rest["activePartitionCount"]),
-        cluster_safe=bool(rest["isClusterSafe"]),
+        cluster_safe=False,
         members_seen=int(rest["memberCount"]),
         heap_used=int(rest["used"]),
         heap_max=int(rest["max"]),
     )
-
-
-async def read_all(session: aiohttp.ClientSession, sources: list[Source], queue: str) -> tuple[MemberFigures, ...]:
-    """Ask all members side by side; those that do not answer are missing from the result."""
-    answers = await asyncio.gather(*(read_figures(session, source, queue) for source in sources))
-    return tuple(figures for figures in answers if figures)

@@ -125,11 +125,13 @@ class ConsumersOff:
 
     async def _strike(self, hits: Sequence[Hit], step: Callable[[str], None]) -> None:
         await self.fault.inject(self.operator, hits)
+        step(f"{' and '.join(hit.target for hit in hits)} killed")
         view = await self.operator.snapshot()
         for hit in hits:
             if self.fault.seen(view, hit):
                 self.history.note("struck", target=hit.target)
-                step(f"{hit.target} is gone")
+            else:
+                self.say(f"  {hit.target} still lives: the fault missed")
 
     async def _watch(self, killed: Sequence[str], copies: Copies, step: Callable[[str], None]) -> None:
         await watch(self.operator, killed, copies, self.config.queue.backup_count, step, self.patience.watch)

@@ -108,6 +108,8 @@ def _agent_properties(member: Member, policy: Path) -> str:
         "port": agent.port,
         "agentContext": "/jolokia",
         "discoveryEnabled": "false",
+        # A question that hangs in a failover must not hold up the next one.
+        "executor": "cached",
         "user": agent.user,
         "password": agent.password,
         "policyLocation": policy.absolute().as_uri(),
