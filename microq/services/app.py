@@ -94,15 +94,15 @@ def _announce(name: str, address: Address) -> Callable[[web.Application], Awaita
     return say
 
 
-def failure(status: int, message: str, **more: Any) -> web.Response:
+def failure(status: int, message: str, /, **more: Any) -> web.Response:
     """Return the one shape of an error: what was wrong and what to do."""
-    headers = {"Retry-After": RETRY_AFTER} if status == 503 else None  # noqa: PLR2004 - HTTP's "unavailable"
-    return reply({"status": "failure", "message": message, **more}, status=status, headers=headers)
+    return reply({"status": "failure", "message": message, **more}, status)
 
 
-def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a JSON response that keeps text readable."""
+def reply(body: Any, status: int = 200) -> web.Response:
+    """Return a JSON response that keeps text readable; 503 asks for another try a little later."""
     text = json.dumps(body, ensure_ascii=False)
+    headers = {"Retry-After": RETRY_AFTER} if status == 503 else None  # noqa: PLR2004 - HTTP's "unavailable"
     return web.Response(text=text, status=status, headers=headers, content_type="application/json")
 
 

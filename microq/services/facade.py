@@ -22,7 +22,7 @@ from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue
-from microq.services.app import HEALTH, STATUS, failure, read_json, reply
+from microq.services.app import HEALTH, STATUS, read_json, reply
 from microq.services.app import make_app as make_service
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ async def _post(request: web.Request) -> web.Response:
     if isinstance(fields, dict) and "Idempotency-Key" in request.headers:
         fields = {**fields, "uuid": check_id(request.headers["Idempotency-Key"])}
     status, body = await _accept(request.app, fields)
-    return reply(body) if status == 200 else failure(status, body.pop("message"), **body)  # noqa: PLR2004 - HTTP's "OK"
+    return reply(body, status)
 
 
 async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any]]:

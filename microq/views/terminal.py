@@ -207,6 +207,8 @@ def queue(view: Snapshot) -> RenderableType:
     taken = max((figures.taken_at for figures in view.members), default=None)
     age = f"collected {view.taken_at - taken:.1f} s ago" if taken else "no member answers"
     head = _queue_line(view.queue) if view.queue else "the facade does not answer: owner and size are unknown"
+    if not view.managed:
+        return Text(f"{head}   the members run elsewhere; where the copies are cannot be seen from here")
     parts: list[RenderableType] = [Text(f"{head}   {age}"), table]
     if view.queue and not view.queue.backup_count:
         parts.append(Text("backup-count is 0: what a killed member owned is lost", style="yellow"))
