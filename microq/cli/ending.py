@@ -20,6 +20,9 @@ DOWN_SECONDS = 60.0
 HUNG_SECONDS = 5.0
 """How long a supervisor may take to answer before `down` gives it up."""
 
+LOOK = 0.02
+"""Pause in seconds between two looks at a supervisor that ends."""
+
 
 async def end(config: Config) -> None:
     """End the system: through its supervisor if it answers, else by its records."""
@@ -34,15 +37,23 @@ async def end(config: Config) -> None:
 
 
 async def _ask_to_end(config: Config, pid: int) -> None:
-    supervisor = psutil.Process(pid)
+    try:
+        supervisor = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return  # it ended meanwhile
     try:
         async with asyncio.timeout(DOWN_SECONDS):
             await _stop_and_watch(config)
-            await asyncio.to_thread(supervisor.wait, DOWN_SECONDS)
-    except (TimeoutError, psutil.TimeoutExpired, MicroqError):
+            await _gone(supervisor)
+    except (TimeoutError, MicroqError):
         note(f"The supervisor (pid {pid}) does not answer; killing it.")
         records.signal_ours(supervisor, signal.SIGKILL)
-        await asyncio.to_thread(supervisor.wait, HUNG_SECONDS)
+        await _gone(supervisor)
+
+
+async def _gone(process: psutil.Process) -> None:
+    while records.alive(process):  # noqa: ASYNC110 - the kernel tells only our children's ends
+        await asyncio.sleep(LOOK)
 
 
 async def _stop_and_watch(config: Config) -> None:

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from microq.config import Config
-from microq.errors import MachineError, MicroqError, NotRunningError, RemoteError
+from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
 from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.system import records
 
@@ -21,6 +21,9 @@ VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
 
 VERB_SECONDS = 180.0
 """The longest that a verb may take."""
+
+REFUSED = 409
+"""The HTTP status that carries an error of ours."""
 
 
 @asynccontextmanager
@@ -51,7 +54,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
             done = await getattr(operator, request.match_info["verb"])(names)
         except MicroqError as error:
             body = {"code": error.code, "exit_code": error.exit_code, "message": str(error)}
-            return web.json_response(body, status=409)
+            return web.json_response(body, status=REFUSED)
         return web.json_response({"names": done})
 
     async def snapshot(_request: web.Request) -> web.Response:
@@ -133,11 +136,13 @@ class ControlClient:
                 asyncio.timeout(VERB_SECONDS),
                 self._session.request(method, f"http://microq{path}", json=body) as response,
             ):
-                answer = await response.json()
-                if response.status == 409:  # noqa: PLR2004 - our own code for an error of microq
-                    raise RemoteError(answer["code"], answer["exit_code"], answer["message"])
-                if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
+                if response.status not in (200, REFUSED):
                     raise NotRunningError(f"the supervisor answered {response.status} to {method} {path}")
+                answer = await response.json()
+                if response.status == REFUSED:
+                    raise RemoteError(answer["code"], answer["exit_code"], answer["message"])
+        except TimeoutError as error:
+            raise DeadlineError(f"the supervisor did not answer {method} {path} in {VERB_SECONDS:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise NotRunningError("no system runs here; `microq up` starts it") from error
         return answer

@@ -59,7 +59,7 @@ class Supervisor:
     ) -> None:
         self.config, self.folder = config, folder
         self._engine, self._session, self._tasks = engine, session, tasks
-        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._listeners: set[asyncio.Queue[Event | None]] = set()
         self._environment = child_environment(config, folder.name)
         self._config_file = folder / "config.toml"
         self._verbs = asyncio.Lock()
@@ -87,12 +87,12 @@ class Supervisor:
             listener.put_nowait(event)
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield what happens from now on; see `fleet.Operator`."""
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        """Yield what happens from now on until everything is shut down; see `fleet.Operator`."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._listeners.add(queue)
         try:
-            while True:
-                yield await queue.get()
+            while event := await queue.get():
+                yield event
         finally:
             self._listeners.discard(queue)
 
@@ -245,13 +245,14 @@ class Supervisor:
             self._training = self._tasks.create_task(train(self._engine, self.config, self._environment))
 
     async def shut_down(self, *, at_once: bool = False) -> None:
-        """End everything: in order, or all at the same moment."""
+        """End everything, in order or all at the same moment, and then the streams of events."""
         if self._training:
             self._training.cancel()
-        if at_once:
-            await self.kill(["all"])
-        else:
-            await self._stop(["all"])
+        try:
+            await (self.kill(["all"]) if at_once else self._stop(["all"]))
+        finally:
+            for listener in self._listeners:
+                listener.put_nowait(None)
 
 
 @asynccontextmanager

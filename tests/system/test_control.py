@@ -1,0 +1,251 @@
+"""The control socket, with a small operator behind it instead of a system."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from conftest import run
+
+from microq.config import Config
+from microq.errors import DeadlineError, NotRunningError, RemoteError, UnknownNameError
+from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.system import control, records
+
+FIGURES = MemberFigures(
+    name="hazelcast-5701",
+    taken_at=1.5,
+    items=7,
+    backups=0,
+    oldest=0.25,
+    offers=9,
+    polls=2,
+    rejected=0,
+    empty_polls=1,
+    log_entries=3,
+    log_backups=6,
+    partitions=4,
+    cluster_safe=True,
+    members_seen=3,
+    heap_used=1,
+    heap_max=2,
+)
+SNAPSHOT = Snapshot(
+    taken_at=2.5,
+    folder="/srv/run",
+    processes=(
+        ProcessView("hazelcast-5701", Role.HAZELCAST, "127.0.0.1:5701", ProcessState.READY, pid=12, rss=99),
+        ProcessView("messages-5001", Role.MESSAGES, "127.0.0.1:5001", ProcessState.EXITED, exit_status=-9),
+    ),
+    members=(FIGURES,),
+    queue=QueueView("hazelcast", "messages-queue", 7, 100, 2, "hazelcast-5701"),
+)
+KNOWN = ["messages-5001", "messages-5002"]
+
+
+class FakeOperator:
+    """Notes what it is asked for; knows two names."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+        self.told: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def _note(self, verb: str, names: Sequence[str]) -> list[str]:
+        self.asked.append((verb, list(names)))
+        for name in names:
+            if name not in KNOWN:
+                raise UnknownNameError(name, KNOWN)
+        return list(names)
+
+    async def start(self, names: Sequence[str]) -> list[str]:
+        return self._note("start", names)
+
+    async def stop(self, names: Sequence[str]) -> list[str]:
+        return self._note("stop", names)
+
+    async def kill(self, names: Sequence[str]) -> list[str]:
+        self._note("kill", names)
+        raise DeadlineError("it did not go")
+
+    async def pause(self, names: Sequence[str]) -> list[str]:
+        return self._note("pause", names)
+
+    async def resume(self, names: Sequence[str]) -> list[str]:
+        return self._note("resume", names)
+
+    async def restart(self, names: Sequence[str]) -> list[str]:
+        self._note("restart", names)
+        raise ZeroDivisionError
+
+    async def snapshot(self) -> Snapshot:
+        return SNAPSHOT
+
+    async def events(self) -> AsyncIterator[Event]:
+        while event := await self.told.get():
+            yield event
+
+
+@asynccontextmanager
+async def controlled(folder: Path) -> AsyncIterator[tuple[FakeOperator, control.ControlClient, asyncio.Event]]:
+    config, operator, ended = Config("the test", folder), FakeOperator(), asyncio.Event()
+    checked: Operator = operator
+    with records.locked(config):
+        async with control.serve(config, checked, ended), control.connect(config) as client:
+            yield operator, client, ended
+
+
+def test_verbs_and_their_names_arrive(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (operator, client, _):
+            for verb in ("start", "stop", "pause", "resume"):
+                assert await getattr(client, verb)(KNOWN) == KNOWN
+            assert operator.asked == [(verb, KNOWN) for verb in ("start", "stop", "pause", "resume")]
+
+    run(main())
+
+
+def test_an_error_keeps_its_code_and_exit_code(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (_, client, _ended):
+            with pytest.raises(RemoteError, match="it did not go") as caught:
+                await client.kill(KNOWN)
+            assert (caught.value.code, caught.value.exit_code) == ("deadline", 5)
+            with pytest.raises(RemoteError, match=r"'nobody'; there are messages-5001, messages-5002") as caught:
+                await client.stop(["nobody"])
+            assert (caught.value.code, caught.value.exit_code) == ("unknown-name", 2)
+
+    run(main())
+
+
+def test_a_fault_of_the_supervisor_is_no_traceback_of_the_client(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (_, client, _ended):
+            with pytest.raises(NotRunningError, match="answered 500 to POST /restart"):
+                await client.restart(KNOWN)
+
+    run(main())
+
+
+def test_a_snapshot_arrives_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (_, client, _ended):
+            assert await client.snapshot() == SNAPSHOT
+
+    run(main())
+
+
+def test_events_stream(tmp_path: Path) -> None:
+    async def main() -> None:
+        sent = [Event(1.0, "messages-5001", "starting"), Event(2.0, "messages-5001", "exited", "by SIGKILL")]
+        async with controlled(tmp_path) as (operator, client, _):
+            for event in (*sent, None):
+                operator.told.put_nowait(event)
+            assert [event async for event in client.events()] == sent
+
+    run(main())
+
+
+def test_events_end_when_the_supervisor_goes(tmp_path: Path) -> None:
+    async def main() -> None:
+        config, operator, heard = Config("the test", tmp_path), FakeOperator(), asyncio.Event()
+        operator.told.put_nowait(Event(1.0, "messages-5001", "stopped"))
+
+        async def listen() -> None:
+            async with control.connect(config) as client:
+                async for _ in client.events():
+                    heard.set()
+
+        with records.locked(config):
+            async with asyncio.TaskGroup() as tasks, control.serve(config, operator, asyncio.Event()):
+                tasks.create_task(listen())
+                await heard.wait()
+
+    run(main())
+
+
+def test_down_sets_the_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (_, client, ended):
+            assert not ended.is_set()
+            await client.down()
+            assert ended.is_set()
+
+    run(main())
+
+
+def test_the_socket_is_for_this_user_only_and_goes_with_the_supervisor(tmp_path: Path) -> None:
+    path = records.socket_path(Config("the test", tmp_path))
+
+    async def main() -> None:
+        async with controlled(tmp_path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+    run(main())
+    assert not path.exists()
+
+
+def test_a_socket_left_by_a_killed_supervisor_is_replaced(tmp_path: Path) -> None:
+    path = records.socket_path(Config("the test", tmp_path))
+    path.parent.mkdir()
+    path.touch()
+
+    async def main() -> None:
+        async with controlled(tmp_path) as (_, client, _ended):
+            assert await client.snapshot() == SNAPSHOT
+
+    run(main())
+
+
+def test_a_deep_folder_has_a_socket_too(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-rather-long-name-of-a-folder"] * 5)
+    deep.mkdir(parents=True)
+    path = records.socket_path(Config("the test", deep))
+
+    async def main() -> None:
+        async with controlled(deep) as (_, client, _ended):
+            assert await client.snapshot() == SNAPSHOT
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            assert path.parent.stat().st_uid == os.getuid()
+
+    run(main())
+    path.parent.rmdir()
+
+
+def test_no_supervisor_is_said_with_the_command_that_starts_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with control.connect(Config("the test", tmp_path)):
+            pass
+
+    with pytest.raises(NotRunningError, match=r"no system runs in .*; `microq up` starts it$"):
+        run(main())
+
+
+def test_a_supervisor_that_went_away_is_not_running(tmp_path: Path) -> None:
+    async def main() -> None:
+        config = Config("the test", tmp_path)
+        with records.locked(config):
+            async with control.connect(config) as client:
+                await client.snapshot()
+
+    with pytest.raises(NotRunningError, match="no system runs here"):
+        run(main())
+
+
+def test_another_verb_is_no_way_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        config = Config("the test", tmp_path)
+        async with controlled(tmp_path):
+            connector = aiohttp.UnixConnector(str(records.socket_path(config)))
+            async with aiohttp.ClientSession(connector=connector) as session:
+                for path in ("/snapshot", "/_note", "/events"):
+                    async with session.post(f"http://microq{path}", json={"names": []}) as response:
+                        assert response.status in (404, 405)
+
+    run(main())
