@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import chaos, machine, output, services, system, traffic
+from microq.cli import chaos, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -58,3 +58,4 @@ traffic.register(app)
 chaos.register(app)
 services.register(app)
 machine.register(app)
+topics.register(app)

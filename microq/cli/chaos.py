@@ -51,7 +51,7 @@ def kill_member(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Kill a member while the consumers are off, and count what was lost.
+    """Kill a member, consumers off; count what was lost.
 
     Uses the system that runs here, and restores it; starts one for the run if there is none.
 

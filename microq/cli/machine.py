@@ -47,7 +47,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(config: ConfigOption = None, sets: SetOption = None, as_json: JsonOption = False) -> None:
-    """Look at Java, jars, ports, memory and leftovers, and say how to mend what is missing.
+    """Say what this machine lacks, with the remedy.
+
+    Looks at Java, jars, ports, memory, disk, and leftovers of older runs.
 
     Exit code 4 if something needed is missing.
     """
@@ -58,7 +60,10 @@ def doctor(config: ConfigOption = None, sets: SetOption = None, as_json: JsonOpt
 
 
 def fetch(config: ConfigOption = None, sets: SetOption = None) -> None:
-    """Download everything beforehand, for a machine that will have no network."""
+    """Download everything beforehand.
+
+    For a machine, or a classroom, that will have no network.
+    """
     from microq.engines.provision import provide  # noqa: PLC0415 - --help needs none of it
     from microq.system.topology import child_environment  # noqa: PLC0415
     from microq.system.training import train  # noqa: PLC0415

@@ -23,17 +23,17 @@ PortOption = Annotated[
 ]
 
 HELP = {
-    Role.FACADE: "Be the facade: POST puts into the queue and the log, GET combines both sets.",
-    Role.LOGGING: "Be a logging-service: keep each message in the cluster's map.",
-    Role.MESSAGES: "Be a messages-service: receive from the queue, keep in memory.",
-    Role.CONFIG: "Be the config-service: tell the addresses in force.",
+    Role.FACADE: "Run the facade in this terminal.",
+    Role.LOGGING: "Run a logging-service in this terminal.",
+    Role.MESSAGES: "Run a messages-service in this terminal.",
+    Role.CONFIG: "Run the config-service in this terminal.",
 }
 
 
 def register(app: typer.Typer) -> None:
     """Add a command for each service."""
     for role in ROLES:
-        app.command(role.value, help=HELP[role], rich_help_panel="Services")(_command(role))
+        app.command(role.value, help=HELP[role])(_command(role))
 
 
 def _command(role: Role) -> Callable[..., None]:

@@ -83,7 +83,10 @@ def up(
         typer.Option("--no-messages", help="Leave the messages-services off: messages wait in the queue."),
     ] = False,
 ) -> None:
-    """Start the system: 3 members, 3 logging, 2 messages, the facade and the config service.
+    """Start the whole system.
+
+    Three members, three logging-services, two messages-services, the facade and the config-service, unless the
+    configuration lists others.
 
     \b
     microq up                    in the foreground, with all log lines; Ctrl-C stops it
@@ -102,21 +105,21 @@ def up(
 
 
 def down(config: ConfigOption = None) -> None:
-    """Stop everything, also what a crashed or killed supervisor left behind."""
+    """Stop everything, leftovers of a crash included."""
     from microq.cli import ending  # noqa: PLC0415 - --help needs none of it
 
     run(ending.end(configuration(config, None)))
 
 
 def status(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
-    """Show every process, every member's copies, and whether the cluster is safe."""
+    """Show every process and the cluster's copies."""
     from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
 
     _look(configuration(config, None), terminal.status, dataclasses.asdict, watch=watch, as_json=as_json)
 
 
 def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
-    """Show the queue: items and backups by member, the primary owner starred."""
+    """Show the queue's copies, the primary owner starred."""
     from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
 
     def data(view: Snapshot) -> Any:
@@ -175,7 +178,9 @@ def logs(
     raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are, without colour.")] = False,
     grep: Annotated[str, typer.Option("--grep", help="Only lines that contain this text.", show_default=False)] = "",
 ) -> None:
-    """Show the logs of the running system, else of its last run.
+    """Show the logs of the processes.
+
+    Of the running system, else of the last run.
 
     \b
     microq logs messages -f      what the messages-services receive, as it comes

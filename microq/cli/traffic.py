@@ -41,7 +41,7 @@ def send(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send messages through the facade and say what became of each.
+    """Send messages and say what became of each.
 
     Exit code 1 if some were rejected or are uncertain, 3 if the facade is not there.
 
@@ -160,7 +160,7 @@ def read(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """GET the facade several times: both sets, who answered, and the union.
+    """Read both sets through the facade, several times.
 
     Exit code 3 if the facade is not there.
     """
