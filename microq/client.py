@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import random
 import time
 import uuid
@@ -84,7 +86,10 @@ class Replicas:
         raise ReplicasAwayError(self._group, sent, reasons)
 
     async def _ask(self, address: Address, method: str, path: str, body: Any) -> Answer:
-        async with self._session.request(method, address.url + path, json=body) as response:
+        # Text as it is: escaped it would grow beyond what the client was allowed to send. A stream, for any size.
+        data = None if body is None else io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
+        headers = {"Content-Type": "application/json"}
+        async with self._session.request(method, address.url + path, data=data, headers=headers) as response:
             return Answer(address, response.status, await response.json(content_type=None))
 
 

@@ -59,9 +59,9 @@ class Health:
 HEALTH = web.AppKey("health", Health)
 
 
-def make_app(config: Config, name: str) -> web.Application:
-    """Return an application with what every service has."""
-    app = web.Application(middlewares=[_errors], client_max_size=config.limits.max_body)
+def make_app(config: Config, name: str, max_body: int = 0) -> web.Application:
+    """Return an application with what every service has; `max_body` is the configured one unless told."""
+    app = web.Application(middlewares=[_errors], client_max_size=max_body or config.limits.max_body)
     app[HEALTH] = Health(name)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)

@@ -79,9 +79,11 @@ class Journey:
 
     async def _take_back(self, message: Message, cause: QueueError) -> None:
         try:
-            await self._logging.call("DELETE", f"/log/{quote(message.id, safe='')}")
+            answer = await self._logging.call("DELETE", f"/log?uuid={quote(message.id, safe='')}")
         except ReplicasAwayError as error:
             raise RefusedError(504, f"{cause}, and the log could not be told: {error}") from error
+        if answer.status != 200:  # noqa: PLR2004 - HTTP's "OK"
+            raise RefusedError(504, f"{cause}, and the log answered {answer.status}") from cause
 
     async def combined(self, query: str) -> dict[str, Any]:
         """Return what one random logging-service and one random messages-service show."""

@@ -19,10 +19,13 @@ log = logging.getLogger(__name__)
 
 MAP = web.AppKey("map", MessageMap)
 
+ENVELOPE = 4096
+"""Bytes that the facade adds to what its client sent: the id and the time."""
+
 
 def make_app(config: Config, name: str, opener: MapOpener = open_map) -> web.Application:
     """Return the logging-service called `name`."""
-    app = make_service(config, name)
+    app = make_service(config, name, config.limits.max_body + ENVELOPE)
 
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
@@ -35,7 +38,7 @@ def make_app(config: Config, name: str, opener: MapOpener = open_map) -> web.App
     app.cleanup_ctx.append(cluster)
     app.router.add_post("/log", _post)
     app.router.add_get("/log", _list)
-    app.router.add_delete("/log/{uuid}", _delete)
+    app.router.add_delete("/log", _delete)
     return app
 
 
@@ -68,7 +71,8 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _delete(request: web.Request) -> web.Response:
     """Take back what the queue refused: a message that was answered with failure must be nowhere."""
-    uuid = request.match_info["uuid"]
+    # Not a part of the path: an id of dots would change where the path leads.
+    uuid = request.query.get("uuid", "")
     removed = await request.app[MAP].remove(uuid)
     log.info("removed %s, which the queue refused", quoted(uuid))
     return reply({"status": "success", "removed": removed})

@@ -1,0 +1,225 @@
+"""Small classes that stand where the cluster would be, and a way to serve an application on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from microq import hz
+from microq.client import open_session
+from microq.config import Address, Config, Limits, ServiceIps
+from microq.errors import QueueFullError
+from microq.message import Message
+from microq.queues import QueueOpener
+from microq.queues.base import MessageQueue, Refused
+from microq.services import logging, messages
+from microq.services.facade import make_app as make_facade
+from microq.store import MapOpener, MessageMap
+
+PLAIN = Config("the test", Path())
+
+
+class FakeClient:
+    """What `hz.Cluster` asks of the Hazelcast client."""
+
+    def __init__(self) -> None:
+        self.up = True
+
+    def connection_manager_connections(self) -> dict[str, object]:
+        return {"member": self} if self.up else {}
+
+
+class FakeMap:
+    """A distributed map's proxy over a dict; each error in `errors` fails one call, before or after it took effect."""
+
+    def __init__(self, entries: dict[str, Any] | None = None) -> None:
+        self.entries = entries if entries is not None else {}
+        self.errors: deque[Exception] = deque()
+        self.late_errors: deque[Exception] = deque()
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.popleft()
+
+    async def put_if_absent(self, key: str, value: Any) -> Any:
+        await self._turn()
+        before = self.entries.get(key)
+        self.entries.setdefault(key, value)
+        if self.late_errors:
+            raise self.late_errors.popleft()
+        return before
+
+    async def set(self, key: str, value: Any) -> None:
+        await self._turn()
+        self.entries[key] = value
+
+    async def remove(self, key: str) -> Any:
+        await self._turn()
+        return self.entries.pop(key, None)
+
+    async def get(self, key: str) -> Any:
+        await self._turn()
+        return self.entries.get(key)
+
+    async def values(self) -> list[Any]:
+        await self._turn()
+        return list(self.entries.values())
+
+    async def size(self) -> int:
+        await self._turn()
+        return len(self.entries)
+
+
+def message_map(proxy: FakeMap, name: str = "logging-1", client: FakeClient | None = None) -> MessageMap:
+    """The real `MessageMap` over a fake proxy."""
+    return MessageMap(hz.Cluster(client or FakeClient()), proxy, name)
+
+
+class FakeQueue:
+    """A `MessageQueue` in memory; each error in `errors` fails one put or receive."""
+
+    def __init__(self, items: Sequence[Message | Refused] = (), most: int = 1000) -> None:
+        self.items: deque[Message | Refused] = deque(items)
+        self.most = most
+        self.errors: deque[Exception] = deque()
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        await self._turn()
+        if len(self.items) + len(messages) > self.most:
+            raise QueueFullError("the queue is full")
+        self.items.extend(messages)
+
+    async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+        await self._turn()
+        if not self.items:
+            await asyncio.sleep(min(seconds, 0.01))
+        return [self.items.popleft() for _ in range(min(most, len(self.items)))]
+
+    async def size(self) -> int:
+        await self._turn()
+        return len(self.items)
+
+    async def owner(self) -> str | None:
+        return "127.0.0.1:5701"
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.popleft()
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[Address]:
+    """Serve an application on a free port of loopback."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield Address(host, port)
+    finally:
+        await runner.cleanup()
+
+
+def queue_opener(queue: FakeQueue) -> QueueOpener:
+    """What a service opens its queue with: always this one."""
+
+    @asynccontextmanager
+    async def opener(config: Config, name: str) -> AsyncIterator[MessageQueue]:
+        yield queue
+
+    return opener
+
+
+def map_opener(proxy: FakeMap, client: FakeClient | None = None) -> MapOpener:
+    """What a service opens its map with: the real `MessageMap` over this proxy."""
+
+    @asynccontextmanager
+    async def opener(config: Config, name: str, map_name: str) -> AsyncIterator[MessageMap]:
+        yield message_map(proxy, name, client)
+
+    return opener
+
+
+def logging_app(entries: FakeMap, name: str = "logging-1", client: FakeClient | None = None) -> web.Application:
+    """The real logging-service over a fake map."""
+    return logging.make_app(PLAIN, name, map_opener(entries, client))
+
+
+def messages_app(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> web.Application:
+    """The real messages-service over a fake queue and a fake map."""
+    return messages.make_app(PLAIN, name, queue_opener(queue), map_opener(stored))
+
+
+class Stub:
+    """A service that answers everything with one status, or hangs."""
+
+    def __init__(self, status: int = 200, *, hangs: bool = False) -> None:
+        self.status, self.hangs, self.calls = status, hangs, 0
+        self.app = web.Application()
+        self.app.router.add_route("*", "/{path:.*}", self._answer)
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        self.calls += 1
+        if self.hangs:
+            await asyncio.sleep(60)
+        return web.json_response({"status": "failure", "message": "a stub"}, status=self.status)
+
+
+@dataclass
+class Caller:
+    """A client of one service over real HTTP."""
+
+    address: Address
+    session: aiohttp.ClientSession
+
+    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        """Return the status and the decoded body."""
+        async with self.session.request(method, self.address.url + path, **options) as response:
+            return response.status, await response.json()
+
+    async def post(self, body: Any, path: str = "/facade", **options: Any) -> tuple[int, Any]:
+        return await self.call("POST", path, json=body, **options)
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        return await self.call("GET", path)
+
+
+@asynccontextmanager
+async def calling(app: web.Application) -> AsyncIterator[Caller]:
+    """Serve an application and yield a client of it."""
+    async with serving(app) as address, open_session() as session:
+        yield Caller(address, session)
+
+
+Place = Address | web.Application
+"""Where a replica is, or what is to be served as one."""
+
+
+@asynccontextmanager
+async def facade(
+    queue: FakeQueue,
+    loggers: Sequence[Place],
+    consumers: Sequence[Place] = (),
+    limits: Limits = PLAIN.limits,
+) -> AsyncIterator[Caller]:
+    """Serve the real facade over a fake queue, with these services behind it, and yield a client of it."""
+    async with AsyncExitStack() as stack:
+
+        async def places(services: Sequence[Place]) -> tuple[Address, ...]:
+            return tuple(
+                [s if isinstance(s, Address) else await stack.enter_async_context(serving(s)) for s in services]
+            )
+
+        ips = ServiceIps(messages_service=await places(consumers), logging_service=await places(loggers))
+        config = replace(PLAIN, service_ips=ips, limits=limits)
+        yield await stack.enter_async_context(calling(make_facade(config, "facade-1", queue_opener(queue))))

@@ -1,0 +1,417 @@
+"""The facade over real HTTP: it acknowledges only what is in the log and in the queue, and says what it knows."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import pytest
+from conftest import free_ports
+from fakes import Caller, FakeClient, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app
+from hazelcast.errors import HazelcastError
+
+from microq.client import FacadeClient
+from microq.config import Address, Limits
+from microq.errors import QueueAwayError, QueueUncertainError
+from microq.message import Message, Outcome
+from microq.queues.base import Refused
+
+
+def nobody() -> Address:
+    return Address("127.0.0.1", free_ports(1)[0])
+
+
+def texts(queue: FakeQueue) -> list[str]:
+    return [item.text for item in queue.items if isinstance(item, Message)]
+
+
+def test_an_acknowledged_message_is_in_the_log_and_in_the_queue() -> None:
+    async def main() -> None:
+        queue, log = FakeQueue(), FakeMap()
+        async with facade(queue, [logging_app(log)]) as client:
+            status, body = await client.post({"msg": "hello 👋"})
+            assert (status, body["status"], body["logging-service"]) == (200, "success", "logging-1")
+            assert texts(queue) == ["hello 👋"]
+            entry = Message.from_json(log.entries[body["uuid"]])
+            assert (entry.text, entry.by) == ("hello 👋", "logging-1")
+
+    asyncio.run(main())
+
+
+def test_the_id_is_the_clients_if_it_gave_one() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            in_header = await client.post({"msg": "a"}, headers={"Idempotency-Key": "id-1"})
+            in_body = await client.post({"msg": "b", "uuid": "id-2"})
+            both = await client.post({"msg": "c", "uuid": "id-3"}, headers={"Idempotency-Key": "id-4"})
+            assert [answer["uuid"] for _, answer in (in_header, in_body, both)] == ["id-1", "id-2", "id-4"]
+            assert [item.id for item in queue.items if isinstance(item, Message)] == ["id-1", "id-2", "id-4"]
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_answers_503_and_the_log_entry_is_taken_back() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with facade(FakeQueue(most=0), [logging_app(log)]) as client:
+            answer = client.session.post(f"{client.address.url}/facade", json={"msg": "a", "uuid": "id-1"})
+            async with answer as response:
+                body = await response.json()
+                assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert body["uuid"] == "id-1"
+            assert "full" in body["message"]
+            assert not log.entries
+
+    asyncio.run(main())
+
+
+def test_an_id_with_any_characters_is_taken_back_too() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with facade(FakeQueue(most=0), [logging_app(log)]) as client:
+            for odd in ("a/b", "a?b#c", "%2F", "ä ö", "..", "."):
+                status, body = await client.post({"msg": "a", "uuid": odd})
+                assert (status, odd, log.entries) == (503, odd, {}), body
+
+    asyncio.run(main())
+
+
+def test_a_repeat_that_the_queue_refuses_leaves_the_first_ones_log_entry() -> None:
+    async def main() -> None:
+        log, queue = FakeMap(), FakeQueue(most=1)
+        async with facade(queue, [logging_app(log)]) as client:
+            assert (await client.post({"msg": "a", "uuid": "id-1"}))[0] == 200
+            assert (await client.post({"msg": "a", "uuid": "id-1"}))[0] == 503
+            assert set(log.entries) == {"id-1"}
+
+    asyncio.run(main())
+
+
+def test_an_absent_cluster_answers_503_and_the_log_entry_is_taken_back() -> None:
+    async def main() -> None:
+        log, queue = FakeMap(), FakeQueue()
+        queue.errors.append(QueueAwayError("no member"))
+        async with facade(queue, [logging_app(log)]) as client:
+            assert (await client.post({"msg": "a"}))[0] == 503
+            assert not log.entries
+
+    asyncio.run(main())
+
+
+def test_an_uncertain_put_answers_504_with_the_id_and_keeps_the_log_entry() -> None:
+    async def main() -> None:
+        log, queue = FakeMap(), FakeQueue()
+        queue.errors.append(QueueUncertainError("no backup confirmed it"))
+        async with facade(queue, [logging_app(log)]) as client:
+            status, body = await client.post({"msg": "a", "uuid": "id-1"})
+            assert (status, body["status"], body["uuid"]) == (504, "failure", "id-1")
+            assert "Idempotency-Key" in body["message"]
+            assert set(log.entries) == {"id-1"}
+
+    asyncio.run(main())
+
+
+def test_a_refused_message_whose_entry_cannot_be_taken_back_is_uncertain() -> None:
+    class FailingRemove(FakeMap):
+        async def remove(self, key: str) -> Any:
+            raise HazelcastError(key)
+
+    async def main() -> None:
+        async with facade(FakeQueue(most=0), [logging_app(FailingRemove())]) as client:
+            status, body = await client.post({"msg": "a"})
+            assert status == 504, body
+
+    asyncio.run(main())
+
+
+def test_the_same_id_with_another_text_answers_422_and_is_not_put() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            await client.post({"msg": "a", "uuid": "id-1"})
+            status, body = await client.post({"msg": "b", "uuid": "id-1"})
+            assert (status, body["uuid"]) == (422, "id-1")
+            assert texts(queue) == ["a"]
+
+    asyncio.run(main())
+
+
+def test_a_logging_service_that_is_away_is_passed_over() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [nobody(), logging_app(FakeMap(), "logging-2"), nobody()]) as client:
+            answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(20)))
+            assert {(status, body["logging-service"]) for status, body in answers} == {(200, "logging-2")}
+            assert len(queue.items) == 20
+
+    asyncio.run(main())
+
+
+def test_a_logging_service_that_hangs_is_passed_over() -> None:
+    async def main() -> None:
+        queue, hanging = FakeQueue(), Stub(hangs=True)
+        async with facade(queue, [hanging.app, logging_app(FakeMap(), "logging-2")]) as client:
+            answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(20)))
+            assert hanging.calls > 0
+            assert {(status, body["logging-service"]) for status, body in answers} == {(200, "logging-2")}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("behind", "expected"), [(503, 503), (500, 504), (504, 504)])
+def test_a_failing_logging_service_is_rejected_or_uncertain_as_it_knew(behind: int, expected: int) -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [Stub(behind).app]) as client:
+            assert (await client.post({"msg": "a"}))[0] == expected
+            assert not queue.items
+
+    asyncio.run(main())
+
+
+def test_a_logging_service_whose_cluster_is_away_rejects() -> None:
+    async def main() -> None:
+        client_of_map = FakeClient()
+        client_of_map.up = False
+        async with facade(FakeQueue(), [logging_app(FakeMap(), client=client_of_map)]) as client:
+            assert (await client.post({"msg": "a"}))[0] == 503
+
+    asyncio.run(main())
+
+
+def test_no_logging_service_at_all_rejects() -> None:
+    async def main() -> None:
+        async with facade(FakeQueue(), [nobody(), nobody()]) as client:
+            status, body = await client.post({"msg": "a"})
+            assert status == 503
+            assert "no logging-service answered" in body["message"]
+
+    asyncio.run(main())
+
+
+BAD_BODIES = [
+    (b"", "not JSON"),
+    (b"msg=hello", "not JSON"),
+    (b'{"msg": "a"', "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b"\xff\xfe", "not UTF-8"),
+    ('{"msg": "Straße"}'.encode("latin-1"), "not UTF-8"),
+    (b"[]", "JSON object"),
+    (b'"msg"', "JSON object"),
+    (b"null", "JSON object"),
+    (b"{}", '"msg" is missing'),
+    (b'{"text": "a"}', '"msg" is missing'),
+    (b'{"msg": 1}', '"msg" must be text'),
+    (b'{"msg": null}', '"msg" must be text'),
+    (b'{"msg": ["a"]}', '"msg" must be text'),
+    (b'{"msg": ""}', '"msg" is empty'),
+    (b'{"msg": "\\ud800"}', "surrogate"),
+    (b'{"msg": "a", "uuid": 7}', '"uuid" must be text'),
+    (b'{"msg": "a", "uuid": "a\\nb"}', "printable"),
+    (b'{"msg": "a", "uuid": "\\udfff"}', '"uuid"'),
+    (b'{"msg": "a", "uuid": "' + b"x" * 201 + b'"}', "longer than 200"),
+]
+
+
+@pytest.mark.parametrize(("data", "reason"), BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_a_bad_body_answers_400_with_the_reason_and_goes_nowhere(data: bytes, reason: str) -> None:
+    async def main() -> None:
+        queue, log = FakeQueue(), FakeMap()
+        async with facade(queue, [logging_app(log)]) as client:
+            status, body = await client.call("POST", "/facade", data=data)
+            assert (status, body["status"]) == (400, "failure")
+            assert reason in body["message"]
+            assert not queue.items
+            assert not log.entries
+
+    asyncio.run(main())
+
+
+def test_a_bad_key_in_the_header_answers_400() -> None:
+    async def main() -> None:
+        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+            assert (await client.post({"msg": "a"}, headers={"Idempotency-Key": "x" * 201}))[0] == 400
+
+    asyncio.run(main())
+
+
+def test_a_body_that_is_too_large_answers_413_with_the_limit() -> None:
+    async def main() -> None:
+        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+            data = io.BytesIO(b'{"msg": "' + b"x" * (2 << 20) + b'"}')
+            status, body = await client.call("POST", "/facade", data=data)
+            assert status == 413
+            assert "1048576 bytes" in body["message"]
+
+    asyncio.run(main())
+
+
+def test_an_emoji_text_of_100_kib_arrives_whole() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            assert (await client.post({"msg": "🐝" * 25_600}))[0] == 200
+            assert texts(queue) == ["🐝" * 25_600]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "🐝", "\\u0007", '\\"'])
+def test_a_body_just_within_the_limit_passes_the_logging_service_too(letter: str) -> None:
+    async def main() -> None:
+        room = (1 << 20) - len('{"msg": ""}')
+        data = '{"msg": "' + letter * (room // len(letter.encode())) + '"}'
+        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+            status, body = await client.call("POST", "/facade", data=io.BytesIO(data.encode()))
+            assert status == 200, body
+
+    asyncio.run(main())
+
+
+async def batch(client: Caller, data: bytes) -> list[dict[str, Any]]:
+    async with client.session.post(f"{client.address.url}/facade/batch", data=data) as response:
+        assert response.status == 200
+        return [json.loads(line) for line in (await response.text()).splitlines()]
+
+
+def test_a_batch_is_answered_line_by_line_in_order() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            lines = [json.dumps({"msg": f"m{n}", "uuid": f"id-{n}"}) for n in range(300)]
+            answers = await batch(client, "\n".join(lines).encode())
+            assert [answer["uuid"] for answer in answers] == [f"id-{n}" for n in range(300)]
+            assert {answer["code"] for answer in answers} == {200}
+            assert sorted(texts(queue)) == sorted(f"m{n}" for n in range(300))
+
+    asyncio.run(main())
+
+
+def test_a_bad_line_of_a_batch_fails_alone() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        long = json.dumps({"msg": "x" * 5000}).encode()
+        data = b'{"msg": "a"}\nnonsense\n\n  \n{"msg": 1}\n\xff\n' + long + b'\r\n{"msg": "b"}\r\n' + long
+        async with facade(queue, [logging_app(FakeMap())], limits=Limits(max_body=2048)) as client:
+            codes = [answer["code"] for answer in await batch(client, data)]
+            assert codes == [200, 400, 400, 400, 413, 200, 413]
+            assert texts(queue) == ["a", "b"]
+
+    asyncio.run(main())
+
+
+def test_a_batch_says_of_each_line_what_the_queue_did() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with facade(FakeQueue(most=2), [logging_app(log)]) as client:
+            data = "\n".join(json.dumps({"msg": f"m{n}"}) for n in range(5)).encode()
+            codes = [answer["code"] for answer in await batch(client, data)]
+            assert sorted(codes) == [200, 200, 503, 503, 503]
+            assert len(log.entries) == 2
+
+    asyncio.run(main())
+
+
+def test_an_empty_batch_has_an_empty_answer() -> None:
+    async def main() -> None:
+        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+            assert await batch(client, b"") == []
+
+    asyncio.run(main())
+
+
+def test_a_get_combines_both_sets_and_says_where_they_came_from() -> None:
+    async def main() -> None:
+        log = FakeMap({"a": Message("a", "hello", 1.0, "logging-1").to_json()})
+        stored = FakeMap({"b": Message("b", "world", 1.0, "messages-1").to_json()})
+        async with facade(FakeQueue(), [logging_app(log)], [messages_app(FakeQueue(), stored)]) as client:
+            status, body = await client.get("/facade")
+            assert (status, body["logs"], body["message"], body["away"]) == (200, ["hello"], ["world"], [])
+            assert body["logging-service"]
+            assert body["messages-service"]
+            reading = await FacadeClient(client.session, client.address).read()
+            assert [m.id for m in (*reading.logs, *reading.messages)] == ["a", "b"]
+
+    asyncio.run(main())
+
+
+def test_a_get_without_messages_services_still_shows_the_logs_and_says_who_is_away() -> None:
+    async def main() -> None:
+        log = FakeMap({"a": Message("a", "hello", 1.0, "logging-1").to_json()})
+        absent = nobody()
+        async with facade(FakeQueue(), [logging_app(log)], [absent]) as client:
+            status, body = await client.get("/facade")
+            assert (status, body["logs"], body["message"]) == (200, ["hello"], [])
+            assert (body["away"], body["messages-service"]) == ([str(absent)], "")
+
+    asyncio.run(main())
+
+
+def test_the_queue_view_has_size_owner_and_settings() -> None:
+    async def main() -> None:
+        queue = FakeQueue([Message("a", "a"), Refused("odd")])
+        async with facade(queue, [nobody()]) as client:
+            status, body = await client.get("/queue")
+            assert (status, body["size"], body["owner"]) == (200, 2, "127.0.0.1:5701")
+            assert (body["name"], body["max_size"], body["backup_count"]) == ("messages-queue", 100_000, 2)
+
+    asyncio.run(main())
+
+
+def test_the_queue_view_of_a_queue_that_does_not_answer_has_no_size() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        queue.errors.append(QueueAwayError("no member"))
+        async with facade(queue, [nobody()]) as client:
+            assert (await client.get("/queue"))[1]["size"] is None
+
+    asyncio.run(main())
+
+
+def test_the_counters_tell_the_three_outcomes() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            await client.post({"msg": "a"})
+            await client.post({"msg": ""})
+            queue.errors.append(QueueUncertainError("unknown"))
+            await client.post({"msg": "b"})
+            async with client.session.get(f"{client.address.url}/metrics") as response:
+                rows = (await response.text()).splitlines()
+            for outcome in ("acknowledged", "rejected", "uncertain"):
+                assert f"microq_messages_{outcome}_total 1" in rows
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, Outcome.ACKNOWLEDGED),
+        (400, Outcome.REJECTED),
+        (422, Outcome.REJECTED),
+        (500, Outcome.INDETERMINATE),
+        (503, Outcome.REJECTED),
+        (504, Outcome.INDETERMINATE),
+    ],
+)
+def test_the_client_knows_the_outcome_from_the_status(status: int, outcome: Outcome) -> None:
+    async def main() -> None:
+        async with calling(Stub(status).app) as client:
+            receipt = await FacadeClient(client.session, client.address).send("a", "id-1")
+            assert (receipt.id, receipt.outcome) == ("id-1", outcome)
+
+    asyncio.run(main())
+
+
+def test_the_client_knows_nothing_of_a_facade_that_hangs_and_rejects_where_none_is() -> None:
+    async def main() -> None:
+        async with calling(Stub(hangs=True).app) as client:
+            hanging = await FacadeClient(client.session, client.address).send("a", seconds=0.1)
+            absent = await FacadeClient(client.session, nobody()).send("a")
+            assert (hanging.outcome, absent.outcome) == (Outcome.INDETERMINATE, Outcome.REJECTED)
+
+    asyncio.run(main())
