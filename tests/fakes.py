@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +21,17 @@ from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
 from microq.services import logging, messages
+from microq.services.app import Health
 from microq.services.facade import make_app as make_facade
 from microq.store import MapOpener, MessageMap
 
 PLAIN = Config("the test", Path())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nobody announces; the test's timeout is the deadline."""
+    while not condition():  # noqa: ASYNC110 - what is waited for is a plain value
+        await asyncio.sleep(0.005)
 
 
 class FakeClient:
@@ -128,6 +135,20 @@ async def serving(app: web.Application) -> AsyncIterator[Address]:
         yield Address(host, port)
     finally:
         await runner.cleanup()
+
+
+@dataclass(frozen=True)
+class Consuming:
+    """A consumer, what it counts, and its connection to the cluster, which a test may cut."""
+
+    consumer: messages.Consumer
+    health: Health
+    client: FakeClient
+
+
+def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> Consuming:
+    health, client = Health(name), FakeClient()
+    return Consuming(messages.Consumer(queue, message_map(stored, name, client), health), health, client)
 
 
 def queue_opener(queue: FakeQueue) -> QueueOpener:

@@ -1,0 +1,172 @@
+"""The logging-service over real HTTP: one entry per id, and the first text stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fakes import FakeClient, FakeMap, calling, logging_app
+from hazelcast.errors import HazelcastError
+
+from microq.message import Message
+
+
+def entry(uuid: str, text: str, at: float = 1.0) -> str:
+    return Message(uuid, text, at, "logging-1").to_json()
+
+
+def test_a_posted_message_is_listed_as_text_and_in_full() -> None:
+    async def main() -> None:
+        async with calling(logging_app(FakeMap())) as client:
+            status, body = await client.post({"uuid": "a", "msg": "hello"}, "/log")
+            assert (status, body) == (200, {"status": "success", "service": "logging-1", "new": [True]})
+            assert await client.get("/log") == (200, ["hello"])
+            _, full = await client.get("/log?full=true")
+            assert [(m["uuid"], m["msg"], m["by"]) for m in full] == [("a", "hello", "logging-1")]
+
+    asyncio.run(main())
+
+
+def test_a_list_is_written_and_answered_in_order() -> None:
+    async def main() -> None:
+        log = FakeMap({"b": entry("b", "old")})
+        async with calling(logging_app(log)) as client:
+            messages = [{"uuid": "a", "msg": "new"}, {"uuid": "b", "msg": "old"}]
+            assert (await client.post(messages, "/log"))[1]["new"] == [True, False]
+
+    asyncio.run(main())
+
+
+def test_a_second_post_of_an_id_changes_nothing() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with calling(logging_app(log)) as client:
+            await client.post({"uuid": "a", "msg": "hello"}, "/log")
+            before = dict(log.entries)
+            status, body = await client.post({"uuid": "a", "msg": "hello"}, "/log")
+            assert (status, body["new"], log.entries) == (200, [False], before)
+
+    asyncio.run(main())
+
+
+def test_another_text_under_an_id_answers_422_and_names_it() -> None:
+    async def main() -> None:
+        log = FakeMap({"a": entry("a", "first")})
+        async with calling(logging_app(log)) as client:
+            status, body = await client.post({"uuid": "a", "msg": "second"}, "/log")
+            assert (status, body["status"], body["uuids"]) == (422, "failure", ["a"])
+            assert log.entries == {"a": entry("a", "first")}
+
+    asyncio.run(main())
+
+
+def test_the_list_is_in_the_order_of_arrival() -> None:
+    async def main() -> None:
+        log = FakeMap({"a": entry("a", "second", 2.0), "b": entry("b", "first", 1.0)})
+        async with calling(logging_app(log)) as client:
+            assert await client.get("/log") == (200, ["first", "second"])
+
+    asyncio.run(main())
+
+
+def test_what_is_no_message_in_the_map_is_left_out_and_overwritten() -> None:
+    async def main() -> None:
+        log = FakeMap({"a": "nonsense", "b": 7, "c": entry("c", "good")})
+        async with calling(logging_app(log)) as client:
+            assert await client.get("/log") == (200, ["good"])
+            assert (await client.post({"uuid": "a", "msg": "mine"}, "/log"))[1]["new"] == [True]
+            assert Message.from_json(log.entries["a"]).text == "mine"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("uuid", ["a", "a/b", "..", "%2F", "a b", "ä"])
+def test_an_entry_is_removed_by_its_id(uuid: str) -> None:
+    async def main() -> None:
+        async with calling(logging_app(FakeMap({uuid: entry(uuid, "x"), "z": entry("z", "kept")}))) as client:
+            first = await client.call("DELETE", "/log", params={"uuid": uuid})
+            again = await client.call("DELETE", "/log", params={"uuid": uuid})
+            assert [body["removed"] for _, body in (first, again)] == [True, False]
+            assert await client.get("/log") == (200, ["kept"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"msg": "a"}, '"uuid" is missing'),
+        ({"uuid": "a"}, '"msg" is missing'),
+        ([{"uuid": "a", "msg": "a"}, {"uuid": "b", "msg": ""}], '"msg" is empty'),
+        ([1], "JSON object"),
+        ("a", "JSON object"),
+    ],
+)
+def test_a_bad_body_answers_400_and_nothing_is_written(body: object, reason: str) -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with calling(logging_app(log)) as client:
+            status, answer = await client.post(body, "/log")
+            assert status == 400
+            assert reason in answer["message"]
+            assert not log.entries
+
+    asyncio.run(main())
+
+
+def test_a_cluster_that_is_away_answers_503_with_a_pause_and_is_not_ready() -> None:
+    async def main() -> None:
+        cluster = FakeClient()
+        async with calling(logging_app(FakeMap(), client=cluster)) as client:
+            assert (await client.get("/readyz"))[0] == 200
+            cluster.up = False
+            for method, path in (("GET", "/log"), ("DELETE", "/log"), ("GET", "/readyz")):
+                status, body = await client.call(method, path)
+                assert (status, body["status"]) == (503, "failure"), path
+            assert (await client.post({"uuid": "a", "msg": "a"}, "/log"))[0] == 503
+            status, body = await client.get("/healthz")
+            assert (status, body["ready"]) == (200, False)
+
+    asyncio.run(main())
+
+
+def test_a_write_that_is_not_confirmed_answers_504() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        log.late_errors.append(HazelcastError("a backup did not confirm"))
+        async with calling(logging_app(log)) as client:
+            assert (await client.post({"uuid": "a", "msg": "a"}, "/log"))[0] == 504
+
+    asyncio.run(main())
+
+
+def test_health_and_metrics_count_what_was_stored() -> None:
+    async def main() -> None:
+        async with calling(logging_app(FakeMap())) as client:
+            await client.post([{"uuid": "a", "msg": "a"}, {"uuid": "b", "msg": "b"}], "/log")
+            assert (await client.get("/healthz"))[1]["held"] == 2
+            async with client.session.get(f"{client.address.url}/metrics") as response:
+                text = await response.text()
+            assert text == "microq_ready 1\nmicroq_messages_held 2\nmicroq_messages_logged_total 2\n"
+
+    asyncio.run(main())
+
+
+def test_an_unknown_path_and_a_wrong_method_answer_in_the_one_shape() -> None:
+    async def main() -> None:
+        async with calling(logging_app(FakeMap())) as client:
+            for method, path, expected in (("GET", "/nothing", 404), ("PUT", "/log", 405)):
+                status, body = await client.call(method, path)
+                assert (status, body["status"]) == (expected, "failure")
+
+    asyncio.run(main())
+
+
+def test_a_stored_message_is_logged_in_one_line_with_id_and_text(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with calling(logging_app(FakeMap())) as client:
+            await client.post({"uuid": "a", "msg": "two\nlines\x1b[31m"}, "/log")
+
+    with caplog.at_level("INFO", "microq"):
+        asyncio.run(main())
+    assert r'stored a "two\nlines\x1b[31m"' in caplog.messages

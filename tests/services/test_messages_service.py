@@ -1,0 +1,198 @@
+"""The messages-service: what has left the queue is kept, once in the whole system, whatever the map does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from fakes import FakeMap, FakeQueue, calling, consumer, messages_app, until
+from hazelcast.errors import HazelcastError
+
+from microq.errors import QueueAwayError, QueueUncertainError
+from microq.message import Message
+from microq.queues.base import Refused
+from microq.services.app import HEALTH, Health
+from microq.services.messages import LARGEST_BATCH, Consumer
+
+DEADLINE = 10.0
+
+
+def messages(count: int, first: int = 0) -> list[Message]:
+    return [Message(f"id-{n}", f"msg{n}", 1.0) for n in range(first, first + count)]
+
+
+async def run_until_empty(queue: FakeQueue, *consumers: Consumer) -> None:
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+        for one in consumers:
+            tasks.create_task(one.run())
+        await until(lambda: not queue.items and not queue.errors)
+        for one in consumers:
+            one.stop()
+
+
+def consume(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> tuple[Consumer, Health]:
+    found = consumer(queue, stored, name)
+    asyncio.run(run_until_empty(queue, found.consumer))
+    return found.consumer, found.health
+
+
+def test_everything_in_the_queue_is_held_in_order_and_stored_under_this_name() -> None:
+    stored = FakeMap()
+    found, health = consume(FakeQueue(messages(1000)), stored)
+    assert [m.text for m in found.held.values()] == [f"msg{n}" for n in range(1000)]
+    assert {Message.from_json(raw).by for raw in stored.entries.values()} == {"messages-1"}
+    assert health.counters == {"messages_received": 1000}
+
+
+def test_a_second_delivery_of_the_same_id_is_ignored_and_counted() -> None:
+    found, health = consume(FakeQueue([*messages(3), *messages(3)]), FakeMap())
+    assert list(found.held) == ["id-0", "id-1", "id-2"]
+    assert health.counters == {"messages_received": 3, "duplicates_ignored": 3}
+
+
+def test_what_another_instance_stored_is_not_held_here() -> None:
+    stored = FakeMap()
+    consume(FakeQueue(messages(2)), stored, "messages-1")
+    second, health = consume(FakeQueue(messages(3)), stored, "messages-2")
+    assert list(second.held) == ["id-2"]
+    assert health.counters["duplicates_ignored"] == 2
+
+
+def test_two_consumers_hold_each_message_once() -> None:
+    queue, stored = FakeQueue([*messages(300), *messages(300)]), FakeMap()
+    first, second = consumer(queue, stored, "messages-1").consumer, consumer(queue, stored, "messages-2").consumer
+    asyncio.run(run_until_empty(queue, first, second))
+    assert not first.held.keys() & second.held.keys()
+    assert first.held.keys() | second.held.keys() == {f"id-{n}" for n in range(300)}
+    assert first.held
+    assert second.held
+
+
+def test_a_refused_item_is_counted_and_the_rest_flows_on(caplog: pytest.LogCaptureFixture) -> None:
+    items: list[Message | Refused] = [Refused("an item of type -120, not text"), *messages(2), Refused("odd")]
+    found, health = consume(FakeQueue([*items, *messages(1, first=2)]), FakeMap())
+    assert list(found.held) == ["id-0", "id-1", "id-2"]
+    assert health.counters["items_refused"] == 2
+    assert "dropped an item of the queue: an item of type -120, not text" in caplog.messages
+
+
+def test_nothing_is_lost_when_the_map_fails_a_few_times_before_it_writes() -> None:
+    stored = FakeMap()
+    stored.errors.extend(HazelcastError("not now") for _ in range(3))
+    found, health = consume(FakeQueue(messages(5)), stored)
+    assert set(found.held) == {f"id-{n}" for n in range(5)}
+    assert health.counters == {"messages_received": 5}
+
+
+def test_a_write_whose_confirmation_was_lost_is_no_duplicate() -> None:
+    stored = FakeMap()
+    stored.late_errors.extend(HazelcastError("no confirmation") for _ in range(3))
+    found, health = consume(FakeQueue(messages(5)), stored)
+    assert set(found.held) == {f"id-{n}" for n in range(5)}
+    assert health.counters == {"messages_received": 5}
+
+
+def test_a_map_that_is_away_for_a_while_gets_everything_when_it_is_back() -> None:
+    async def main() -> Consumer:
+        queue, stored = FakeQueue(messages(50)), FakeMap()
+        away = consumer(queue, stored)
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            away.client.up = False
+            tasks.create_task(away.consumer.run())
+            await asyncio.sleep(0.1)
+            assert not stored.entries
+            away.client.up = True
+            await until(lambda: len(stored.entries) == 50)
+            away.consumer.stop()
+        return away.consumer
+
+    assert len(asyncio.run(main()).held) == 50
+
+
+def test_a_stop_waits_for_what_has_left_the_queue() -> None:
+    async def main() -> None:
+        queue, stored = FakeQueue(messages(1)), FakeMap()
+        stored.errors.append(HazelcastError("not now"))
+        found = consumer(queue, stored).consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(found.run())
+            await until(lambda: not queue.items)
+            found.stop()
+        assert set(stored.entries) == set(found.held) == {"id-0"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [QueueAwayError("away"), QueueUncertainError("the answer was lost")])
+def test_a_queue_that_fails_is_asked_again(error: Exception) -> None:
+    queue = FakeQueue(messages(3))
+    queue.errors.append(error)
+    assert len(consume(queue, FakeMap())[0].held) == 3
+
+
+def test_batches_start_at_one_double_while_full_and_begin_again() -> None:
+    class Asked(FakeQueue):
+        sizes: list[int]
+
+        async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+            self.sizes.append(most)
+            return await super().receive(most, seconds)
+
+    queue = Asked(messages(1000))
+    queue.sizes = []
+    consume(queue, FakeMap())
+    assert queue.sizes[:10] == [1, 2, 4, 8, 16, 32, 64, 128, 256, LARGEST_BATCH]
+    assert queue.sizes[11:12] in ([], [1])
+
+
+def test_a_restarted_instance_takes_its_own_back_into_memory() -> None:
+    stored = FakeMap()
+    consume(FakeQueue(messages(3)), stored, "messages-1")
+    consume(FakeQueue(messages(2, first=3)), stored, "messages-2")
+    stored.entries["odd"] = "no message"
+    again = consumer(FakeQueue(), stored, "messages-1").consumer
+    asyncio.run(again.refill())
+    assert list(again.held) == ["id-0", "id-1", "id-2"]
+
+
+def test_a_redelivery_after_a_restart_is_ignored() -> None:
+    async def main() -> None:
+        queue, stored = FakeQueue(messages(2)), FakeMap()
+        await run_until_empty(queue, consumer(queue, stored).consumer)
+        queue.items.extend(messages(2))
+        again = consumer(queue, stored)
+        await again.consumer.refill()
+        await run_until_empty(queue, again.consumer)
+        assert list(again.consumer.held) == ["id-0", "id-1"]
+        assert again.health.counters == {"duplicates_ignored": 2}
+
+    asyncio.run(main())
+
+
+async def shown(queue: FakeQueue, stored: FakeMap, wanted: int) -> Sequence[str]:
+    app = messages_app(queue, stored)
+    async with calling(app) as client, asyncio.timeout(DEADLINE):
+        await until(lambda: app[HEALTH].held() == wanted)
+        status, body = await client.get("/messages")
+        assert status == 200
+        return [str(text) for text in body]
+
+
+def test_the_service_shows_what_it_received_in_order_of_arrival() -> None:
+    assert asyncio.run(shown(FakeQueue(messages(3)), FakeMap(), 3)) == ["msg0", "msg1", "msg2"]
+
+
+def test_the_service_shows_what_it_had_before_it_was_stopped() -> None:
+    async def main() -> None:
+        stored = FakeMap()
+        before = await shown(FakeQueue(messages(3)), stored, 3)
+        assert await shown(FakeQueue(messages(1, first=3)), stored, 4) == [*before, "msg3"]
+
+    asyncio.run(main())
+
+
+def test_a_received_message_is_logged_with_id_and_text(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "microq"):
+        consume(FakeQueue([Message("a", "hello")]), FakeMap())
+    assert 'received a "hello"' in caplog.messages
