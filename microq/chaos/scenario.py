@@ -75,7 +75,7 @@ class ConsumersOff:
         )
         if not safe(before):
             self.say("The cluster is not safe yet; waiting until every copy is in place.")
-            if not await until_safe(self.operator):
+            if not await until_safe(self.operator, self.patience.watch):
                 raise MachineError(
                     "the cluster does not become safe, so no fault would prove anything; `microq status`"
                 )
@@ -157,7 +157,7 @@ class ConsumersOff:
             return
         if hits:
             await self.fault.heal(self.operator, hits)
-            if await until_safe(self.operator):
+            if await until_safe(self.operator, self.patience.watch):
                 self.say(f"{', '.join(hit.target for hit in hits)} rejoined; the cluster is safe again.")
         up = {process.name for process in before.processes if process.state in UP}
         consumers = [process.name for process in before.having(Role.MESSAGES)]

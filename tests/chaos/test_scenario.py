@@ -1,0 +1,275 @@
+"""The whole scenario on the real services, against queues and maps that lie: each lie must be caught and named."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fakes import FakeMap, FakeQueue
+from inprocess import AmnesiacMap, CarelessMap, InProcess, LossyQueue, RepeatingQueue, StuckQueue, in_process
+
+from microq.chaos.faults import KillMember
+from microq.chaos.history import read, record
+from microq.chaos.judge import Ruling, Verdict, judge
+from microq.chaos.scenario import ConsumersOff
+from microq.chaos.traffic import Patience
+from microq.client import open_session
+from microq.errors import MachineError, StartTimeoutError, UsageError
+from microq.fleet import ProcessState, Role
+from microq.message import Message
+
+SOON = Patience(probe=1.0, watch=1.0, drain=1.5, quiet=0.1, loss=0.4)
+
+
+@dataclass
+class Run:
+    """A scenario in a system of this process."""
+
+    system: InProcess
+    folder: Path
+    messages: int = 20
+    fault: KillMember = field(default_factory=lambda: KillMember("owner"))
+    probe: bool = True
+    restore: bool = False
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    def verdict(self) -> Verdict:
+        found = asyncio.run(self._run())
+        # Whatever happened, the file tells it as well as the memory did.
+        assert judge(read(self.history)) == found
+        return found
+
+    async def _run(self) -> Verdict:
+        async with self.system as system, open_session() as session:
+            with record(self.history) as history:
+                return await ConsumersOff(
+                    system.config,
+                    system,
+                    session,
+                    history,
+                    self.fault,
+                    self.messages,
+                    self.probe,
+                    self.restore,
+                    self.said.append,
+                    SOON,
+                ).run()
+
+
+def test_an_honest_queue_passes(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    first, owner, last = (process.name for process in asyncio.run(system.snapshot()).having(Role.HAZELCAST))
+    run = Run(system, tmp_path)
+    found = run.verdict()
+    assert (found.verdict, found.reasons, found.cues) == (Ruling.PASS, (), ())
+    # One more than was asked for: the probe after the kill.
+    assert (found.attempted, found.acknowledged, found.stored, found.logged) == (21, 21, 21, 21)
+    assert found.copies_before == {first: [0, 20], owner: [20, 0], last: [0, 20]}
+    assert sum(owned for owned, _ in found.copies_after.values()) == 21
+    assert owner not in found.copies_after
+    assert [(hit.fault, hit.target, hit.owner, hit.seen) for hit in found.faults] == [
+        ("kill-member", owner, True, True)
+    ]
+    assert sum(found.by_consumer.values()) == sum(found.by_logger.values()) == 21
+    assert found.first_acknowledgement_s is not None
+    assert found.first_delivery_s is not None
+    assert system.verbs == [("stop", ["messages"]), ("kill", [owner]), ("start", ["messages"])]
+
+
+def test_every_step_is_told(tmp_path: Path) -> None:
+    run = Run(in_process(tmp_path), tmp_path)
+    run.verdict()
+    told = "\n".join(run.said)
+    for step in (
+        "Consumers are off: messages-",
+        "Sent 20, acknowledged 20.",
+        "Copies: ",
+        "★ hazelcast-",
+        "It owns the queue.",
+        " killed",
+        "left the member list",
+        "backup promoted to owner",
+        "new backups made",
+        "cluster safe",
+        "first acknowledgement",
+        "Copies now: ",
+        "Started messages-",
+        "through the facade 21 messages and 21 log entries",
+    ):
+        assert step in told
+
+
+def test_a_queue_that_drops_one_in_fifty_is_caught_and_each_id_named(tmp_path: Path) -> None:
+    queue = LossyQueue()
+    found = Run(in_process(tmp_path, queue=queue), tmp_path, messages=110).verdict()
+    assert found.verdict is Ruling.FAIL
+    assert len(queue.dropped) == 2
+    assert set(found.lost) == set(queue.dropped)
+    assert found.reasons == ("2 lost",)
+
+
+def test_a_queue_without_copies_loses_what_its_owner_held(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, "[queue]\nbackup-count = 0\n"), tmp_path).verdict()
+    assert found.verdict is Ruling.FAIL
+    assert len(found.lost) == 20
+    assert found.stored == 1
+    assert [cue for cue in found.cues if "backup-count is 0" in cue]
+
+
+def test_a_message_in_two_consumers_is_duplicated(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, queue=RepeatingQueue(), stored=CarelessMap()), tmp_path, messages=10).verdict()
+    assert found.verdict is Ruling.FAIL
+    assert len(found.duplicated) == found.acknowledged == 11
+    assert list(found.by_consumer.values()) == [11, 11]
+
+
+def test_a_second_delivery_is_harmless_to_honest_consumers(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, queue=RepeatingQueue()), tmp_path, messages=10).verdict()
+    assert (found.verdict, found.duplicated, found.stored) == (Ruling.PASS, (), 11)
+
+
+def test_a_log_that_keeps_nothing_is_caught(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, log=AmnesiacMap()), tmp_path, messages=5).verdict()
+    assert (found.verdict, found.reasons) == (Ruling.FAIL, ("6 unlogged",))
+    assert found.lost == ()
+
+
+def test_a_planted_message_is_unexpected(tmp_path: Path) -> None:
+    queue = FakeQueue([Message("planted\u2028", "hello", 1.0)])
+    system = in_process(tmp_path, queue=queue)
+    asyncio.run(system.stop(["messages"]))
+    found = Run(system, tmp_path, messages=5).verdict()
+    assert (found.verdict, found.unexpected) == (Ruling.FAIL, ("planted\u2028",))
+
+
+def test_what_the_system_held_before_is_left_alone(tmp_path: Path) -> None:
+    old = Message("old", "hello", 1.0, "logging-1")
+    waiting = Message("waiting", "hello", 2.0, "logging-1")
+    log = FakeMap({message.id: message.to_json() for message in (old, waiting)})
+    system = in_process(tmp_path, queue=FakeQueue([waiting]), log=log)
+    system.stored.entries["old"] = Message("old", "hello", 1.0, f"messages-{_consumer_port(system)}").to_json()
+    found = Run(system, tmp_path, messages=5).verdict()
+    assert (found.verdict, found.stored, found.logged) == (Ruling.PASS, 6, 6)
+
+
+def _consumer_port(system: InProcess) -> int:
+    return system.config.service_ips.messages_service[0].port
+
+
+def test_a_fault_that_misses_proves_nothing(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    system.misses = True
+    run = Run(system, tmp_path)
+    found = run.verdict()
+    assert found.verdict is Ruling.UNKNOWN
+    assert "was not seen to happen" in found.reasons[0]
+    assert "still lives: the fault missed" in "\n".join(run.said)
+    assert "not seen in 1 s: left the member list" in "\n".join(run.said)
+
+
+def test_a_full_queue_rejects_and_the_rest_is_accounted_for(tmp_path: Path) -> None:
+    system = in_process(tmp_path, queue=FakeQueue(most=12))
+    found = Run(system, tmp_path, messages=20, probe=False).verdict()
+    assert (found.verdict, found.attempted, found.acknowledged, found.rejected) == (Ruling.PASS, 20, 12, 8)
+    assert (found.stored, found.logged) == (12, 12)
+
+
+def test_a_queue_that_stays_full_ends_the_probe_in_time(tmp_path: Path) -> None:
+    run = Run(in_process(tmp_path, queue=FakeQueue(most=12)), tmp_path, messages=12)
+    found = run.verdict()
+    assert (found.verdict, found.acknowledged) == (Ruling.PASS, 12)
+    assert found.first_acknowledgement_s is None
+    assert "nothing more is acknowledged" in "\n".join(run.said)
+
+
+def test_a_queue_that_gives_nothing_is_no_proof(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, queue=StuckQueue()), tmp_path).verdict()
+    assert found.verdict is Ruling.UNKNOWN
+    assert found.reasons[0] == "the drain was cut short (the queue was not empty and quiet after 1.5 s)"
+
+
+def test_a_consumer_that_does_not_answer_is_no_proof(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    silent = f"messages-{_consumer_port(system)}"
+    system.without = {silent}
+    # The facade asks the other one only.
+    found = Run(system, tmp_path).verdict()
+    assert found.verdict is Ruling.UNKNOWN
+    assert f"{silent} could not be read" in found.reasons
+
+
+def test_consumers_that_do_not_start_end_the_run_and_it_restores_first(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    system.refuses = StartTimeoutError("messages-1", 1.0, [])
+    run = Run(system, tmp_path, restore=True)
+    with pytest.raises(StartTimeoutError):
+        run.verdict()
+    view = asyncio.run(system.snapshot())
+    assert all(process.state is ProcessState.READY for process in view.having(Role.HAZELCAST))
+    assert judge(read(run.history)).verdict is Ruling.UNKNOWN
+
+
+@pytest.mark.parametrize("consumers", [True, False], ids=["on", "off"])
+def test_a_system_that_ran_before_is_restored(tmp_path: Path, *, consumers: bool) -> None:
+    system = in_process(tmp_path)
+    if not consumers:
+        asyncio.run(system.stop(["messages"]))
+    before = asyncio.run(system.snapshot())
+    run = Run(system, tmp_path, fault=KillMember("lowest", members=2), restore=True)
+    found = run.verdict()
+    assert found.verdict is Ruling.PASS
+    assert len(found.faults) == 2
+    after = asyncio.run(system.snapshot())
+    assert [(p.name, p.state) for p in after.processes] == [(p.name, p.state) for p in before.processes]
+    touched = {*(hit.target for hit in found.faults), *(p.name for p in before.having(Role.MESSAGES))}
+    assert [p for p in after.processes if p.name not in touched] == [
+        p for p in before.processes if p.name not in touched
+    ]
+    assert "rejoined; the cluster is safe again" in "\n".join(run.said)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (KillMember("nosuch"), "nosuch is no member that is up"),
+        (KillMember("lowest", members=3), "cannot lose 3"),
+    ],
+)
+def test_a_target_that_is_not_there_is_told_before_anything_is_done(
+    tmp_path: Path, fault: KillMember, says: str
+) -> None:
+    system = in_process(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        Run(system, tmp_path, fault=fault, restore=True).verdict()
+    assert system.verbs == []
+
+
+def test_an_owner_that_nobody_knows_is_told_and_the_consumers_are_back(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    system.owner = None
+    with pytest.raises(UsageError, match="nobody knows"):
+        Run(system, tmp_path, restore=True).verdict()
+    assert all(p.state is ProcessState.READY for p in asyncio.run(system.snapshot()).having(Role.MESSAGES))
+
+
+def test_members_of_others_are_not_broken(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    system.managed = False
+    with pytest.raises(UsageError, match="managed = false"):
+        Run(system, tmp_path).verdict()
+    assert system.verbs == []
+
+
+def test_a_cluster_that_is_not_safe_proves_nothing(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    system.safe = False
+    run = Run(system, tmp_path)
+    with pytest.raises(MachineError, match="does not become safe"):
+        run.verdict()
+    assert "waiting until every copy is in place" in run.said[0]

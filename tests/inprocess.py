@@ -1,0 +1,276 @@
+"""A whole system in this process: the real services over HTTP on loopback, only the cluster behind them a fake."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+from aiohttp import web
+from conftest import make_project
+from fakes import FakeMap, FakeQueue, message_map
+
+from microq.config import Address, Config
+from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.message import Message
+from microq.queues.base import MessageQueue, Refused
+from microq.services import ROLES, addresses, facade, logging, messages
+from microq.store import LOG_MAP, MessageMap
+
+
+class LossyQueue(FakeQueue):
+    """It confirms every message, and drops one in fifty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+        self.dropped: list[str] = []
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.seen += 1
+            if self.seen % 50 == 0:
+                self.dropped.append(message.id)
+            else:
+                await super().put([message])
+
+
+class StuckQueue(FakeQueue):
+    """It takes everything and gives nothing."""
+
+    async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+        return await FakeQueue().receive(most, seconds)
+
+
+class RepeatingQueue(FakeQueue):
+    """It gives each message to every consumer; `mine` is one consumer's end of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends: list[FakeQueue] = []
+
+    def mine(self) -> FakeQueue:
+        end = FakeQueue(self.items)
+        self._ends.append(end)
+        return end
+
+    async def size(self) -> int:
+        return sum([await end.size() for end in self._ends]) if self._ends else await super().size()
+
+
+class AmnesiacMap(FakeMap):
+    """It confirms what it does not keep."""
+
+    async def put_if_absent(self, key: str, value: str) -> None:
+        await self.get(key + value)
+
+
+class CarelessMap(FakeMap):
+    """Every entry is new to it, however often it came."""
+
+    async def put_if_absent(self, key: str, value: str) -> None:
+        await self.set(key, value)
+
+
+class InProcess:
+    """An `Operator` whose services are applications in this process, and whose members are rows of its snapshot."""
+
+    def __init__(
+        self,
+        config: Config,
+        queue: FakeQueue | None = None,
+        log: FakeMap | None = None,
+        stored: FakeMap | None = None,
+    ) -> None:
+        self.config = config
+        self.queue = FakeQueue() if queue is None else queue
+        self.log = FakeMap() if log is None else log
+        self.stored = FakeMap() if stored is None else stored
+        self.pid = 1000
+        self.verbs: list[tuple[str, list[str]]] = []
+        self.managed = True
+        self.safe = True
+        self.misses = False
+        """A kill is confirmed and did nothing."""
+        self.without: set[str] = set()
+        """Services that are said to be up and never were."""
+        self.refuses: Exception | None = None
+        """What starting the consumers raises."""
+        self._runners: dict[str, web.AppRunner] = {}
+        self._views = {
+            f"{role}-{address.port}": ProcessView(
+                f"{role}-{address.port}", role, str(address), ProcessState.READY, pid=self._new_pid()
+            )
+            for role, listed in self._listed().items()
+            for address in listed
+        }
+        self.owner: str | None = self._named(Role.HAZELCAST)[1]
+
+    def _listed(self) -> dict[Role, Sequence[Address]]:
+        services = {role: addresses(self.config, role) for role in ROLES}
+        return {Role.HAZELCAST: self.config.hazelcast.hazelcast_clients, **services}
+
+    def _new_pid(self) -> int:
+        self.pid += 1
+        return self.pid
+
+    def _named(self, role: Role) -> list[str]:
+        return [name for name, view in self._views.items() if view.role is role]
+
+    # -- the services -------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        for role in (Role.LOGGING, Role.FACADE, Role.MESSAGES):
+            for name in self._named(role):
+                if self._views[name].state in UP:
+                    await self._serve(name)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        for name in list(self._runners):
+            await self._end(name)
+
+    def _app(self, name: str) -> web.Application:
+        role = self._views[name].role
+        if role is Role.FACADE:
+            return facade.make_app(self.config, name, self._open_queue)
+        if role is Role.LOGGING:
+            return logging.make_app(self.config, name, self._open_map)
+        return messages.make_app(self.config, name, self._open_queue, self._open_map)
+
+    @asynccontextmanager
+    async def _open_queue(self, _config: Config, name: str) -> AsyncIterator[MessageQueue]:
+        repeats = isinstance(self.queue, RepeatingQueue) and name.startswith(Role.MESSAGES)
+        yield self.queue.mine() if repeats and isinstance(self.queue, RepeatingQueue) else self.queue
+
+    @asynccontextmanager
+    async def _open_map(self, _config: Config, name: str, map_name: str) -> AsyncIterator[MessageMap]:
+        yield message_map(self.log if map_name == LOG_MAP else self.stored, name)
+
+    async def _serve(self, name: str) -> None:
+        if name in self.without:
+            return
+        async with AsyncExitStack() as stack:
+            runner = web.AppRunner(self._app(name), shutdown_timeout=0.1)
+            stack.push_async_callback(runner.cleanup)
+            await runner.setup()
+            address = Address.parse(self._views[name].address)
+            await web.TCPSite(runner, address.host, address.port).start()
+            self._runners[name] = runner
+            stack.pop_all()
+
+    async def _end(self, name: str) -> None:
+        runner = self._runners.pop(name, None)
+        if runner:
+            await runner.cleanup()
+
+    # -- the operator -------------------------------------------------------------------------------------------------
+
+    def _select(self, names: Sequence[str], *, up: bool) -> list[str]:
+        return [
+            name
+            for name, view in self._views.items()
+            if (name in names or view.role in names) and (view.state in UP) is up
+        ]
+
+    def _set(self, name: str, state: ProcessState, pid: int | None) -> None:
+        view = self._views[name]
+        self._views[name] = ProcessView(name, view.role, view.address, state, pid=pid)
+
+    async def start(self, names: Sequence[str]) -> list[str]:
+        self.verbs.append(("start", list(names)))
+        chosen = self._select(names, up=False)
+        if self.refuses and any(self._views[name].role is Role.MESSAGES for name in chosen):
+            raise self.refuses
+        for name in chosen:
+            self._set(name, ProcessState.READY, self._new_pid())
+            if self._views[name].role is not Role.HAZELCAST:
+                await self._serve(name)
+        return chosen
+
+    async def stop(self, names: Sequence[str]) -> list[str]:
+        self.verbs.append(("stop", list(names)))
+        chosen = self._select(names, up=True)
+        for name in chosen:
+            await self._end(name)
+            self._set(name, ProcessState.STOPPED, None)
+        return chosen
+
+    async def kill(self, names: Sequence[str]) -> list[str]:
+        self.verbs.append(("kill", list(names)))
+        if self.misses:
+            return list(names)
+        for name in names:
+            self._set(name, ProcessState.EXITED, None)
+        if self.owner in names:
+            if self.config.queue.backup_count == 0:
+                self.queue.items.clear()
+            self.owner = next(iter(self._alive()), None)
+        return list(names)
+
+    async def pause(self, names: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    async def resume(self, names: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    async def restart(self, names: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    async def events(self) -> AsyncIterator[Event]:
+        raise NotImplementedError
+        yield
+
+    def _alive(self) -> list[str]:
+        return [name for name in self._named(Role.HAZELCAST) if self._views[name].state in UP]
+
+    async def snapshot(self) -> Snapshot:
+        alive = self._alive()
+        size = len(self.queue.items)
+        holders = [name for name in alive if name != self.owner][: self.config.queue.backup_count]
+        return Snapshot(
+            taken_at=time.time(),
+            folder=str(self.config.folder),
+            processes=tuple(self._views.values()),
+            members=tuple(
+                figures(
+                    name,
+                    items=size if name == self.owner else 0,
+                    backups=size if name in holders else 0,
+                    seen=len(alive),
+                    safe=self.safe,
+                )
+                for name in alive
+            ),
+            queue=QueueView("memory", "messages-queue", size, 1000, self.config.queue.backup_count, self.owner),
+            managed=self.managed,
+        )
+
+
+def figures(name: str, *, items: int = 0, backups: int = 0, seen: int = 3, safe: bool = True) -> MemberFigures:
+    """What a member says of itself, with the few figures that a recovery is told by."""
+    return MemberFigures(
+        name=name,
+        taken_at=0.0,
+        items=items,
+        backups=backups,
+        oldest=None,
+        offers=0,
+        polls=0,
+        rejected=0,
+        empty_polls=0,
+        log_entries=0,
+        log_backups=0,
+        partitions=13,
+        cluster_safe=safe,
+        members_seen=seen,
+        heap_used=0,
+        heap_max=0,
+    )
+
+
+def in_process(folder: Path, extra: str = "", **parts: FakeQueue | FakeMap) -> InProcess:
+    """Return a system on free ports of this machine, its parts as asked for."""
+    return InProcess(make_project(folder, extra=extra).config, **parts)  # type: ignore[arg-type]  # named as they are
