@@ -1,0 +1,135 @@
+"""What is told of a recovery, from snapshots as a cluster shows them one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from fakes import PLAIN
+from inprocess import InProcess, figures
+
+from microq.chaos.recovery import Copies, safe, until_safe, watch
+from microq.config import Config
+from microq.fleet import MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+
+A, B, C = "hazelcast-1", "hazelcast-2", "hazelcast-3"
+
+
+class Replay(InProcess):
+    """An operator that shows one snapshot after the other, the last one for ever."""
+
+    def __init__(self, config: Config, *snapshots: Snapshot) -> None:
+        super().__init__(config)
+        self._snapshots = iter(snapshots)
+        self._now = snapshots[0]
+
+    async def snapshot(self) -> Snapshot:
+        self._now = next(self._snapshots, self._now)
+        return self._now
+
+
+def snapshot(*members: MemberFigures, owner: str | None = A, up: Sequence[str] = (A, B, C)) -> Snapshot:
+    processes = tuple(
+        ProcessView(
+            name,
+            Role.HAZELCAST,
+            f"127.0.0.1:{name[-1]}",
+            ProcessState.READY if name in up else ProcessState.EXITED,
+        )
+        for name in (A, B, C)
+    )
+    return Snapshot(0.0, "", processes, members, QueueView("hazelcast", "q", 10, 100, 2, owner))
+
+
+HEALTHY = snapshot(figures(A, items=10), figures(B, backups=10), figures(C, backups=10))
+GONE = (B, C)
+NOT_NOTICED = snapshot(figures(B, backups=10), figures(C, backups=10), up=GONE)
+ONE_NOTICED = snapshot(figures(B, backups=10, seen=2), figures(C, backups=10), up=GONE)
+ORPHANED = snapshot(
+    figures(B, backups=10, seen=2, safe=False), figures(C, backups=10, seen=2, safe=False), owner=None, up=GONE
+)
+PROMOTED = snapshot(figures(B, items=10, seen=2, safe=False), figures(C, seen=2, safe=False), owner=B, up=GONE)
+COPIED = snapshot(
+    figures(B, items=10, seen=2, safe=False), figures(C, backups=10, seen=2, safe=False), owner=B, up=GONE
+)
+SAFE = snapshot(figures(B, items=10, seen=2), figures(C, backups=10, seen=2), owner=B, up=GONE)
+
+
+def told(
+    *snapshots: Snapshot, killed: Sequence[str] = (A,), backups: int = 2, seconds: float = 5.0
+) -> tuple[bool, list[str]]:
+    steps: list[str] = []
+    system = Replay(PLAIN, *snapshots)
+    done = asyncio.run(watch(system, killed, Copies.of(HEALTHY), backups, steps.append, seconds))
+    return done, steps
+
+
+def test_each_step_is_told_when_it_is_seen() -> None:
+    done, steps = told(NOT_NOTICED, ONE_NOTICED, ORPHANED, PROMOTED, COPIED, SAFE)
+    assert done
+    assert steps == ["left the member list", "backup promoted to owner", "new backups made", "cluster safe"]
+
+
+def test_a_step_is_not_told_before_all_survivors_agree() -> None:
+    done, steps = told(NOT_NOTICED, ONE_NOTICED, seconds=0.2)
+    assert not done
+    assert steps == [
+        "not seen in 0.2 s: left the member list, backup promoted to owner, new backups made, cluster safe"
+    ]
+
+
+def test_what_was_not_seen_in_time_is_told() -> None:
+    done, steps = told(ORPHANED, PROMOTED, seconds=0.2)
+    assert not done
+    assert steps[:2] == ["left the member list", "backup promoted to owner"]
+    assert steps[2:] == ["not seen in 0.2 s: new backups made, cluster safe"]
+
+
+def test_nobody_is_promoted_when_a_backup_dies() -> None:
+    after = snapshot(figures(A, items=10, seen=2), figures(C, backups=10, seen=2), up=(A, C))
+    assert told(after, killed=[B]) == (True, ["left the member list", "new backups made", "cluster safe"])
+
+
+def test_a_last_survivor_has_nobody_to_copy_to() -> None:
+    last = snapshot(figures(C, items=10, seen=1), owner=C, up=[C])
+    assert told(last, killed=[A, B]) == (True, ["left the member list", "backup promoted to owner", "cluster safe"])
+
+
+def test_without_backups_none_are_waited_for() -> None:
+    after = snapshot(figures(B, seen=2), figures(C, seen=2), owner=B, up=GONE)
+    assert "new backups made" not in told(after, backups=0)[1]
+
+
+def test_a_member_that_does_not_answer_has_not_agreed() -> None:
+    silent = snapshot(figures(B, items=10, seen=2), owner=B, up=GONE)
+    done, steps = told(silent, SAFE)
+    assert done
+    assert steps[0] == "backup promoted to owner"
+
+
+@pytest.mark.parametrize(
+    ("view", "is_safe"),
+    [
+        (HEALTHY, True),
+        (SAFE, True),
+        (COPIED, False),
+        (NOT_NOTICED, False),
+        (snapshot(figures(A), figures(B)), False),
+        (snapshot(), False),
+    ],
+)
+def test_safe_means_that_all_who_are_up_answer_and_agree(view: Snapshot, *, is_safe: bool) -> None:
+    assert safe(view) is is_safe
+
+
+def test_waiting_for_safety_ends_when_it_is_there() -> None:
+    assert asyncio.run(until_safe(Replay(PLAIN, ORPHANED, COPIED, SAFE), 5.0))
+    assert not asyncio.run(until_safe(Replay(PLAIN, ORPHANED, COPIED), 0.1))
+
+
+def test_copies_say_who_has_what() -> None:
+    copies = Copies.of(HEALTHY)
+    assert (copies.items, copies.backups, copies.owner) == (10, 20, A)
+    assert str(copies) == f"★ {A} owns 10, backs up 0; {B} owns 0, backs up 10; {C} owns 0, backs up 10"
+    assert str(Copies.of(snapshot())) == "no member says what it holds"
