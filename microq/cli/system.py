@@ -242,11 +242,11 @@ async def _do(config: Config, verb: str, names: list[str], *, as_json: bool) -> 
         act: Callable[[list[str]], Awaitable[list[str]]] = getattr(operator, verb)
         done = await act(names)
         view = await operator.snapshot()
+    if not done:
+        raise UsageError(f"nothing to {verb}: {', '.join(names)} {_states(view, names)}")
     if as_json:
         emit({"verb": verb, "names": done}, lambda: None, as_json=True)
         return
-    if not done:
-        raise UsageError(f"nothing to {verb}: {', '.join(names)} {_states(view, names)}")
     typer.echo(f"{DONE[verb]} {', '.join(done)}")
     if verb == "kill":
         note("`microq start NAME` brings it back; `microq status` shows what the others did.")

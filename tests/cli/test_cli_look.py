@@ -1,0 +1,128 @@
+"""`status`, `queue` and `logs` of the shared system."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+from commands import command, complaint, until
+from conftest import Project, environment
+
+from microq.config import Address
+
+
+def names(system: Project) -> set[str]:
+    config = system.config
+    ips = config.service_ips
+    groups: dict[str, tuple[Address, ...]] = {
+        "hazelcast": config.hazelcast.hazelcast_clients,
+        "messages": ips.messages_service,
+        "logging": ips.logging_service,
+        "facade": (ips.facade_service,),
+        "config": (ips.config_service,),
+    }
+    return {f"{group}-{address.port}" for group, addresses in groups.items() for address in addresses}
+
+
+def test_status_shows_every_process(system: Project) -> None:
+    result = system.microq("status")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(name in result.stdout for name in names(system))
+    assert "cluster safe" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_status_as_json(system: Project) -> None:
+    data = json.loads(system.microq("status", "--json").stdout)
+    assert {process["name"] for process in data["processes"]} == names(system)
+    assert all(process["state"] == "ready" and process["rss"] > 1 << 20 for process in data["processes"])
+    assert [member["members_seen"] for member in data["members"]] == [3, 3, 3]
+    assert data["queue"]["owner"] in {member["name"] for member in data["members"]}
+
+
+def test_queue_stars_the_owner(system: Project) -> None:
+    owner = json.loads(system.microq("queue", "--json").stdout)["queue"]["owner"]
+    (starred,) = [line for line in system.microq("queue").stdout.splitlines() if "★" in line]
+    assert owner in starred
+
+
+def test_queue_as_json(system: Project) -> None:
+    data = json.loads(system.microq("queue", "--json").stdout)
+    assert set(data) == {"queue", "members", "taken_at"}
+    assert (data["queue"]["backup_count"], data["queue"]["size"]) == (2, 0)
+
+
+@pytest.mark.parametrize("words", ["status", "queue"])
+def test_watch_goes_on_until_it_is_interrupted(words: str, system: Project) -> None:
+    with command(system, words, "--watch") as watching:
+        until(lambda: watching.out.count("★") >= 2)
+        watching.interrupt()
+        assert watching.ended() == 130
+        assert watching.err == ""
+
+
+def test_watch_on_a_terminal_leaves_the_screen_as_it_was(system: Project) -> None:
+    terminal, end = pty.openpty()
+    shown = b""
+    with (
+        os.fdopen(terminal, "rb", buffering=0) as screen,
+        subprocess.Popen(
+            [sys.executable, "-m", "microq", "status", "--watch"],
+            cwd=system.folder,
+            env={**environment(), "TERM": "xterm", "COLUMNS": "100"},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        ) as watching,
+    ):
+        os.close(end)
+        while b"ready" not in shown:
+            shown += screen.read(4096)
+        watching.send_signal(signal.SIGINT)
+        try:
+            while more := screen.read(4096):
+                shown += more
+        except OSError:
+            pass  # how a terminal says that its other end is closed
+        assert watching.wait(10) == 130
+    assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l") == 1
+    assert b"Traceback" not in shown
+
+
+def test_logs_of_all(system: Project) -> None:
+    result = system.microq("logs", "-n", "1")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert {line.split()[2] for line in lines} == names(system)
+    assert lines == sorted(lines, key=lambda line: line[:23])
+
+
+def test_logs_of_none(system: Project) -> None:
+    assert system.microq("logs", "-n", "0").stdout == ""
+
+
+def test_logs_of_one_with_a_text(system: Project) -> None:
+    port = system.config.service_ips.facade_service.port
+    result = system.microq("logs", str(port), "--grep", "is ready, listening")
+    (line,) = result.stdout.splitlines()
+    assert line.endswith(f"facade-{port} is ready, listening on 127.0.0.1:{port}")
+    assert system.microq("logs", str(port), "--grep", "is ready, listening", "--raw").stdout == result.stdout
+
+
+def test_logs_of_nobody(system: Project) -> None:
+    line = complaint(system.microq("logs", "nobody"), 2)
+    assert all(name in line for name in names(system))
+
+
+def test_followed_logs_show_what_comes_until_they_are_interrupted(system: Project) -> None:
+    with command(system, "logs", "messages", "-f", "-n", "0") as following:
+        until(lambda: system.microq("send", "--text", "to be followed").returncode == 0)
+        following.says('"to be followed"')
+        following.interrupt()
+        assert following.ended() == 130
+        assert following.err == ""

@@ -1,0 +1,108 @@
+"""What tests of the command line share: a wrong input's one line, and commands that run until they are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from conftest import Project, environment
+
+Done = subprocess.CompletedProcess[str]
+
+
+def complaint(result: Done, code: int) -> str:
+    """The one line that a wrong input gets."""
+    assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("microq: "), result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert not result.stdout, result.stdout
+    return result.stderr
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Command:
+    """A command that runs; what it says is read from files, so that it never waits for us."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.process, self._out, self._err = process, out, err
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(encoding="utf-8")
+
+    def says(self, text: str, seconds: float = 30) -> None:
+        until(lambda: text in self.out or text in self.err or self.process.poll() is not None, seconds)
+        assert text in self.out + self.err, (self.process.poll(), self.out, self.err)
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, seconds: float = 30) -> int:
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def command(project: Project, *words: str) -> Iterator[Command]:
+    """Run `microq` as in a terminal of its own, and kill it if the test does not end it."""
+    out, err = project.folder / "stdout.txt", project.folder / "stderr.txt"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "microq", *words],
+            cwd=project.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    with process:
+        try:
+            yield Command(process, out, err)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def listening(project: Project) -> set[int]:
+    """The configured ports on which somebody listens."""
+    config = project.config
+    ips = config.service_ips
+    ports = {
+        address.port
+        for address in (
+            *config.hazelcast.hazelcast_clients,
+            *ips.messages_service,
+            *ips.logging_service,
+            ips.facade_service,
+            ips.config_service,
+        )
+    }
+    listed = psutil.net_connections("inet")
+    return {c.laddr.port for c in listed if c.laddr and c.status == psutil.CONN_LISTEN} & ports
+
+
+def pids(processes: Sequence[psutil.Process]) -> set[int]:
+    return {process.pid for process in processes}
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, and wait until the kernel has let go of what the process held."""
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
