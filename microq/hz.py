@@ -93,7 +93,8 @@ class Cluster:
         except TimeoutError as error:
             raise UncertainError(f"no answer in {seconds:g} s") from error
         except (HazelcastError, OSError) as error:
-            raise UncertainError(f"{type(error).__name__}: {error}") from error
+            said = str(error).partition("\n")[0]  # the rest is the server's stack
+            raise UncertainError(f"{type(error).__name__}: {said}") from error
 
 
 class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyped for mypy

@@ -16,7 +16,7 @@ from aiohttp import web
 from microq import hz
 from microq.client import open_session
 from microq.config import Address, Config, Limits, ServiceIps
-from microq.errors import QueueFullError
+from microq.errors import QueueAwayError, QueueFullError
 from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
@@ -98,6 +98,9 @@ class FakeQueue:
         self.items: deque[Message | Refused] = deque(items)
         self.most = most
         self.errors: deque[Exception] = deque()
+        self.longest_wait = 0.01
+        """Tests that are not about waiting do not wait."""
+        self.up = True
 
     async def put(self, messages: Sequence[Message]) -> None:
         await self._turn()
@@ -107,8 +110,10 @@ class FakeQueue:
 
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
         await self._turn()
-        if not self.items:
-            await asyncio.sleep(min(seconds, 0.01))
+        waited = 0.0
+        while not self.items and waited < min(seconds, self.longest_wait):
+            await asyncio.sleep(0.01)
+            waited += 0.01
         return [self.items.popleft() for _ in range(min(most, len(self.items)))]
 
     async def size(self) -> int:
@@ -116,10 +121,12 @@ class FakeQueue:
         return len(self.items)
 
     async def owner(self) -> str | None:
-        return "127.0.0.1:5701"
+        return "127.0.0.1:5701" if self.up else None
 
     async def _turn(self) -> None:
         await asyncio.sleep(0)
+        if not self.up:
+            raise QueueAwayError("no member of the queue's cluster can be reached")
         if self.errors:
             raise self.errors.popleft()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hazelcast.errors import HazelcastError
+from hazelcast.errors import HazelcastError, IllegalStateError
 
 from microq import hz
 from microq.config import Config
@@ -36,6 +36,8 @@ class HazelcastQueue:
         except hz.AwayError as error:
             raise QueueAwayError("no member of the queue's cluster can be reached") from error
         except hz.UncertainError as error:
+            if _is_full(error.__cause__):
+                raise QueueFullError("the queue is full") from error
             raise QueueUncertainError(f"the queue did not confirm the message: {error}") from error
         if not accepted:
             raise QueueFullError("the queue is full")
@@ -72,6 +74,11 @@ class HazelcastQueue:
         """Return the address of the queue's primary owner, from the client's partition table."""
         address = await self._cluster.owner(self._queue.name)
         return str(address) if address else None
+
+
+def _is_full(cause: BaseException | None) -> bool:
+    """Return whether `add_all` was refused: where `offer` answers false, it fails (`AddAllOperation`, 5.7.0)."""
+    return isinstance(cause, IllegalStateError) and "Queue full" in str(cause)
 
 
 def _read(item: Any) -> Message | Refused:

@@ -1,0 +1,317 @@
+"""What every queue promises: one suite, for the queue in memory that other tests rest on, and for each backend."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from conftest import Project, make_project
+from fakes import FakeQueue
+
+from microq import hz
+from microq.config import Config
+from microq.errors import QueueAwayError, QueueError, QueueFullError
+from microq.message import Message
+from microq.queues import open_queue
+from microq.queues.base import MessageQueue, Refused
+from microq.system import control
+
+MOST = 8
+"""The queue holds no more."""
+
+
+class Bomb:
+    """Whoever unpickles it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+class Backend(Protocol):
+    """A queue to test, empty at first."""
+
+    def open(self) -> AbstractAsyncContextManager[MessageQueue]:
+        """Open it as one more client."""
+        ...
+
+    async def plant(self, item: object) -> None:
+        """Put in what is none of ours."""
+        ...
+
+    async def cut(self) -> None:
+        """Take all its servers away."""
+        ...
+
+
+class Memory:
+    def __init__(self) -> None:
+        self._queue = FakeQueue(most=MOST)
+        self._queue.longest_wait = inf
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[MessageQueue]:
+        yield self._queue
+
+    async def plant(self, item: object) -> None:
+        self._queue.items.append(Refused(f"a {type(item).__name__}"))
+
+    async def cut(self) -> None:
+        self._queue.up = False
+
+
+class Hazelcast:
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @property
+    def config(self) -> Config:
+        return self.project.config
+
+    def open(self) -> AbstractAsyncContextManager[MessageQueue]:
+        return open_queue(self.config, "the test")
+
+    async def plant(self, item: object) -> None:
+        async with hz.connect(self.config, "a stranger") as cluster:
+            await (await cluster.queue(self.config.queue.name)).put(item)
+
+    async def clear(self) -> None:
+        async with hz.connect(self.config, "the test") as cluster:
+            await (await cluster.queue(self.config.queue.name)).clear()
+
+    async def cut(self) -> None:
+        async with control.connect(self.config) as operator:
+            await operator.kill(["hazelcast"])
+
+    async def mend(self) -> None:
+        async with control.connect(self.config) as operator:
+            await operator.start(["hazelcast"])
+
+
+@pytest.fixture(scope="module")
+def hazelcast(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Hazelcast]:
+    project = make_project(tmp_path_factory.mktemp("queue"), extra=f"[queue]\nmax-size = {MOST}\n")
+    started = project.microq("up", "-d", "--no-messages", "--set", "members=2", "--set", "logging=1")
+    assert started.returncode == 0, started.stderr
+    yield Hazelcast(project)
+    assert project.microq("down").returncode == 0
+
+
+@pytest.fixture(params=["memory", "hazelcast"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "memory":
+        return Memory()
+    real: Hazelcast = request.getfixturevalue("hazelcast")
+    asyncio.run(real.clear())
+    return real
+
+
+def messages(*names: str) -> list[Message]:
+    return [Message(name, f"text of {name}", 12.5) for name in names]
+
+
+def run(backend: Backend, test: Callable[[MessageQueue], Awaitable[None]]) -> None:
+    """Run a test with one open client."""
+
+    async def opened() -> None:
+        async with backend.open() as queue:
+            await test(queue)
+
+    asyncio.run(opened())
+
+
+async def take_all(queue: MessageQueue) -> list[Message | Refused]:
+    taken: list[Message | Refused] = []
+    while batch := await queue.receive(100, 0.2):
+        taken += batch
+    return taken
+
+
+def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("z"))
+        await queue.put(messages("m", "a", "b"))
+        await queue.put(messages("c"))
+        assert await queue.size() == 5
+        assert await queue.receive(1, 1.0) == messages("z")
+        assert await queue.receive(2, 1.0) == messages("m", "a")
+        assert await take_all(queue) == messages("b", "c")
+        assert await queue.size() == 0
+
+    run(backend, test)
+
+
+def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
+    odd = Message("id \u2028 \U0001f600", "line\nline\0 \u00e9\U0001f680" * 1000, 1700000000.125, "logging-5003")
+
+    async def test(queue: MessageQueue) -> None:
+        await queue.put([odd])
+        assert await queue.receive(1, 1.0) == [odd]
+
+    run(backend, test)
+
+
+def test_nothing_put_is_nothing_in(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put([])
+        assert await queue.size() == 0
+
+    run(backend, test)
+
+
+def test_receive_takes_no_more_than_it_was_asked_to(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages(*"abcdef"))
+        assert len(await queue.receive(4, 1.0)) == 4
+        assert await queue.size() == 2
+        assert len(await queue.receive(4, 1.0)) == 2
+
+    run(backend, test)
+
+
+def test_receive_waits_for_the_first_message(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(queue.receive(5, 60.0))
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            async with backend.open() as other:
+                await other.put(messages("a"))
+            async with asyncio.timeout(30):
+                assert await waiting == messages("a")
+
+    run(backend, test)
+
+
+def test_receive_gives_up_after_its_time(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        began = asyncio.get_running_loop().time()
+        assert await queue.receive(5, 0.4) == []
+        assert asyncio.get_running_loop().time() - began >= 0.35
+
+    run(backend, test)
+
+
+def test_no_message_comes_out_twice(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        async with backend.open() as other:
+            await queue.put(messages(*"abcdefgh"))
+            batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
+            taken = [item for batch in batches for item in batch] + await take_all(queue)
+            assert sorted(item.id for item in taken if isinstance(item, Message)) == list("abcdefgh")
+
+    run(backend, test)
+
+
+def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages(*"abcdef"))
+        with pytest.raises(QueueFullError):
+            await queue.put(messages("x", "y", "z"))
+        assert await queue.size() == 6
+        await queue.put(messages("g", "h"))
+        with pytest.raises(QueueFullError):
+            await queue.put(messages("x"))
+        assert await queue.receive(1, 1.0) == messages("a")
+        await queue.put(messages("i"))
+        assert await take_all(queue) == messages(*"bcdefghi")
+
+    run(backend, test)
+
+
+def test_somebody_owns_the_queue(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a"))
+        owner = await queue.owner()
+        assert owner is not None
+        if isinstance(backend, Hazelcast):
+            assert owner in map(str, backend.config.hazelcast.hazelcast_clients)
+
+    run(backend, test)
+
+
+@pytest.mark.parametrize("item", ["hello", "", "{}", '{"id": 1, "text": "a", "at": 0, "by": ""}', 7, None])
+def test_what_is_none_of_ours_is_refused_and_blocks_nothing(backend: Backend, item: object) -> None:
+    planted = item if item is not None else {"a": ("dict", b"pickled")}
+
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a"))
+        await backend.plant(planted)
+        await queue.put(messages("b"))
+        first, second, third = await take_all(queue)
+        assert [first, third] == messages("a", "b")
+        assert isinstance(second, Refused)
+        assert second.reason
+
+    run(backend, test)
+
+
+def test_an_item_that_would_run_code_does_not(backend: Backend, tmp_path: Path) -> None:
+    mark = tmp_path / "exploded"
+    pickle.loads(pickle.dumps(Bomb(mark)))  # noqa: S301 - to see that it would
+    assert mark.exists()
+    mark.unlink()
+
+    async def test(queue: MessageQueue) -> None:
+        await backend.plant(Bomb(mark))
+        await queue.put(messages("a"))
+        refused, message = await take_all(queue)
+        assert isinstance(refused, Refused)
+        assert [message] == messages("a")
+
+    run(backend, test)
+    assert not mark.exists()
+
+
+def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a"))
+        await queue.put(messages("b", "c"))
+        async with control.connect(hazelcast.config) as operator:
+            view = await operator.snapshot()
+        assert view.queue
+        owned = {figures.name: figures.items for figures in view.members}
+        backed = {figures.name: figures.backups for figures in view.members}
+        assert sorted(owned.values()) == sorted(backed.values()) == [0, 3]
+        assert owned[view.queue.owner or ""] == 3
+
+    asyncio.run(hazelcast.clear())
+    run(hazelcast, test)
+
+
+def test_without_a_server_it_is_away(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await backend.cut()
+        async with asyncio.timeout(60):
+            for ask in (
+                lambda: queue.put(messages("a")),
+                lambda: queue.receive(1, 0.1),
+                queue.size,
+            ):
+                with pytest.raises(QueueAwayError):
+                    await _once_noticed(ask)
+
+    try:
+        run(backend, test)
+    finally:
+        if isinstance(backend, Hazelcast):
+            asyncio.run(backend.mend())
+
+
+async def _once_noticed(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask until the client knows that its server is gone; before, it cannot know what became of a request."""
+    while True:
+        try:
+            await ask()
+        except QueueAwayError:
+            raise
+        except QueueError:
+            await asyncio.sleep(0.1)
