@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -51,10 +52,10 @@ class Message:
             return cls(
                 id=_text(fields["id"]),
                 text=_text(fields["text"]),
-                at=float(fields["at"]),
+                at=_time(fields["at"]),
                 by=_text(fields["by"]),
             )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise MessageError(f"not an envelope of microq ({type(error).__name__})") from error
 
     def to_wire(self) -> dict[str, Any]:
@@ -103,7 +104,15 @@ def check_unicode(name: str, text: str) -> None:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
+    value.encode()  # half a surrogate pair could be neither stored nor shown
     return value
+
+
+def _time(value: Any) -> float:
+    at = float(value)
+    if not math.isfinite(at):
+        raise ValueError
+    return at
 
 
 @dataclass(frozen=True, slots=True)

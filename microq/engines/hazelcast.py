@@ -73,6 +73,7 @@ def write_files(config: Config, member: Member, join: Sequence[Address]) -> None
     policy.write_text(_POLICY, encoding="utf-8")
     agent = _agent_file(member)
     agent.touch(mode=0o600)
+    agent.chmod(0o600)  # it may have been there
     agent.write_text(_agent_properties(member, policy), encoding="utf-8")
     _logging_file(member).write_text(_logging_properties(member), encoding="utf-8")
 
