@@ -15,19 +15,27 @@ from microq.views.terminal import COLOURS
 LOOK = 0.15
 """Pause between two looks at the files, in seconds."""
 
+_STAMP = len("2026-11-24T10:00:00.000")
+
 Line = tuple[str, str]
 """A process's name and one line of its log."""
 
 
 def last(files: Sequence[Path], count: int) -> list[Line]:
     """Return the last `count` lines of each file, all in the order of their times."""
-    found: list[Line] = []
+    found: list[tuple[str, Line]] = []
     for file in files:
         with file.open("rb") as lines:
             kept = deque(lines, maxlen=count)
-        found += [(file.stem, line.decode(errors="replace").rstrip("\n")) for line in kept]
-    # The lines begin with their time; a line of a traceback stays behind the line before it.
-    return found if len(files) == 1 else sorted(found, key=lambda line: line[1][:23])
+        at = ""
+        for line in kept:
+            text = line.decode(errors="replace").rstrip("\n")
+            # A line begins with its time; one of a traceback has that of the line before it.
+            at = text[:_STAMP] if text[:4].isdigit() else at
+            found.append((at, (file.stem, text)))
+    if len(files) > 1:
+        found.sort(key=lambda timed: timed[0])
+    return [line for _, line in found]
 
 
 async def follow(folder: Path, names: Sequence[str], *, from_start: bool = False) -> AsyncIterator[Line]:
@@ -59,7 +67,9 @@ def _new_lines(file: Path, offset: int) -> tuple[list[str], int]:
     except FileNotFoundError:
         return [], offset
     whole = data[: data.rfind(b"\n") + 1] or (data if len(data) == 1 << 20 else b"")
-    return whole.decode(errors="replace").splitlines(), offset + len(whole)
+    return [line.decode(errors="replace") for line in whole.removesuffix(b"\n").split(b"\n") if whole], offset + len(
+        whole
+    )
 
 
 def coloured(name: str, line: str, names: Sequence[str]) -> Text:

@@ -13,17 +13,7 @@ from rich.text import Text
 from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message, Outcome, Reading, Receipt
 
-COLOURS = (
-    "cyan",
-    "magenta",
-    "green",
-    "yellow",
-    "blue",
-    "bright_red",
-    "bright_cyan",
-    "bright_magenta",
-    "bright_green",
-)
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
 STATE_STYLE = {
     ProcessState.STARTING: "yellow",
@@ -47,11 +37,12 @@ UNKNOWN = "n/a"
 NOTHING = "–"
 
 
-def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+def _table(*columns: str, numbers: Sequence[str] = (), shrinks: str = "") -> Table:
+    """Return an empty table; in a narrow terminal the column `shrinks` is cut before the others are."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column in numbers
-        table.add_column(column, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != shrinks, overflow="ellipsis")
     return table
 
 
@@ -69,9 +60,9 @@ def duration(seconds: float | None) -> str:
     """Return seconds as people say them: 4.1 s, 3m07s, 2h15m."""
     if seconds is None:
         return NOTHING
-    if seconds < 60:  # noqa: PLR2004 - a minute
+    if seconds < 59.95:  # noqa: PLR2004 - what rounds to less than a minute
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
@@ -96,6 +87,7 @@ def status(view: Snapshot) -> RenderableType:
         "RESTARTS",
         "HELD",
         numbers=("PID", "UP", "MEMORY", "RESTARTS", "HELD"),
+        shrinks="ADDRESS",
     )
     for process in view.processes:
         table.add_row(*_process_row(view, process))
@@ -139,7 +131,7 @@ def _members_table(view: Snapshot) -> RenderableType:
     for process in view.having(Role.HAZELCAST):
         figures = _figures(view, process.name)
         if figures is None:
-            table.add_row(process.name, *([UNKNOWN] * 6), style="dim")
+            table.add_row(_starred(view, process.name), *([UNKNOWN] * 6), style="dim")
             continue
         table.add_row(
             _starred(view, process.name),

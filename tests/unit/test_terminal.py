@@ -1,0 +1,269 @@
+"""The terminal's pictures, as text at two widths."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+
+import pytest
+from rich.console import Console, RenderableType
+
+from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.message import Message, Outcome, Reading, Receipt
+from microq.views import terminal
+
+WIDTHS = [80, 160]
+
+
+def text(picture: RenderableType, width: int = 160) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, legacy_windows=False).print(picture)
+    lines = out.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def words(line: str) -> list[str]:
+    """The cells of a line, which are two or more blanks apart."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+def line_with(picture: str, word: str) -> str:
+    return next(line for line in picture.splitlines() if word in line)
+
+
+def figures(name: str, items: int = 0, backups: int = 0, *, safe: bool = True) -> MemberFigures:
+    return MemberFigures(
+        name=name,
+        taken_at=99.4,
+        items=items,
+        backups=backups,
+        oldest=4.1 if items else None,
+        offers=items,
+        polls=0,
+        rejected=0,
+        empty_polls=0,
+        log_entries=1234,
+        log_backups=2468,
+        partitions=13,
+        cluster_safe=safe,
+        members_seen=3,
+        heap_used=40 << 20,
+        heap_max=256 << 20,
+    )
+
+
+def process(name: str, state: ProcessState = ProcessState.READY) -> ProcessView:
+    role, _, port = name.partition("-")
+    up = state is ProcessState.READY
+    return ProcessView(
+        name=name,
+        role=Role(role),
+        address=f"127.0.0.1:{port}",
+        state=state,
+        pid=4121 if up else None,
+        started_at=37.0 if up else None,
+        exit_status=None if up else -9,
+        rss=170 << 20 if up else None,
+        held=50 if role == "messages" else None,
+    )
+
+
+QUEUE = QueueView("hazelcast", "messages-queue", 100, 100_000, 2, "hazelcast-5702")
+SYSTEM = Snapshot(
+    taken_at=100.0,
+    folder="/project/.microq/runs/1",
+    processes=(
+        process("hazelcast-5701", ProcessState.EXITED),
+        process("hazelcast-5702"),
+        process("hazelcast-5703"),
+        process("messages-5001"),
+        process("facade-5000"),
+    ),
+    members=(figures("hazelcast-5702", items=100), figures("hazelcast-5703", backups=100)),
+    queue=QUEUE,
+)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_queue_shows_owner_copies_and_age(width: int) -> None:
+    picture = text(terminal.queue(SYSTEM), width)
+    assert "messages-queue   2 backups   100 of 100,000 items   collected 0.6 s ago" in picture
+    assert words(line_with(picture, "5702")) == [
+        "★ hazelcast-5702",
+        "● ready",
+        "100",
+        "0",
+        "4.1 s",
+        "100",
+        "0",
+        "0",
+    ]
+    assert words(line_with(picture, "5703"))[:5] == ["hazelcast-5703", "● ready", "0", "100", "–"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_dead_members_figures_are_not_known_and_never_zero(width: int) -> None:
+    for picture in (text(terminal.queue(SYSTEM), width), text(terminal.status(SYSTEM), width)):
+        row = words(next(line for line in picture.splitlines() if "5701" in line and "n/a" in line))
+        assert row.count("n/a") == 6
+        assert "0" not in row
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_status_has_a_line_for_each_process(width: int) -> None:
+    picture = text(terminal.status(SYSTEM), width)
+    head = picture.splitlines()[0]
+    for column in ("PROCESS", "STATE", "PID", "ADDRESS", "UP", "MEMORY", "RESTARTS", "HELD"):
+        assert column in head
+    ready = words(line_with(picture, "messages-5001"))
+    assert ready[:3] == ["messages-5001", "● ready", "4121"]
+    assert ready[4:] == ["1m03s", "170M", "0", "50"]
+    dead = words(picture.splitlines()[1])
+    assert dead[:3] == ["hazelcast-5701", "✗ exited (-9)", "–"]
+    assert dead[4:] == ["–", "–", "0", "–"]
+    for row in (ready, dead):
+        address = f"127.0.0.1:{row[0][-4:]}"
+        assert row[3] == address if width > 80 else address.startswith(row[3].rstrip("…"))
+    assert "run folder /project/.microq/runs/1" in picture
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_table_is_cut_at_these_widths(width: int) -> None:
+    for picture in (terminal.queue(SYSTEM), terminal.status(SYSTEM)):
+        shown = text(picture, width)
+        cut = [word for word in shown.split() if word.endswith("…") and not word.startswith("127.0")]
+        assert not cut
+        if width > 80:
+            assert "…" not in shown
+
+
+def test_a_narrow_terminal_breaks_no_line_of_a_table() -> None:
+    lines = text(terminal.queue(SYSTEM), 40).splitlines()
+    assert len([line for line in lines if "hazelcas" in line]) == 3
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_members_show_entries_partitions_and_heap(width: int) -> None:
+    picture = text(terminal.status(SYSTEM), width)
+    row = words(next(line for line in picture.splitlines() if "5703" in line and "1,234" in line))
+    assert row == ["hazelcast-5703", "0", "100", "1,234", "2,468", "13", "40/256M"]
+
+
+def test_the_status_says_whether_the_cluster_is_safe() -> None:
+    unsafe = dataclasses.replace(SYSTEM, members=(figures("hazelcast-5702", safe=False), figures("hazelcast-5703")))
+    assert "cluster safe" in text(terminal.status(SYSTEM))
+    assert "cluster not safe" in text(terminal.status(unsafe))
+    assert "no member answers" in text(terminal.status(dataclasses.replace(SYSTEM, members=())))
+
+
+def test_a_cluster_that_runs_elsewhere_has_no_members_to_show() -> None:
+    elsewhere = dataclasses.replace(SYSTEM, managed=False, members=(), processes=SYSTEM.processes[3:])
+    assert "MEMBER" not in text(terminal.status(elsewhere))
+    assert "run elsewhere" in text(terminal.queue(elsewhere))
+
+
+def test_a_queue_without_backups_carries_its_warning() -> None:
+    bare = dataclasses.replace(SYSTEM, queue=dataclasses.replace(QUEUE, backup_count=0))
+    assert "what a killed member owned is lost" in text(terminal.queue(bare))
+    one = dataclasses.replace(SYSTEM, queue=dataclasses.replace(QUEUE, backup_count=1, size=None))
+    assert "1 backup   n/a of 100,000 items" in text(terminal.queue(one))
+
+
+def test_a_facade_that_does_not_answer_leaves_owner_and_size_unknown() -> None:
+    blind = text(terminal.queue(dataclasses.replace(SYSTEM, queue=None, members=())))
+    assert "owner and size are unknown   no member answers" in blind
+    assert "★" not in blind
+
+
+@pytest.mark.parametrize("state", list(ProcessState))
+def test_every_state_has_a_sign_and_a_colour(state: ProcessState) -> None:
+    assert str(terminal.state_text(state)) == f"{terminal.SIGN[state]} {state}"
+    assert terminal.STATE_STYLE[state]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "–"),
+        (0, "0.0 s"),
+        (4.14, "4.1 s"),
+        (59.94, "59.9 s"),
+        (59.99, "1m00s"),
+        (60, "1m00s"),
+        (187, "3m07s"),
+        (8100, "2h15m"),
+    ],
+)
+def test_a_duration_is_said_as_people_say_it(seconds: float | None, shown: str) -> None:
+    assert terminal.duration(seconds) == shown
+
+
+def test_memory_is_in_mebibytes_or_unknown() -> None:
+    assert [terminal.mebibytes(count) for count in (None, 0, 170 << 20)] == ["–", "0M", "170M"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_start_shows_every_process_and_the_time(width: int) -> None:
+    states = {"facade-5000": (ProcessState.STARTING, "waits"), "logging-5003": (ProcessState.READY, "")}
+    picture = text(terminal.starting(states, 0.0), width)
+    assert words(line_with(picture, "facade")) == ["facade-5000", "… starting waits"]
+    assert words(line_with(picture, "logging")) == ["logging-5003", "● ready"]
+    assert picture.splitlines()[-1].endswith(" s")
+
+
+def test_an_event_is_one_line() -> None:
+    happened = Event(1.0, "messages-5001", "exited", "killed by SIGKILL")
+    assert text(terminal.event(happened)) == "messages-5001    ✗ exited killed by SIGKILL"
+
+
+def test_what_was_sent_shows_all_three_outcomes_the_rate_and_the_loggers() -> None:
+    receipts = [
+        Receipt("a", "a", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5004"),
+        Receipt("b", "b", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5003"),
+        Receipt("c", "c", Outcome.REJECTED, 0.1, reason="full"),
+    ]
+    assert text(terminal.sent(receipts, 0.5)).splitlines() == [
+        "Sent 3: 2 acknowledged, 1 rejected, 0 indeterminate   (6/s)",
+        "  logging-5003 logged 1",
+        "  logging-5004 logged 1",
+    ]
+    assert "Sent 0: 0 acknowledged" in text(terminal.sent([], 0.0))
+
+
+def reading(*texts: str, logger: str = "127.0.0.1:5003") -> Reading:
+    return Reading(tuple(Message(str(n), t) for n, t in enumerate(texts)), (), logger, "")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_reading_shows_both_sets_and_where_they_came_from(width: int) -> None:
+    lines = text(terminal.reading(reading("msg1", "msg2")), width).splitlines()
+    assert words(lines[0]) == ["127.0.0.1:5003", "2", "msg1, msg2"]
+    assert words(lines[1]) == ["no messages-service answered", "0", "–"]
+
+
+def test_a_long_reading_is_cut_and_counted() -> None:
+    picture = text(terminal.reading(reading(*(f"msg{n}" for n in range(1, 101)))))
+    assert "msg12, … (100 in all)" in picture
+    assert "msg13" not in picture
+
+
+@pytest.mark.parametrize("evil", ["\x1b[31mred", "two\nlines", "\u202egnp", "\x9b2J", "bell\x07", "\ud800"])
+def test_a_message_cannot_colour_or_move_the_terminal(evil: str) -> None:
+    shown = text(terminal.reading(reading(evil)))
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert evil not in shown
+
+
+def test_a_message_is_no_markup() -> None:
+    assert "[bold]x[/bold]" in text(terminal.reading(reading("[bold]x[/bold]")))
+
+
+def test_a_finding_shows_its_remedy_below() -> None:
+    rows = [("Java", "ok", "25.0.1", ""), ("ports", "missing", "5702 is taken", "microq down")]
+    assert text(terminal.findings_table(rows)).splitlines() == [
+        "✓ Java: 25.0.1",
+        "✗ ports: 5702 is taken",
+        "    microq down",
+    ]
