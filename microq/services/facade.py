@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -49,12 +50,18 @@ class Journey:
 
     def __init__(self, queue: MessageQueue, logging_services: Replicas, messages_services: Replicas) -> None:
         self._queue, self._logging, self._messages = queue, logging_services, messages_services
+        # Those under way, by id: a send that is refused must not take back the entry of a resend that is accepted.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def accept(self, message: Message) -> str:
         """Carry a message into the log and into the queue; return the logging-service that has it.
 
         The log comes first because an entry can be taken back, and what is in a queue cannot. Raises `RefusedError`.
         """
+        async with self._turns.setdefault(message.id, asyncio.Lock()):
+            return await self._accept(message)
+
+    async def _accept(self, message: Message) -> str:
         answer = await self._write_log(message)
         try:
             await self._queue.put([message])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hazelcast.errors import HazelcastError
 
 from microq.client import FacadeClient
 from microq.config import Address, Limits
-from microq.errors import QueueAwayError, QueueUncertainError
+from microq.errors import QueueAwayError, QueueFullError, QueueUncertainError
 from microq.message import Message, Outcome
 from microq.queues.base import Refused
 
@@ -413,5 +414,29 @@ def test_the_client_knows_nothing_of_a_facade_that_hangs_and_rejects_where_none_
             hanging = await FacadeClient(client.session, client.address).send("a", seconds=0.1)
             absent = await FacadeClient(client.session, nobody()).send("a")
             assert (hanging.outcome, absent.outcome) == (Outcome.INDETERMINATE, Outcome.REJECTED)
+
+    asyncio.run(main())
+
+
+def test_a_resend_under_way_with_a_refused_send_is_never_acknowledged_without_its_log_entry() -> None:
+    class Slow(FakeQueue):
+        """Refuses the first put after a while, in which the second one comes and is taken."""
+
+        async def put(self, messages: Sequence[Message]) -> None:
+            if not self.items and self.most:
+                self.most = 0
+                await asyncio.sleep(0.1)
+                raise QueueFullError("the queue is full")
+            self.items.extend(messages)
+
+    async def main() -> None:
+        log = FakeMap()
+        async with facade(Slow(), [logging_app(log)]) as client:
+            first = asyncio.ensure_future(client.post({"msg": "a", "uuid": "id-1"}))
+            await asyncio.sleep(0.05)
+            second = await client.post({"msg": "a", "uuid": "id-1"})
+            assert (await first)[0] == 503
+            assert second[0] == 200
+            assert set(log.entries) == {"id-1"}
 
     asyncio.run(main())
