@@ -111,6 +111,17 @@ class Snapshot:
         """Return the processes of one role, in the order of their addresses."""
         return tuple(process for process in self.processes if process.role is role)
 
+    @property
+    def joined(self) -> bool:
+        """Whether every member that is up answers and sees all the others."""
+        up = [process for process in self.having(Role.HAZELCAST) if process.state is ProcessState.READY]
+        return [figures.members_seen for figures in self.members] == [len(up)] * len(up)
+
+    @property
+    def safe(self) -> bool:
+        """Whether the members have joined, and say that every copy is in place."""
+        return bool(self.members) and self.joined and all(figures.cluster_safe for figures in self.members)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

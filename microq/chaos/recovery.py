@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from microq.fleet import MemberFigures, Operator, ProcessState, Role, Snapshot
+from microq.fleet import MemberFigures, Operator, Snapshot
 
 LOOK = 0.02
 """Pause between two looks at the members, in seconds."""
@@ -53,19 +53,11 @@ class Copies:
         return "; ".join(parts)
 
 
-def safe(view: Snapshot) -> bool:
-    """Return whether every member that is up answers, sees all the others, and calls the cluster safe."""
-    up = [process for process in view.having(Role.HAZELCAST) if process.state is ProcessState.READY]
-    return len(view.members) == len(up) and all(
-        figures.cluster_safe and figures.members_seen == len(up) for figures in view.members
-    )
-
-
 async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS) -> bool:
     """Wait until the cluster is safe; return whether it was in time."""
     try:
         async with asyncio.timeout(seconds):
-            while not safe(await operator.snapshot()):  # noqa: ASYNC110 - members tell no events
+            while not (await operator.snapshot()).safe:  # noqa: ASYNC110 - members tell no events
                 await asyncio.sleep(LOOK)
     except TimeoutError:
         return False

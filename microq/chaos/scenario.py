@@ -13,7 +13,7 @@ from microq import __version__
 from microq.chaos.faults import Fault, Hit
 from microq.chaos.history import History
 from microq.chaos.judge import Verdict, judge
-from microq.chaos.recovery import Copies, safe, until_safe, watch
+from microq.chaos.recovery import Copies, until_safe, watch
 from microq.chaos.traffic import Patience, Traffic
 from microq.config import Address, Config
 from microq.errors import MachineError, UsageError
@@ -73,7 +73,7 @@ class ConsumersOff:
             python=platform.python_version(),
             system=f"{platform.system()} {platform.machine()}",
         )
-        if not safe(before):
+        if not before.safe:
             self.say("The cluster is not safe yet; waiting until every copy is in place.")
             if not await until_safe(self.operator, self.patience.watch):
                 raise MachineError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 
 import aiohttp
 
-from microq import members
 from microq.client import open_session
 from microq.config import Config
 from microq.engines import hazelcast
@@ -22,6 +20,7 @@ from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MachineError, MicroqError
 from microq.fleet import Event, ProcessState, Role, Snapshot
 from microq.system import records, snapshot
+from microq.system.cluster import Cluster
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, says, until
 from microq.system.topology import (
@@ -73,16 +72,7 @@ class Supervisor:
         self.processes = {
             spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._tell) for spec in self.specs
         }
-        self._members = {
-            spec.name: hazelcast.Member(
-                spec.name,
-                spec.address,
-                folder,
-                hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16)),
-            )
-            for spec in self.specs
-            if spec.role is Role.HAZELCAST
-        }
+        self._cluster = Cluster(config, folder, engine, self.specs)
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
@@ -102,12 +92,9 @@ class Supervisor:
 
     async def snapshot(self) -> Snapshot:
         """Look at everything now; see `fleet.Operator`."""
-        sources = [
-            members.Source(name, member.agent.url, member.agent.user, member.agent.password)
-            for name, member in self._members.items()
-            if self.processes[name].state is ProcessState.READY
-        ]
-        return await snapshot.take(self._session, self.config, self.folder, list(self.processes.values()), sources)
+        processes = list(self.processes.values())
+        sources = self._cluster.sources([p.spec.name for p in processes if p.state is ProcessState.READY])
+        return await snapshot.take(self._session, self.config, self.folder, processes, sources)
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
@@ -193,30 +180,16 @@ class Supervisor:
         return answers(self._session, process.spec.address)
 
     def _argv(self, spec: ProcessSpec) -> list[str]:
-        if spec.role is Role.HAZELCAST:
-            return self._member_argv(self._members[spec.name])
-        return service_argv(spec, self._config_file)
-
-    def _member_argv(self, member: hazelcast.Member) -> list[str]:
-        alone = not any(self.processes[name].up for name in self._members)
-        everybody = self.config.hazelcast.hazelcast_clients
-        hazelcast.write_files(self.config, member, [member.address] if alone else everybody)
-        engine = self._engine
-        if engine is None:
-            raise MachineError("[hazelcast] managed = false: the members run elsewhere, microq starts none")
-        heap = self.config.hazelcast.heap
-        return hazelcast.argv(engine.java, engine.hazelcast, engine.agent, member, heap, engine.archive.flags())
+        if spec.role is not Role.HAZELCAST:
+            return service_argv(spec, self._config_file)
+        alone = not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
+        return self._cluster.argv(spec.name, alone=alone)
 
     async def _joined(self) -> None:
         """Wait until every member that is up sees all the others."""
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                while True:
-                    view = await self.snapshot()
-                    up = [p for p in view.having(Role.HAZELCAST) if p.state is ProcessState.READY]
-                    seen = [figures.members_seen for figures in view.members]
-                    if seen == [len(up)] * len(up):
-                        return
+                while not (await self.snapshot()).joined:  # noqa: ASYNC110 - members tell no events
                     await asyncio.sleep(TICK)
         except TimeoutError as error:
             raise DeadlineError(f"the members do not see each other after {JOIN_SECONDS:g} s") from error

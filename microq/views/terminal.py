@@ -94,7 +94,7 @@ def status(view: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [table]
     if view.managed:
         parts += [Text(""), _members_table(view)]
-        parts += [Text(""), Text(_safety(view), style="green" if _safe(view) else "yellow")]
+        parts += [Text(""), Text(_safety(view), style="green" if view.safe else "yellow")]
     if view.queue:
         parts.append(Text(_queue_line(view.queue)))
     parts.append(Text(f"run folder {view.folder}", style="dim"))
@@ -153,14 +153,10 @@ def _starred(view: Snapshot, name: str) -> str:
     return f"★ {name}" if view.queue and view.queue.owner == name else f"  {name}"
 
 
-def _safe(view: Snapshot) -> bool:
-    return bool(view.members) and all(figures.cluster_safe for figures in view.members)
-
-
 def _safety(view: Snapshot) -> str:
     if not view.members:
         return "cluster: no member answers"
-    return "cluster safe: every copy is in place" if _safe(view) else "cluster not safe: copies are being made"
+    return "cluster safe: every copy is in place" if view.safe else "cluster not safe: copies are being made"
 
 
 def _queue_line(queue: QueueView) -> str:

@@ -9,7 +9,7 @@ import pytest
 from fakes import PLAIN
 from inprocess import InProcess, figures
 
-from microq.chaos.recovery import Copies, safe, until_safe, watch
+from microq.chaos.recovery import Copies, until_safe, watch
 from microq.config import Config
 from microq.fleet import MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 
@@ -120,7 +120,7 @@ def test_a_member_that_does_not_answer_has_not_agreed() -> None:
     ],
 )
 def test_safe_means_that_all_who_are_up_answer_and_agree(view: Snapshot, *, is_safe: bool) -> None:
-    assert safe(view) is is_safe
+    assert view.safe is is_safe
 
 
 def test_waiting_for_safety_ends_when_it_is_there() -> None:

@@ -48,7 +48,7 @@ def figures(name: str, items: int = 0, backups: int = 0, *, safe: bool = True) -
         log_backups=2468,
         partitions=13,
         cluster_safe=safe,
-        members_seen=3,
+        members_seen=2,
         heap_used=40 << 20,
         heap_max=256 << 20,
     )
