@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
+from microq.cli.lines import lines
 from microq.cli.output import ConfigOption, JsonOption, SetOption, configuration, console, emit, note, run
 from microq.config import Config
 from microq.errors import NotRunningError, UsageError
@@ -76,26 +78,47 @@ def _number(count: str | None) -> int:
     return number
 
 
-def _texts(count: str | None, text: str | None, prefix: str) -> Iterator[str]:
+def _texts(count: str | None, text: str | None, prefix: str) -> AsyncIterator[str]:
     if (count is None) == (text is None):
         raise UsageError('say what to send, one of: `microq send 10`, `microq send --text "hello"`, `microq send -`')
     if text is not None:
         if not text:
             raise UsageError("--text is empty; write some text")
-        return iter([text])
+        return _each([text])
     if count == "-":
-        lines = (line.rstrip("\r\n") for line in sys.stdin)
-        return (line for line in lines if line)
-    return (f"{prefix}{number}" for number in range(1, _number(count) + 1))
+        if sys.stdin is None:
+            raise UsageError("standard input is closed; write `seq 100 | microq send -`")
+        return lines(sys.stdin.fileno())
+    return _each(f"{prefix}{number}" for number in range(1, _number(count) + 1))
 
 
-async def _send(config: Config, texts: Iterator[str], concurrency: int, total: int | None) -> list[Any]:
+async def _each(texts: Iterable[str]) -> AsyncIterator[str]:
+    for text in texts:
+        yield text
+
+
+async def _send_one(facade: Any, text: str) -> Any:
+    from microq.message import Outcome, Receipt  # noqa: PLC0415 - --help needs none of it
+
+    readable = text.encode(errors="replace").decode()
+    if readable != text:
+        return Receipt("", readable, Outcome.REJECTED, 0.0, reason="not UTF-8 text")
+    return await facade.send(text)
+
+
+async def _send(config: Config, texts: AsyncIterator[str], concurrency: int, total: int | None) -> list[Any]:
     """Send everything, `concurrency` at a time, and return the receipts in the order of the texts."""
     from microq.client import FacadeClient, open_session  # noqa: PLC0415 - --help needs none of it
 
     receipts: dict[int, Any] = {}
     told = 0
-    numbered = enumerate(texts)
+    numbers = itertools.count()
+    turn = asyncio.Lock()
+
+    async def take() -> str | None:
+        async with turn:
+            return await anext(texts, None)
+
     async with open_session() as session:
         facade = FacadeClient(session, config.service_ips.facade_service)
         await facade.get("/healthz")
@@ -103,8 +126,9 @@ async def _send(config: Config, texts: Iterator[str], concurrency: int, total: i
 
             async def work() -> None:
                 nonlocal told
-                for number, text in numbered:
-                    receipt = receipts[number] = await facade.send(text)
+                while (text := await take()) is not None:
+                    number = next(numbers)
+                    receipt = receipts[number] = await _send_one(facade, text)
                     advance()
                     if receipt.reason:
                         told += 1
