@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -48,11 +48,15 @@ class ReplicasAwayError(MicroqError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a replica answered: the HTTP status and the decoded JSON body."""
+    """What a replica answered: the HTTP status and the decoded JSON body.
+
+    `repeated` says whether another replica may have carried the request out before, without an answer.
+    """
 
     address: Address
     status: int
     body: Any
+    repeated: bool = False
 
 
 class Replicas:
@@ -79,7 +83,7 @@ class Replicas:
                 reasons[str(address)] = f"no answer ({type(error).__name__})"
             else:
                 if answer.status < 500:  # noqa: PLR2004 - HTTP's server errors
-                    return answer
+                    return replace(answer, repeated=sent)
                 # 503 says that nothing was done; 504, and an error of its own, leave it open.
                 sent = sent or answer.status != 503  # noqa: PLR2004 - HTTP's "unavailable"
                 reasons[str(address)] = f"{answer.status}"

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import chaos, machine, output, services, system, topics, traffic
+from microq.cli import chaos, logs, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -54,6 +54,7 @@ def options(
 
 
 system.register(app)
+logs.register(app)
 traffic.register(app)
 chaos.register(app)
 services.register(app)

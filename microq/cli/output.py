@@ -91,12 +91,14 @@ def download_bars() -> Iterator[Any]:
     """Show downloads as they come in; yield a `jars.Progress`."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
 
+    screen = console(error=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
-        console=console(error=True),
+        console=screen,
         transient=True,
+        disable=not screen.is_terminal,  # it would leave an empty line
     ) as bars:
 
         @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +22,7 @@ from microq.cli.output import (
     run,
 )
 from microq.config import Config
-from microq.errors import NotRunningError, UsageError
+from microq.errors import UsageError
 from microq.fleet import Snapshot
 
 REFRESH_SECONDS = 1.0
@@ -59,7 +58,6 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("ps", hidden=True)(status)
     app.command("queue")(queue)
-    app.command("logs")(logs)
     for verb, text in VERBS.items():
         app.command(verb, help=text)(_verb_command(verb))
 
@@ -166,66 +164,6 @@ async def _show(
             while True:
                 live.update(render(await operator.snapshot()), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS)
-
-
-def logs(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Names, groups or ports (default: all).", metavar="[NAME...]")
-    ] = None,
-    config: ConfigOption = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
-    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log to begin with.")] = 50,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are, without colour.")] = False,
-    grep: Annotated[str, typer.Option("--grep", help="Only lines that contain this text.", show_default=False)] = "",
-) -> None:
-    """Show the logs of the processes.
-
-    Of the running system, else of the last run.
-
-    \b
-    microq logs messages -f      what the messages-services receive, as it comes
-    microq logs 5004 --grep msg7
-    """
-    from microq.system.topology import select, specs  # noqa: PLC0415 - --help needs none of it
-
-    loaded = configuration(config, None)
-    folder = _newest_logs(loaded)
-    known = specs(_config_of(folder, loaded))
-    run(_print_logs(folder, select(known, names or ["all"]), count, follow=follow, raw=raw, grep=grep))
-
-
-def _newest_logs(config: Config) -> Path:
-    found = sorted((config.folder / "runs").glob("*/logs"), key=lambda folder: folder.stat().st_mtime)
-    if not found:
-        raise NotRunningError(f"no run of {config.project} has logs; `microq up` starts one")
-    return found[-1]
-
-
-def _config_of(folder: Path, config: Config) -> Config:
-    """Return the configuration that a run had; it may have had other processes than today's file lists."""
-    file = folder.parent / "config.toml"
-    return dataclasses.replace(configuration(file, None), project=config.project) if file.exists() else config
-
-
-async def _print_logs(folder: Path, names: list[str], count: int, *, follow: bool, raw: bool, grep: str) -> None:
-    from microq.views import logs as files  # noqa: PLC0415 - --help needs none of it
-
-    screen = console()
-
-    def show(name: str, line: str) -> None:
-        if grep not in line:
-            return
-        if raw:
-            typer.echo(files.safe(line))
-        else:
-            screen.print(files.coloured(name, line, names), soft_wrap=True)
-
-    fresh = files.follow(folder, names)
-    for name, line in files.last(files.files_of(folder, names), count):
-        show(name, line)
-    if follow:
-        async for name, line in fresh:
-            show(name, line)
 
 
 def _verb_command(verb: str) -> Callable[..., None]:

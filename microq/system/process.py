@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -151,9 +152,10 @@ class Process:
         self._become(ProcessState.READY)
 
     def _signal(self, number: signal.Signals) -> None:
-        # The group's id is ours as long as the child is not reaped, and `watch` alone reaps it.
         if self._child and self._child.returncode is None:
-            os.killpg(self._child.pid, number)
+            # Reaped in the loop's thread of its own, it may be gone a moment before we hear of it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
 
     async def _within(self, effect: object, problem: str) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiohttp import web
 from conftest import free_ports
 from fakes import Caller, FakeClient, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app
 from hazelcast.errors import HazelcastError
@@ -438,5 +439,24 @@ def test_a_resend_under_way_with_a_refused_send_is_never_acknowledged_without_it
             assert (await first)[0] == 503
             assert second[0] == 200
             assert set(log.entries) == {"id-1"}
+
+    asyncio.run(main())
+
+
+def test_a_refused_message_that_an_unanswered_write_left_in_the_log_is_not_called_rejected() -> None:
+    async def main() -> None:
+        log = FakeMap()
+
+        async def write_and_fail(request: web.Request) -> web.Response:
+            fields = await request.json()
+            await log.put_if_absent(fields["uuid"], Message(fields["uuid"], fields["msg"]).to_json())
+            return web.json_response({}, status=504)
+
+        failing = web.Application()
+        failing.router.add_post("/log", write_and_fail)
+        async with facade(FakeQueue(most=0), [failing, logging_app(log)]) as client:
+            answers = {f"id-{n}": (await client.post({"msg": "a", "uuid": f"id-{n}"}))[0] for n in range(30)}
+        assert set(answers.values()) == {503, 504}
+        assert {uuid for uuid, status in answers.items() if status == 503}.isdisjoint(log.entries)
 
     asyncio.run(main())

@@ -1,0 +1,103 @@
+"""The way of a message into the system, and of both sets out of it: what the facade does behind its HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+from microq.client import Answer, Replicas, ReplicasAwayError
+from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError
+from microq.message import Message
+from microq.queues.base import MessageQueue
+
+SIZE_SECONDS = 0.2
+"""How long the queue may take to tell its size."""
+
+
+class RefusedError(MicroqError):
+    """A message was not accepted, or nobody knows; `status` is the HTTP status that says which."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+class Journey:
+    """The way in: first the log, then the queue, and the acknowledgement only after both."""
+
+    def __init__(self, queue: MessageQueue, logging_services: Replicas, messages_services: Replicas) -> None:
+        self._queue, self._logging, self._messages = queue, logging_services, messages_services
+        # Those under way, by id: a send that is refused must not take back the entry of a resend that is accepted.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def accept(self, message: Message) -> str:
+        """Carry a message into the log and into the queue; return the logging-service that has it.
+
+        The log comes first because an entry can be taken back, and what is in a queue cannot. Raises `RefusedError`.
+        """
+        async with self._turns.setdefault(message.id, asyncio.Lock()):
+            return await self._accept(message)
+
+    async def _accept(self, message: Message) -> str:
+        answer = await self._write_log(message)
+        try:
+            await self._queue.put([message])
+        except (QueueFullError, QueueAwayError) as error:
+            if answer.body["new"] == [True]:
+                await self._take_back(message, error)
+            elif answer.repeated:
+                raise RefusedError(504, f"{error}, and the log may have been written before; send it again") from error
+            raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
+        except QueueError as error:
+            raise RefusedError(504, f"{error}; send it again with the same Idempotency-Key") from error
+        return str(answer.body["service"])
+
+    async def _write_log(self, message: Message) -> Answer:
+        try:
+            answer = await self._logging.call("POST", "/log", message.to_wire())
+        except ReplicasAwayError as error:
+            if error.sent:
+                raise RefusedError(504, f"{error}; send it again with the same Idempotency-Key") from error
+            raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
+        if answer.status == 200:  # noqa: PLR2004 - HTTP's "OK"
+            return answer
+        raise RefusedError(answer.status, answer.body.get("message", "the logging-service refused the message"))
+
+    async def _take_back(self, message: Message, cause: QueueError) -> None:
+        try:
+            answer = await self._logging.call("DELETE", f"/log?uuid={quote(message.id, safe='')}")
+        except ReplicasAwayError as error:
+            raise RefusedError(504, f"{cause}, and the log could not be told: {error}") from error
+        if answer.status != 200:  # noqa: PLR2004 - HTTP's "OK"
+            raise RefusedError(504, f"{cause}, and the log answered {answer.status}") from cause
+
+    async def combined(self, query: str) -> dict[str, Any]:
+        """Return what one random logging-service and one random messages-service show."""
+        logs, messages = await asyncio.gather(
+            self._show(self._logging, "/log", query), self._show(self._messages, "/messages", query)
+        )
+        return {
+            "logs": logs[0],
+            "message": messages[0],
+            "logging-service": logs[1],
+            "messages-service": messages[1],
+            "away": sorted({*logs[2], *messages[2]}),
+        }
+
+    async def _show(self, group: Replicas, path: str, query: str) -> tuple[list[Any], str, list[str]]:
+        try:
+            answer = await group.call("GET", path + query)
+        except ReplicasAwayError as error:
+            return [], "", list(error.reasons)
+        return answer.body, str(answer.address), []
+
+    async def queue_view(self) -> dict[str, Any]:
+        """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""
+        size: int | None = None
+        with contextlib.suppress(TimeoutError, QueueError):
+            async with asyncio.timeout(SIZE_SECONDS):
+                size = await self._queue.size()
+        return {"size": size, "owner": await self._queue.owner()}
