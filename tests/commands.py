@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -100,9 +99,3 @@ def listening(project: Project) -> set[int]:
 
 def pids(processes: Sequence[psutil.Process]) -> set[int]:
     return {process.pid for process in processes}
-
-
-def kill(pid: int) -> None:
-    """SIGKILL, and wait until the kernel has let go of what the process held."""
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
