@@ -55,12 +55,12 @@ def send(
     texts = _texts(count, text, prefix)
     loaded = configuration(config, sets)
     total = _number(count) if count not in (None, "-") else None
-    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+    from microq.views import traffic as pictures  # noqa: PLC0415 - --help needs none of it
 
     began = time.perf_counter()
     receipts = run(_send(loaded, texts, concurrency, total))
     seconds = time.perf_counter() - began
-    emit(_summary(receipts, seconds), lambda: terminal.sent(receipts, seconds), as_json=as_json)
+    emit(_summary(receipts, seconds), lambda: pictures.sent(receipts, seconds), as_json=as_json)
     outcomes = Counter(receipt.outcome.value for receipt in receipts)
     if outcomes["acknowledged"] < len(receipts):
         raise typer.Exit(1)
@@ -195,7 +195,7 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
     from rich.text import Text  # noqa: PLC0415 - --help needs none of it
 
     from microq.client import FacadeClient, open_session  # noqa: PLC0415
-    from microq.views import terminal  # noqa: PLC0415
+    from microq.views import traffic as pictures  # noqa: PLC0415
 
     readings = []
     async with open_session() as session:
@@ -203,7 +203,7 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
         async for number, got in _gets(facade, times):
             readings.append(got)
             if not as_json:
-                console().print(Text(f"GET {number}"), terminal.reading(got), sep="\n")
+                console().print(Text(f"GET {number}"), pictures.reading(got), sep="\n")
     logs = {message.id: message for got in readings for message in got.logs}
     messages = {message.id: message for got in readings for message in got.messages}
     data = {
@@ -219,11 +219,7 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
         "logs": [message.text for message in logs.values()],
         "messages": [message.text for message in messages.values()],
     }
-    emit(
-        data,
-        lambda: Text(f"Union of {times}: {len(logs)} in the logs, {len(messages)} messages"),
-        as_json=as_json,
-    )
+    emit(data, lambda: pictures.union(readings), as_json=as_json)
     seen = {got.messages_service for got in readings} - {""}
     missing = [a for a in map(str, config.service_ips.messages_service) if a not in seen]
     if missing and not as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -11,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
-from microq.message import Message, Outcome, Reading, Receipt
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
@@ -207,40 +205,6 @@ def event(happened: Event) -> Text:
     """Return an event as a line."""
     state = ProcessState(happened.kind)
     return Text.assemble(f"{happened.name:<16} ", state_text(state, happened.detail))
-
-
-def sent(receipts: Sequence[Receipt], seconds: float) -> RenderableType:
-    """Return what became of sent messages."""
-    outcomes = Counter(receipt.outcome for receipt in receipts)
-    line = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
-    rate = len(receipts) / seconds if seconds else 0.0
-    parts: list[RenderableType] = [Text(f"Sent {len(receipts)}: {line}   ({rate:.0f}/s)")]
-    loggers = Counter(receipt.logged_by for receipt in receipts if receipt.logged_by)
-    parts += [Text(f"  {name} logged {count}") for name, count in sorted(loggers.items())]
-    return Group(*parts)
-
-
-def _shorten(texts: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(texts[:most])
-    return f"{shown}, … ({len(texts)} in all)" if len(texts) > most else shown or NOTHING
-
-
-def reading(got: Reading) -> RenderableType:
-    """Return one GET of the facade: both sets and where they came from."""
-    return Group(
-        _set_line(got.logging_service or "no logging-service answered", got.logs),
-        _set_line(got.messages_service or "no messages-service answered", got.messages),
-    )
-
-
-def _set_line(source: str, messages: Sequence[Message]) -> Text:
-    return Text(f"  {source:<28} {len(messages):>6}  {_shorten([printable(m.text) for m in messages])}")
-
-
-def printable(text: str, most: int = 40) -> str:
-    """Return a text that cannot colour or move about a terminal, cut to `most` characters."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
-    return safe + ("…" if len(text) > most else "")
 
 
 def findings_table(rows: Sequence[Sequence[str]]) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message, Outcome, Reading, Receipt
-from microq.views import terminal
+from microq.views import terminal, traffic
 
 WIDTHS = [80, 160]
 
@@ -224,12 +224,12 @@ def test_what_was_sent_shows_all_three_outcomes_the_rate_and_the_loggers() -> No
         Receipt("b", "b", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5003"),
         Receipt("c", "c", Outcome.REJECTED, 0.1, reason="full"),
     ]
-    assert text(terminal.sent(receipts, 0.5)).splitlines() == [
+    assert text(traffic.sent(receipts, 0.5)).splitlines() == [
         "Sent 3: 2 acknowledged, 1 rejected, 0 indeterminate   (6/s)",
-        "  logging-5003 logged 1",
-        "  logging-5004 logged 1",
+        "  logging-5003 logged 1: b",
+        "  logging-5004 logged 1: a",
     ]
-    assert "Sent 0: 0 acknowledged" in text(terminal.sent([], 0.0))
+    assert "Sent 0: 0 acknowledged" in text(traffic.sent([], 0.0))
 
 
 def reading(*texts: str, logger: str = "127.0.0.1:5003") -> Reading:
@@ -238,26 +238,26 @@ def reading(*texts: str, logger: str = "127.0.0.1:5003") -> Reading:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_reading_shows_both_sets_and_where_they_came_from(width: int) -> None:
-    lines = text(terminal.reading(reading("msg1", "msg2")), width).splitlines()
+    lines = text(traffic.reading(reading("msg1", "msg2")), width).splitlines()
     assert words(lines[0]) == ["127.0.0.1:5003", "2", "msg1, msg2"]
     assert words(lines[1]) == ["no messages-service answered", "0", "–"]
 
 
 def test_a_long_reading_is_cut_and_counted() -> None:
-    picture = text(terminal.reading(reading(*(f"msg{n}" for n in range(1, 101)))))
+    picture = text(traffic.reading(reading(*(f"msg{n}" for n in range(1, 101)))))
     assert "msg12, … (100 in all)" in picture
     assert "msg13" not in picture
 
 
 @pytest.mark.parametrize("evil", ["\x1b[31mred", "two\nlines", "\u202egnp", "\x9b2J", "bell\x07", "\ud800"])
 def test_a_message_cannot_colour_or_move_the_terminal(evil: str) -> None:
-    shown = text(terminal.reading(reading(evil)))
+    shown = text(traffic.reading(reading(evil)))
     assert all(line.isprintable() for line in shown.splitlines())
     assert evil not in shown
 
 
 def test_a_message_is_no_markup() -> None:
-    assert "[bold]x[/bold]" in text(terminal.reading(reading("[bold]x[/bold]")))
+    assert "[bold]x[/bold]" in text(traffic.reading(reading("[bold]x[/bold]")))
 
 
 def test_a_finding_shows_its_remedy_below() -> None:
