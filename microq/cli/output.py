@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from microq.config import Config, load
-from microq.errors import MicroqError
+from microq.errors import MachineError, MicroqError
 
 T = TypeVar("T")
 
@@ -76,6 +76,11 @@ def boundary() -> Iterator[None]:
         with contextlib.suppress(OSError):
             sys.stdout.close()
         raise typer.Exit(0) from error
+    except OSError as error:
+        # A disk that is full, a folder that is not ours: what the machine refuses has its reason with it.
+        problem = MachineError(f"{error.filename or 'this machine'}: {error.strerror or error}")
+        tell(problem)
+        raise typer.Exit(problem.exit_code) from error
 
 
 def tell(error: MicroqError) -> None:

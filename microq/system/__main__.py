@@ -43,6 +43,7 @@ async def _supervise(config: Config, folder: Path, report: int, names: Sequence[
                 supervisor.train_archive()
                 await ended.wait()
         except MicroqError as error:
+            logging.getLogger(__name__).error("%s", error)  # noqa: TRY400 - its text says it all
             tell({"error": [error.code, error.exit_code, str(error)]})
         except session.Interrupted:
             tell({"error": ["interrupted", 130, "the start was interrupted"]})
