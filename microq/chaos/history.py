@@ -19,7 +19,7 @@ from microq.message import Outcome
 
 Kind = Literal[
     "begin", "earlier", "send", "outcome", "copies", "fault", "struck", "step", "drained", "read", "logged", "shown",
-    "absent", "end",
+    "absent", "combined", "end",
 ]  # fmt: skip
 
 
@@ -75,6 +75,8 @@ FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "shown": {"instance": _text, "id": _text, "at": _number},
     # an instance that should have been read and did not answer
     "absent": {"instance": _text},
+    # ids that the facade showed; met: did the reads reach every messages-service
+    "combined": {"logs": _texts, "messages": _texts, "met": _flag},
     "end": {},
 }
 """Kind of event -> the facts that the judge rests on, each with what it must be. There may be more."""

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from microq.chaos import timing
 from microq.chaos.history import Entry, Kind
 from microq.errors import UsageError
 from microq.fleet import Role
@@ -131,7 +132,13 @@ def _judge(record: _Record) -> Verdict:
     # A message that was answered with a rejection must be nowhere.
     unexpected = (stored - attempted) | (stored & rejected)
     duplicated = {i for i, times in times_shown.items() if times > 1}
-    failures = _failures(lost=lost, unlogged=unlogged, unexpected=unexpected, duplicated=duplicated)
+    failures = _failures(
+        lost=lost,
+        unlogged=unlogged,
+        unexpected=unexpected,
+        duplicated=duplicated,
+        hidden_by_the_facade=_hidden(record, stored),
+    )
     doubts = _doubts(record, acknowledged)
     ruling = Ruling.UNKNOWN if doubts else Ruling.FAIL if failures else Ruling.PASS
     in_order = _orderer(record.sent)
@@ -157,9 +164,9 @@ def _judge(record: _Record) -> Verdict:
         copies_before=record.copies("before"),
         copies_after=record.copies("after"),
         faults=tuple(record.faults),
-        first_acknowledgement_s=_first_acknowledgement(record),
-        first_delivery_s=_first_delivery(record),
-        longest_gap_s=_longest_gap(record.entries),
+        first_acknowledgement_s=timing.first_acknowledgement(record.entries),
+        first_delivery_s=timing.first_delivery(record.entries, record.earlier),
+        longest_gap_s=timing.longest_gap(record.entries),
         duration_s=round(record.entries[-1].mono - record.entries[0].mono, 3),
     )
 
@@ -175,7 +182,13 @@ def _logged_everywhere(record: _Record) -> set[str]:
 
 
 def _failures(**found: set[str]) -> list[str]:
-    return [f"{len(ids)} {name}" for name, ids in found.items() if ids]
+    return [f"{len(ids)} {name.replace('_', ' ')}" for name, ids in found.items() if ids]
+
+
+def _hidden(record: _Record, stored: set[str]) -> set[str]:
+    """Return what a messages-service shows and the facade did not, although it reached all of them."""
+    combined = [set(entry.facts["messages"]) for entry in record.of("combined") if entry.facts["met"]]
+    return stored - combined[-1] if combined else set()
 
 
 def _doubts(record: _Record, acknowledged: set[str]) -> list[str]:
@@ -217,41 +230,3 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 def _orderer(sent: Sequence[str]) -> Callable[[set[str]], tuple[str, ...]]:
     place = {i: number for number, i in enumerate(sent)}
     return lambda ids: tuple(sorted(ids, key=lambda i: (place.get(i, len(place)), i)))
-
-
-def _first_acknowledgement(record: _Record) -> float | None:
-    """Return the seconds from the fault to the first acknowledgement of a message sent after it."""
-    faults = record.of("fault")
-    if not faults:
-        return None
-    late = {entry.facts["id"] for entry in record.of("send") if entry.mono >= faults[0].mono}
-    times = [
-        entry.mono
-        for entry in record.of("outcome")
-        if entry.facts["id"] in late and entry.facts["outcome"] == Outcome.ACKNOWLEDGED
-    ]
-    return round(min(times) - faults[0].mono, 3) if times else None
-
-
-def _first_delivery(record: _Record) -> float | None:
-    """Return the seconds from the fault to the first storing after it; both processes share the wall clock."""
-    faults = record.of("fault")
-    times = [entry.facts["at"] for entry in record.shown if faults and entry.facts["at"] >= faults[0].wall]
-    return round(min(times) - faults[0].wall, 3) if times else None
-
-
-def _longest_gap(entries: Sequence[Entry]) -> float | None:
-    """Return the longest time in which somebody waited for an acknowledgement and none came."""
-    gaps = []
-    waiting: set[str] = set()
-    since: float | None = None
-    for entry in entries:
-        if entry.kind == "send":
-            waiting.add(entry.facts["id"])
-            since = entry.mono if since is None else since
-        elif entry.kind == "outcome":
-            waiting.discard(entry.facts["id"])
-            if entry.facts["outcome"] == Outcome.ACKNOWLEDGED and since is not None:
-                gaps.append(entry.mono - since)
-                since = entry.mono if waiting else None
-    return round(max(gaps), 3) if gaps else None

@@ -186,4 +186,6 @@ class Traffic:
             met.add(got.messages_service)
             if met >= {str(address) for address in self._config.service_ips.messages_service}:
                 break
+        reached = len(met - {""}) == len(self._config.service_ips.messages_service)
+        self._history.note("combined", logs=sorted(logs), messages=sorted(messages), met=reached)
         return logs, messages

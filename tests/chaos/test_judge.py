@@ -112,6 +112,17 @@ def test_a_message_that_is_shown_twice_is_duplicated(again: str) -> None:
     assert (found.verdict, found.duplicated, found.stored) == (Ruling.FAIL, ("b",), 2)
 
 
+def test_what_a_consumer_shows_the_facade_must_show() -> None:
+    def facade_showed(*messages: str, met: bool) -> Verdict:
+        combined = at(4, "combined", logs=["a", "b"], messages=list(messages), met=met)
+        return verdict(begin(), A_B, TAIL, logged("a", "b"), shown("a", "b"), combined)
+
+    assert facade_showed("a", "b", met=True).verdict is Ruling.PASS
+    assert facade_showed("a", met=False).verdict is Ruling.PASS
+    hiding = facade_showed("a", met=True)
+    assert (hiding.verdict, hiding.reasons) == (Ruling.FAIL, ("1 hidden by the facade",))
+
+
 def test_the_ids_are_told_in_the_order_of_sending() -> None:
     found = verdict(begin(), sent("z"), sent("m"), sent("a"), TAIL, logged(), shown("y", "x"))
     assert found.lost == ("z", "m", "a")
