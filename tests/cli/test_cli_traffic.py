@@ -129,7 +129,7 @@ def test_read_shows_both_sets_and_who_answered(system: Project) -> None:
     assert result.returncode == 0
     assert "GET 1" in result.stdout
     assert "GET 2" in result.stdout
-    assert "Union of 2: " in result.stdout
+    assert "Union of 2" in result.stdout
 
 
 def test_read_as_json(system: Project) -> None:
