@@ -1,4 +1,4 @@
-"""When a child is ready: it says so itself, in its log or over HTTP, under a deadline."""
+"""When a child is ready: it says so itself, in its log, by its port or over HTTP, under a deadline."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ def says(process: Process, line: str) -> Probe:
     return probe
 
 
+def listens(address: Address) -> Probe:
+    """Return a probe that looks whether somebody accepts connections there."""
+
+    async def probe() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    return probe
+
+
 def answers(session: aiohttp.ClientSession, address: Address) -> Probe:
     """Return a probe that asks a service's `/readyz`."""
 
@@ -47,6 +61,12 @@ async def until(process: Process, probe: Probe, seconds: float) -> None:
 
     Raises `ExitedEarlyError` or `StartTimeoutError`, both with the last log lines.
     """
+    await seen(process, probe, seconds)
+    process.ready()
+
+
+async def seen(process: Process, probe: Probe, seconds: float) -> None:
+    """Wait until the probe says yes; raises as `until` does."""
     name = process.spec.name
     try:
         async with asyncio.timeout(seconds):
@@ -55,7 +75,6 @@ async def until(process: Process, probe: Probe, seconds: float) -> None:
                     raise ExitedEarlyError(name, process.exit_status or 0, tail(process))
     except TimeoutError as error:
         raise StartTimeoutError(name, seconds, tail(process)) from error
-    process.ready()
 
 
 async def _ended(process: Process) -> bool:

@@ -22,7 +22,7 @@ from microq.fleet import Event, ProcessState, Role, Snapshot
 from microq.system import records, snapshot
 from microq.system.cluster import Cluster
 from microq.system.process import TERM_SECONDS, TICK, Process
-from microq.system.ready import answers, says, until
+from microq.system.ready import answers, listens, says, seen, until
 from microq.system.topology import (
     STAGES,
     ProcessSpec,
@@ -151,7 +151,11 @@ class Supervisor:
         """Spawn stage by stage; the services need one member to connect to, the others join meanwhile."""
         members = [process for process in processes if process.spec.role is Role.HAZELCAST]
         async with task_group() as tasks:
-            await self._spawn(members)
+            if members and self._no_member_is_up():
+                await self._spawn(members[:1])
+                # Until it listens, the others would take it for dead and make a cluster of their own.
+                await seen(members[0], listens(members[0].spec.address), START_SECONDS)
+            await self._spawn([process for process in members if not process.up])
             waits = [tasks.create_task(self._until_ready(process)) for process in members]
             if waits:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -182,8 +186,10 @@ class Supervisor:
     def _argv(self, spec: ProcessSpec) -> list[str]:
         if spec.role is not Role.HAZELCAST:
             return service_argv(spec, self._config_file)
-        alone = not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
-        return self._cluster.argv(spec.name, alone=alone)
+        return self._cluster.argv(spec.name, alone=self._no_member_is_up())
+
+    def _no_member_is_up(self) -> bool:
+        return not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
 
     async def _joined(self) -> None:
         """Wait until every member that is up sees all the others."""
