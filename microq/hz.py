@@ -93,8 +93,12 @@ class Cluster:
         except TimeoutError as error:
             raise UncertainError(f"no answer in {seconds:g} s") from error
         except (HazelcastError, OSError) as error:
-            said = str(error).partition("\n")[0]  # the rest is the server's stack
-            raise UncertainError(f"{type(error).__name__}: {said}") from error
+            raise UncertainError(told(error)) from error
+
+
+def told(error: Exception) -> str:
+    """Return what an error of the client says in one line; the rest is the server's stack."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyped for mypy

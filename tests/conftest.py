@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,23 +16,11 @@ import pytest
 from microq.config import Config, load
 from microq.engines.provision import provide
 from microq.errors import MachineError
-from microq.system import records
+from microq.system import ports, records
 
 SECONDS = 120
 
-PORTS = range(10_000, 32_000)
-"""Below the ports that the kernel gives to clients: one of those may be taken by any connection, ours included."""
-
-
-def free_ports(count: int) -> list[int]:
-    ports: list[int] = []
-    for port in random.sample(PORTS, 1000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            break
-    return sorted(ports)
+free_ports = ports.free
 
 
 @dataclass(frozen=True)

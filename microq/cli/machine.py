@@ -81,7 +81,7 @@ def fetch(config: ConfigOption = None, sets: SetOption = None) -> None:
 def _look(config: Config) -> Any:
     from microq.engines import jars, java  # noqa: PLC0415 - --help needs none of it
     from microq.engines.archive import Archive  # noqa: PLC0415
-    from microq.system import records  # noqa: PLC0415
+    from microq.system import ports, records  # noqa: PLC0415
     from microq.system.topology import specs  # noqa: PLC0415
 
     try:
@@ -115,15 +115,15 @@ def _look(config: Config) -> Any:
         "`microq down` ends what an earlier run left" if left else "",
     )
     if not running:
-        yield from _ports(records, specs(config))
+        yield from _ports(ports, specs(config))
     yield from _room(config)
 
 
-def _ports(records: Any, listed: Any) -> Any:
+def _ports(ports: Any, listed: Any) -> Any:
     taken = 0
     for spec in listed:
         try:
-            records.check_port(spec.name, spec.address)
+            ports.check(spec.name, spec.address)
         except PortTakenError as error:
             taken += 1
             yield Finding(f"port {spec.address.port}", MISSING, f"{spec.name}: taken by {error.holder}", error.remedy)

@@ -57,8 +57,8 @@ class HazelcastQueue:
                 await self._queue.drain_to(taken, most - 1)
         except (HazelcastError, OSError) as error:
             if not taken:
-                raise QueueUncertainError(f"the queue did not answer: {error}") from error
-            log.warning("the queue gave one message, then did not answer: %s", error)
+                raise QueueUncertainError(f"the queue did not answer: {hz.told(error)}") from error
+            log.warning("the queue gave one message, then did not answer: %s", hz.told(error))
         return [_read(item) for item in taken]
 
     async def size(self) -> int:

@@ -9,12 +9,17 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from microq.client import Answer, Replicas, ReplicasAwayError
-from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError
+from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.message import Message
 from microq.queues.base import MessageQueue
 
 SIZE_SECONDS = 0.2
 """How long the queue may take to tell its size."""
+
+PUT_SECONDS = 2.0
+"""For how long a message is put into the queue again and again while the queue does not confirm it."""
+
+PUT_PAUSE = 0.1
 
 
 class RefusedError(MicroqError):
@@ -44,7 +49,7 @@ class Journey:
     async def _accept(self, message: Message) -> str:
         answer = await self._write_log(message)
         try:
-            await self._queue.put([message])
+            await self._put(message)
         except (QueueFullError, QueueAwayError) as error:
             if answer.body["new"] == [True]:
                 await self._take_back(message, error)
@@ -54,6 +59,23 @@ class Journey:
         except QueueError as error:
             raise RefusedError(504, f"{error}; send it again with the same Idempotency-Key") from error
         return str(answer.body["service"])
+
+    async def _put(self, message: Message) -> None:
+        """Put into the queue, again while nobody knows: the consumers know an id again, so twice is as good as once."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PUT_SECONDS
+        doubt: QueueUncertainError | None = None
+        while True:
+            try:
+                return await self._queue.put([message])
+            except QueueUncertainError as error:
+                doubt = error
+                if loop.time() >= end:
+                    raise
+                await asyncio.sleep(PUT_PAUSE)
+            except QueueError as error:
+                # What this try says of itself says nothing of the tries before it.
+                raise doubt or error from error
 
     async def _write_log(self, message: Message) -> Answer:
         try:

@@ -12,7 +12,7 @@ from microq.engines.provision import Engine
 from microq.errors import MachineError
 from microq.fleet import Role
 from microq.members import Source
-from microq.system import records
+from microq.system import ports
 from microq.system.topology import ProcessSpec
 
 
@@ -21,12 +21,11 @@ class Cluster:
 
     def __init__(self, config: Config, folder: Path, engine: Engine | None, specs: Sequence[ProcessSpec]) -> None:
         self._config, self._engine = config, engine
+        listed = [spec for spec in specs if spec.role is Role.HAZELCAST]
+        agents = [hazelcast.Agent(port, secrets.token_urlsafe(16)) for port in ports.free(len(listed))]
         self._members = {
-            spec.name: hazelcast.Member(
-                spec.name, spec.address, folder, hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16))
-            )
-            for spec in specs
-            if spec.role is Role.HAZELCAST
+            spec.name: hazelcast.Member(spec.name, spec.address, folder, agent)
+            for spec, agent in zip(listed, agents, strict=True)
         }
 
     def argv(self, name: str, *, alone: bool) -> list[str]:

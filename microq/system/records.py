@@ -7,12 +7,11 @@ child carries `MICROQ_RUN` and `MICROQ_PROJECT` in its environment, which finds 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,11 @@ from typing import IO
 
 import psutil
 
-from microq.config import Address, Config
-from microq.errors import AlreadyRunningError, MachineError, PortTakenError
+from microq.config import Config
+from microq.errors import AlreadyRunningError, MachineError
+
+LEAST_FREE = 50 << 20
+"""Bytes that must be free on the disk of the run folder, for logs and histories."""
 
 _SOCKET_PATH_LIMIT = 100
 """Longest path of a Unix socket, with a margin: 104 bytes on macOS, 108 on Linux."""
@@ -61,6 +63,20 @@ def new_run(config: Config, what: str) -> Path:
     except OSError as error:
         raise MachineError(f"cannot make a run folder in {runs}: {error.strerror}") from error
     raise MachineError(f"{runs} holds too many runs of this second")
+
+
+def furnish(config: Config, folder: Path) -> Path:
+    """Write the values in force into a run's folder and return their file; raises `MachineError` without room."""
+    file = folder / "config.toml"
+    try:
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE:
+            raise MachineError(f"only {free >> 20} MiB are free for {folder}; {LEAST_FREE >> 20} are needed")
+        file.write_text(config.to_toml(), encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
+    return file
 
 
 @contextmanager
@@ -149,7 +165,7 @@ def leftovers(config: Config) -> list[Leftover]:
             continue  # no record any more, or no such process
     for process in psutil.process_iter():
         if process.pid not in found and process.pid != os.getpid():
-            environment = _environment(process)
+            environment = environment_of(process)
             if "MICROQ_RUN" in environment and environment.get("MICROQ_PROJECT") == str(config.project):
                 found[process.pid] = Leftover(f"pid {process.pid}", process)
     return list(found.values())
@@ -199,7 +215,7 @@ def in_group(group: int, run: str) -> list[psutil.Process]:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return []
-    return [p for p in psutil.process_iter() if _group(p.pid) == group and _environment(p).get("MICROQ_RUN") == run]
+    return [p for p in psutil.process_iter() if _group(p.pid) == group and environment_of(p).get("MICROQ_RUN") == run]
 
 
 def _group(pid: int) -> int | None:
@@ -209,48 +225,9 @@ def _group(pid: int) -> int | None:
         return None
 
 
-def _environment(process: psutil.Process) -> dict[str, str]:
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """Return a process's environment, which marks it as ours; empty if it is gone or not to be read."""
     try:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
-
-
-def check_port(name: str, address: Address) -> None:
-    """Raise `PortTakenError` if somebody listens on a port that we need."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
-            holder, remedy = _holder(address.port)
-            raise PortTakenError(name, str(address), holder or "a process that cannot be seen", remedy) from error
-
-
-def _holder(port: int) -> tuple[str, str]:
-    other = "end it, or give another address in config.toml"
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:
-        return "another process", other
-    for connection in connections:
-        listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-        if listens and connection.pid:
-            try:
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:120]
-            except psutil.Error:
-                continue
-            project = _environment(process).get("MICROQ_PROJECT")
-            ours = f"it is a system of microq: `cd {project} && microq down` ends it" if project else other
-            return f"pid {connection.pid} ({command})", ours
-    return "", other
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

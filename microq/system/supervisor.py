@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,9 +16,9 @@ from microq.client import open_session
 from microq.config import Config
 from microq.engines import hazelcast
 from microq.engines.provision import Engine
-from microq.errors import DeadlineError, MachineError, MicroqError
+from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Event, ProcessState, Role, Snapshot
-from microq.system import records, snapshot
+from microq.system import ports, records, snapshot
 from microq.system.cluster import Cluster
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
@@ -45,9 +44,6 @@ JOIN_SECONDS = 20.0
 ARCHIVE_SECONDS = 20.0
 """How long the end of a first run waits for its class-data archive; without it the next start is slow again."""
 
-LEAST_FREE = 50 << 20
-"""Bytes that must be free on the disk of the run folder, for logs and histories."""
-
 
 class Supervisor:
     """All processes of a run. Made by `supervise`; its verbs are those of `fleet.Operator`."""
@@ -64,7 +60,7 @@ class Supervisor:
         self._engine, self._session, self._tasks = engine, session, tasks
         self._listeners: set[asyncio.Queue[Event | None]] = set()
         self._environment = child_environment(config, folder.name)
-        self._config_file = folder / "config.toml"
+        self._config_file = records.furnish(config, folder)
         self._verbs = asyncio.Lock()
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)
@@ -139,7 +135,7 @@ class Supervisor:
     async def _start(self, names: Sequence[str]) -> list[str]:
         chosen = [name for name in select(self.specs, names) if not self.processes[name].up]
         for name in chosen:
-            records.check_port(name, self.processes[name].spec.address)
+            ports.check(name, self.processes[name].spec.address)
         try:
             await self._bring_up([self.processes[name] for name in chosen])
         except (MicroqError, asyncio.CancelledError):
@@ -192,13 +188,13 @@ class Supervisor:
         return not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
 
     async def _joined(self) -> None:
-        """Wait until every member that is up sees all the others."""
+        """Wait until every member that is up sees all the others, and every copy is in place."""
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                while not (await self.snapshot()).joined:  # noqa: ASYNC110 - members tell no events
+                while not (await self.snapshot()).safe:  # noqa: ASYNC110 - members tell no events
                     await asyncio.sleep(TICK)
         except TimeoutError as error:
-            raise DeadlineError(f"the members do not see each other after {JOIN_SECONDS:g} s") from error
+            raise DeadlineError(f"the members are not one safe cluster after {JOIN_SECONDS:g} s") from error
 
     async def _stop(self, names: Sequence[str], seconds: float = TERM_SECONDS) -> list[str]:
         chosen = [name for name in select(self.specs, names) if self.processes[name].up]
@@ -209,18 +205,10 @@ class Supervisor:
 
     # -- the run --------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Write the run's files and see that the machine has room; raises `MachineError` or `PortTakenError`."""
-        try:
-            (self.folder / "logs").mkdir(mode=0o700, exist_ok=True)
-            free = shutil.disk_usage(self.folder).free
-            if free < LEAST_FREE:
-                raise MachineError(f"only {free >> 20} MiB are free for {self.folder}; {LEAST_FREE >> 20} are needed")
-            self._config_file.write_text(self.config.to_toml(), encoding="utf-8")
-        except OSError as error:
-            raise MachineError(f"cannot write in {self.folder}: {error.strerror}") from error
+    def check_ports(self) -> None:
+        """Raise `PortTakenError` if somebody listens where one of ours must."""
         for spec in self.specs:
-            records.check_port(spec.name, spec.address)
+            ports.check(spec.name, spec.address)
 
     def train_archive(self) -> None:
         """Make the class-data archive in the background, if there is none yet: the next start is quicker."""
@@ -256,7 +244,7 @@ async def supervise(config: Config, folder: Path, engine: Engine | None) -> Asyn
         session = await stack.enter_async_context(open_session())
         tasks = await stack.enter_async_context(task_group())
         supervisor = Supervisor(config, folder, engine, session, tasks)
-        supervisor.prepare()
+        supervisor.check_ports()
         try:
             yield supervisor
         finally:

@@ -15,7 +15,7 @@ from microq.engines import hazelcast
 from microq.engines.provision import Engine
 from microq.errors import MachineError, MicroqError
 from microq.fleet import Event, Role
-from microq.system import records
+from microq.system import ports, records
 from microq.system.process import Process
 from microq.system.ready import says, until
 from microq.system.topology import ProcessSpec
@@ -39,11 +39,10 @@ async def train(engine: Engine, config: Config, environment: dict[str, str]) -> 
 
 
 async def _run(engine: Engine, config: Config, environment: dict[str, str], scratch: Path) -> Path:
-    address = Address("127.0.0.1", records.free_port())
+    port, agent_port = ports.free(2)
+    address = Address("127.0.0.1", port)
     spec = ProcessSpec("archive", Role.HAZELCAST, address)
-    member = hazelcast.Member(
-        spec.name, address, scratch, hazelcast.Agent(records.free_port(), secrets.token_urlsafe(16))
-    )
+    member = hazelcast.Member(spec.name, address, scratch, hazelcast.Agent(agent_port, secrets.token_urlsafe(16)))
     hazelcast.write_files(config, member, [address])
     output = scratch / "classes"
     command = hazelcast.argv(engine.java, engine.hazelcast, engine.agent, member, config.hazelcast.heap, ())

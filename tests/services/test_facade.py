@@ -106,12 +106,34 @@ def test_an_absent_cluster_answers_503_and_the_log_entry_is_taken_back() -> None
 def test_an_uncertain_put_answers_504_with_the_id_and_keeps_the_log_entry() -> None:
     async def main() -> None:
         log, queue = FakeMap(), FakeQueue()
-        queue.errors.append(QueueUncertainError("no backup confirmed it"))
+        queue.errors.extend([QueueUncertainError("no backup confirmed it")] * 100)
         async with facade(queue, [logging_app(log)]) as client:
             status, body = await client.post({"msg": "a", "uuid": "id-1"})
             assert (status, body["status"], body["uuid"]) == (504, "failure", "id-1")
             assert "Idempotency-Key" in body["message"]
             assert set(log.entries) == {"id-1"}
+
+    asyncio.run(main())
+
+
+def test_an_uncertain_put_is_tried_again_and_a_later_refusal_does_not_make_it_certain() -> None:
+    class FullAtLast(FakeQueue):
+        async def put(self, messages: Sequence[Message]) -> None:
+            if not self.errors:
+                raise QueueFullError("the queue is full")
+            await super().put(messages)
+
+    async def main() -> None:
+        log, queue = FakeMap(), FakeQueue()
+        queue.errors.append(QueueUncertainError("no backup confirmed it"))
+        async with facade(queue, [logging_app(log)]) as client:
+            assert (await client.post({"msg": "a"}))[0] == 200
+            assert texts(queue) == ["a"]
+        full = FullAtLast()
+        full.errors.append(QueueUncertainError("no backup confirmed it"))
+        async with facade(full, [logging_app(log)]) as client:
+            assert (await client.post({"msg": "b", "uuid": "id-b"}))[0] == 504
+            assert "id-b" in log.entries
 
     asyncio.run(main())
 
@@ -379,7 +401,7 @@ def test_the_counters_tell_the_three_outcomes() -> None:
         async with facade(queue, [logging_app(FakeMap())]) as client:
             await client.post({"msg": "a"})
             await client.post({"msg": ""})
-            queue.errors.append(QueueUncertainError("unknown"))
+            queue.errors.extend([QueueUncertainError("unknown")] * 100)
             await client.post({"msg": "b"})
             async with client.session.get(f"{client.address.url}/metrics") as response:
                 rows = (await response.text()).splitlines()

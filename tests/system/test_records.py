@@ -20,7 +20,7 @@ from conftest import free_ports
 
 from microq.config import Address, Config
 from microq.errors import AlreadyRunningError, MachineError, PortTakenError
-from microq.system import records
+from microq.system import ports, records
 from microq.system.topology import child_environment
 
 HOLD_LOCK = """
@@ -201,20 +201,20 @@ def test_sweep_does_not_wait_for_a_parent_that_never_reaps(config: Config) -> No
 
 def test_a_taken_port_is_named_with_its_holder(config: Config) -> None:
     (port,) = free_ports(1)
-    records.check_port("facade-1", Address("127.0.0.1", port))
+    ports.check("facade-1", Address("127.0.0.1", port))
     with running(LISTEN, str(port)) as holder:
         with pytest.raises(PortTakenError) as caught:
-            records.check_port("facade-1", Address("127.0.0.1", port))
+            ports.check("facade-1", Address("127.0.0.1", port))
         assert f"pid {holder.pid} ({sys.executable} -c" in caught.value.holder
         assert "config.toml" in caught.value.remedy
-    records.check_port("facade-1", Address("127.0.0.1", port))
+    ports.check("facade-1", Address("127.0.0.1", port))
 
 
 def test_a_port_taken_by_another_project_comes_with_the_command_that_ends_it(config: Config) -> None:
     (port,) = free_ports(1)
     with running(LISTEN, str(port), environment=child_environment(config, "the-run")):
         with pytest.raises(PortTakenError) as caught:
-            records.check_port("facade-1", Address("127.0.0.1", port))
+            ports.check("facade-1", Address("127.0.0.1", port))
         assert f"cd {config.project} && microq down" in caught.value.remedy
 
 
@@ -223,12 +223,12 @@ def test_a_port_of_all_interfaces_counts_as_taken() -> None:
         server.bind(("0.0.0.0", 0))  # noqa: S104 - closed again before anybody could come
         server.listen()
         with pytest.raises(PortTakenError, match=str(os.getpid())):
-            records.check_port("facade-1", Address("127.0.0.1", server.getsockname()[1]))
+            ports.check("facade-1", Address("127.0.0.1", server.getsockname()[1]))
 
 
 def test_an_address_of_another_machine_is_not_called_taken() -> None:
     with pytest.raises(MachineError, match=r"facade-1 cannot listen on 192\.0\.2\.1:5000"):
-        records.check_port("facade-1", Address("192.0.2.1", 5000))
+        ports.check("facade-1", Address("192.0.2.1", 5000))
 
 
 def test_the_socket_of_a_deep_folder_is_elsewhere(tmp_path: Path) -> None:

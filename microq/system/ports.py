@@ -1,0 +1,64 @@
+"""Ports: who holds one that we need, and which ones are free."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import socket
+
+import psutil
+
+from microq.config import Address
+from microq.errors import MachineError, PortTakenError
+from microq.system.records import environment_of
+
+_PORTS = range(10_000, 32_000)
+
+
+def check(name: str, address: Address) -> None:
+    """Raise `PortTakenError` if somebody listens on a port that we need."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
+            holder, remedy = _holder(address.port)
+            raise PortTakenError(name, str(address), holder or "a process that cannot be seen", remedy) from error
+
+
+def _holder(port: int) -> tuple[str, str]:
+    other = "end it, or give another address in config.toml"
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return "another process", other
+    for connection in connections:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+        if listens and connection.pid:
+            try:
+                process = psutil.Process(connection.pid)
+                command = " ".join(process.cmdline())[:120]
+            except psutil.Error:
+                continue
+            project = environment_of(process).get("MICROQ_PROJECT")
+            ours = f"it is a system of microq: `cd {project} && microq down` ends it" if project else other
+            return f"pid {connection.pid} ({command})", ours
+    return "", other
+
+
+def free(count: int) -> list[int]:
+    """Return ports of the loopback interface that nobody listens on now.
+
+    They are below those that the kernel gives to clients, which might take one of them before a restart needs it.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise MachineError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}")
