@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BACKUP_SECONDS = 1.0
-"""How long a write waits for a missing acknowledgement of a backup before it is uncertain."""
-
 CONNECT_SECONDS = 30.0
 """How long `connect` waits for a cluster that is still starting."""
 
@@ -133,8 +130,9 @@ def _client_config(config: Config, name: str) -> ClientConfig:
     client.client_name = name
     # Without it a write whose backup acknowledgement is missing for 5 s returns success.
     client.fail_on_indeterminate_operation_state = True
-    # How long to wait for the acknowledgement of a backup that died meanwhile; then the write is uncertain.
-    client.operation_backup_timeout = BACKUP_SECONDS
+    # Backups acknowledge to the owner, which answers when it has them all. Acknowledging to the client is a hop
+    # less, but a member that the client does not listen to yet, as after a start, is then waited for in vain.
+    client.backup_ack_to_client_enabled = False
     client.invocation_retry_pause = 0.1
     client.invocation_timeout = CALL_SECONDS
     client.heartbeat_interval = 1.0

@@ -18,6 +18,9 @@ from microq.store import MAPS
 READY_LINE = " is STARTED"
 """What a member logs when it has joined and serves."""
 
+BACKUP_MILLISECONDS = 1000
+"""How long a write waits for the acknowledgement of a backup that died meanwhile, before it is uncertain."""
+
 JVM_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """A quick start for a short life; the Python client is the bottleneck under load, not C1's code."""
 
@@ -144,6 +147,7 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             # A write whose backup is not confirmed must fail, not succeed.
             "hazelcast.operation.fail.on.indeterminate.state": True,
             "hazelcast.partition.count": cluster.partition_count,
+            "hazelcast.operation.backup.timeout.millis": BACKUP_MILLISECONDS,
             "hazelcast.heartbeat.interval.seconds": 1,
             "hazelcast.max.no.heartbeat.seconds": cluster.heartbeat_timeout,
             "hazelcast.wait.seconds.before.join": 0,
