@@ -49,6 +49,7 @@ class ConsumersOff:
         self.fault.check([Address.parse(p.address) for p in before.having(Role.HAZELCAST) if p.state in UP])
         hits: Sequence[Hit] = ()
         traffic = Traffic(self.session, self.config, self.history, self.patience)
+        await traffic.reach()
         try:
             await self._begin(before, traffic)
             copies = await self._fill(traffic)

@@ -50,6 +50,10 @@ class Traffic:
         self._facade = FacadeClient(session, config.service_ips.facade_service)
         self.acknowledged: set[str] = set()
 
+    async def reach(self) -> None:
+        """Raise `NotRunningError` if there is no facade to send to."""
+        await self._facade.get("/healthz")
+
     async def send(self, text: str) -> Receipt:
         """Send one message under an id made here."""
         message_id = str(uuid.uuid4())

@@ -12,6 +12,7 @@ import typer
 
 from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, emit, note, run
 from microq.config import Config
+from microq.errors import UsageError
 
 EXIT = {"pass": 0, "fail": 1, "unknown": 3}
 """Verdict -> exit code."""
@@ -64,13 +65,24 @@ def kill_member(
     from microq.system.session import Interrupted  # noqa: PLC0415
     from microq.views.verdict import verdict as picture  # noqa: PLC0415
 
+    fault = KillMember(target, members)
     try:
-        found, history = run(_scenario(configuration(config, sets), KillMember(target, members), messages, probe=probe))
+        found, history = run(_scenario(_configuration(config, sets), fault, messages, probe=probe))
     except Interrupted:
         note("Interrupted; everything that was started for this run is stopped.")
         raise typer.Exit(INTERRUPTED) from None
     emit(found.to_json(str(history)), lambda: picture(found, str(history)), as_json=as_json)
     raise typer.Exit(EXIT[found.verdict])
+
+
+def _configuration(path: Path | None, sets: list[str] | None) -> Config:
+    """Return the configuration of the system that runs here, else what the options ask for."""
+    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+
+    config = configuration(path, sets)
+    if sets and records.supervisor_pid(config) is not None:
+        raise UsageError("a system runs here already, so --set would change nothing; `microq down` ends it")
+    return records.in_force(config)
 
 
 async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -> tuple[Any, Path]:

@@ -79,7 +79,7 @@ async def detached(config: Config, *, no_messages: bool) -> None:
         raise AlreadyRunningError(pid, str(config.project))
     folder = records.new_run(config, "up")
     try:
-        (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+        records.furnish(config, folder)
     except OSError as error:
         raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
     output = folder / "supervisor.log"

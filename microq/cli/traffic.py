@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -53,7 +54,7 @@ def send(
     seq 100 | microq send -
     """
     texts = _texts(count, text, prefix)
-    loaded = configuration(config, sets)
+    loaded = _of_the_system(config, sets)
     total = _number(count) if count not in (None, "-") else None
     from microq.views import traffic as pictures  # noqa: PLC0415 - --help needs none of it
 
@@ -66,6 +67,14 @@ def send(
         raise typer.Exit(1)
     if not as_json and receipts:
         note("`microq read` shows them; `microq logs messages` shows who received which.")
+
+
+def _of_the_system(path: Path | None, sets: list[str] | None) -> Config:
+    """Return the configuration of the system that runs here, unless the user names values of their own."""
+    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+
+    config = configuration(path, sets)
+    return config if sets else records.in_force(config)
 
 
 def _number(count: str | None) -> int:
@@ -188,7 +197,7 @@ def read(
 
     Exit code 3 if the facade is not there.
     """
-    run(_read(configuration(config, sets), times, as_json=as_json))
+    run(_read(_of_the_system(config, sets), times, as_json=as_json))
 
 
 async def _read(config: Config, times: int, *, as_json: bool) -> None:

@@ -16,15 +16,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from microq.config import Config
+from microq.config import Config, load
 from microq.errors import AlreadyRunningError, MachineError
+
+CONFIG_FILE = "config.toml"
+"""The values in force, in the folder of a run."""
 
 LEAST_FREE = 50 << 20
 """Bytes that must be free on the disk of the run folder, for logs and histories."""
@@ -67,7 +70,7 @@ def new_run(config: Config, what: str) -> Path:
 
 def furnish(config: Config, folder: Path) -> Path:
     """Write the values in force into a run's folder and return their file; raises `MachineError` without room."""
-    file = folder / "config.toml"
+    file = folder / CONFIG_FILE
     try:
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -80,8 +83,8 @@ def furnish(config: Config, folder: Path) -> Path:
 
 
 @contextmanager
-def locked(config: Config) -> Iterator[None]:
-    """Be the only supervisor of this project for as long as this process lives.
+def locked(config: Config, folder: Path = Path()) -> Iterator[None]:
+    """Be the only supervisor of this project for as long as this process lives; its run's files are in `folder`.
 
     Raises `AlreadyRunningError`. The kernel frees the lock however the process ends.
     """
@@ -95,7 +98,7 @@ def locked(config: Config) -> Iterator[None]:
                 if pid is not None:
                     raise AlreadyRunningError(pid, str(config.project))
             file.truncate(0)
-            os.write(file.fileno(), str(os.getpid()).encode())
+            os.write(file.fileno(), f"{os.getpid()}\n{folder}".encode())
         except OSError as error:
             raise MachineError(f"cannot write in {config.folder}: {error.strerror}") from error
         yield
@@ -103,18 +106,32 @@ def locked(config: Config) -> Iterator[None]:
 
 def supervisor_pid(config: Config) -> int | None:
     """Return the pid of the supervisor that holds the lock, or None."""
+    pid, _, _ = _holder(config).partition("\n")
+    return int(pid) if pid else None
+
+
+def in_force(config: Config) -> Config:
+    """Return the configuration of the system that runs in this project, else `config` as it is."""
+    _, _, folder = _holder(config).partition("\n")
+    if not folder:
+        return config
+    return replace(load(Path(folder) / CONFIG_FILE, environ={}), project=config.project)
+
+
+def _holder(config: Config) -> str:
+    """Return what the holder of the lock has written: its pid, and the folder of its run in the next line."""
     try:
         with (config.folder / "lock").open("r") as file:
             while not _lock(file, fcntl.LOCK_SH):
                 file.seek(0)
                 if written := file.read():
-                    return int(written)
+                    return written
                 time.sleep(_TICK)  # it holds the lock, and writes its pid next
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise MachineError(f"cannot look into {config.folder}: {error.strerror}") from error
-    return None
+    return ""
 
 
 def _lock(file: IO[str], kind: int) -> bool:

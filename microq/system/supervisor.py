@@ -236,7 +236,7 @@ async def supervise(config: Config, folder: Path, engine: Engine | None) -> Asyn
     Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
     """
     async with AsyncExitStack() as stack:
-        stack.enter_context(records.locked(config))
+        stack.enter_context(records.locked(config, folder))
         left = records.leftovers(config)
         if left:
             log.warning("ending %d processes that an earlier run left behind", len(left))

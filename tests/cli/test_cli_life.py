@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import command, complaint, listening, pids, until
-from conftest import Project
+from conftest import Project, free_ports
 
 from microq.system import records
 
@@ -162,12 +162,19 @@ def test_down_names_what_it_waits_for_and_kills_it(project: Project) -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_set_value_holds_in_every_process(project: Project) -> None:
     messages = project.config.service_ips.messages_service[:1]
-    assert project.microq("up", "-d", "--set", "queue.max-size=7", "--no-messages").returncode == 0
+    facade = f"service_ips.facade-service=127.0.0.1:{free_ports(1)[0]}"
+    started = project.microq("up", "-d", "--set", "queue.max-size=7", "--set", facade, "--no-messages")
+    assert started.returncode == 0, started.stderr
+    # The others talk to the system that runs, not to what the file says.
     sent = json.loads((result := project.microq("send", "9", "-c", "1", "--json")).stdout)
     assert sent["acknowledged"] <= 7  # one that came while the copies were being spread may be uncertain
     assert sent["rejected"] >= 1
     assert "queue is full" in result.stderr
     assert project.microq("start", "messages").returncode == 0
     assert messages[0].port in listening(project)
+    assert project.microq("read", "-n", "1").returncode == 0
+    refused = project.microq("chaos", "kill-member", "--set", "messages=1")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--set would change nothing" in refused.stderr
     assert project.microq("down").returncode == 0
     assert "queue is full" in project.microq("logs", "facade").stdout  # the logs outlive the system
