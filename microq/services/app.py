@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,17 +74,14 @@ def serve(app: web.Application, name: str, address: Address) -> None:
     """Listen until SIGTERM or SIGINT, then finish the requests under way. Raises `MachineError` on a taken port."""
     lines.setup(name)
     app.on_startup.append(_announce(name, address))
-    try:
-        web.run_app(
-            app,
-            host=address.host,
-            port=address.port,
-            print=None,
-            access_log=None,
-            shutdown_timeout=DRAIN_SECONDS,
-        )
-    except OSError as error:
-        raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
+    # Before anything else: a service that found its port taken only at the end would have consumed meanwhile.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+        except OSError as error:
+            raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
+        web.run_app(app, sock=listener, print=None, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     log.info("stopped")
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from fakes import FakeMap, FakeQueue, calling, consumer, messages_app, until
@@ -196,3 +200,33 @@ def test_a_received_message_is_logged_with_id_and_text(caplog: pytest.LogCapture
     with caplog.at_level("INFO", "microq"):
         consume(FakeQueue([Message("a", "hello")]), FakeMap())
     assert 'received a "hello"' in caplog.messages
+
+
+SERVE = """
+import sys
+from fakes import FakeMap, FakeQueue, messages_app
+from microq.config import Address
+from microq.errors import MachineError
+from microq.message import Message
+from microq.services.app import serve
+queue = FakeQueue([Message("id-1", "a", 1.0)])
+try:
+    serve(messages_app(queue, FakeMap()), "messages-1", Address("127.0.0.1", int(sys.argv[1])))
+except MachineError as error:
+    print(error)
+print("left in the queue:", len(queue.items))
+"""
+
+
+def test_a_service_whose_port_is_taken_consumes_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [sys.executable, "-c", SERVE, str(taken.getsockname()[1])],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert "messages-1 cannot listen on 127.0.0.1" in done.stdout, done.stderr
+    assert "left in the queue: 1" in done.stdout
