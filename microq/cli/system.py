@@ -113,7 +113,7 @@ def status(config: ConfigOption = None, watch: WatchOption = False, as_json: Jso
     """Show every process and the cluster's copies."""
     from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
 
-    _look(configuration(config, None), terminal.status, dataclasses.asdict, watch=watch, as_json=as_json)
+    run(_show(configuration(config, None), terminal.status, dataclasses.asdict, watch=watch, as_json=as_json))
 
 
 def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
@@ -124,18 +124,7 @@ def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: Json
         found = dataclasses.asdict(view)
         return {"queue": found["queue"], "members": found["members"], "taken_at": view.taken_at}
 
-    _look(configuration(config, None), terminal.queue, data, watch=watch, as_json=as_json)
-
-
-def _look(
-    config: Config,
-    render: Callable[[Snapshot], Any],
-    data: Callable[[Snapshot], Any],
-    *,
-    watch: bool,
-    as_json: bool,
-) -> None:
-    run(_show(config, render, data, watch=watch and not as_json, as_json=as_json))
+    run(_show(configuration(config, None), terminal.queue, data, watch=watch, as_json=as_json))
 
 
 async def _show(
@@ -152,7 +141,7 @@ async def _show(
 
     async with control.connect(config) as operator:
         view = await operator.snapshot()
-        if not watch:
+        if as_json or not watch:
             emit(data(view), lambda: render(view), as_json=as_json)
             return
         screen = console()
