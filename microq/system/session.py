@@ -26,7 +26,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for t
 async def running(
     config: Config, engine: Engine | None, folder: Path, listener: Listener, ended: asyncio.Event
 ) -> AsyncIterator[Supervisor]:
-    """Supervise and serve the control socket; SIGINT and SIGTERM set `ended`, the next one kills everything.
+    """Supervise and serve the control socket; SIGINT, SIGTERM and SIGHUP set `ended`, the next one kills everything.
 
     The listener hears every event, those of the stop included.
     """
@@ -75,7 +75,7 @@ def _end(supervisor: Supervisor, ended: asyncio.Event, tasks: asyncio.TaskGroup)
 @contextmanager
 def _signals(handler: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, handler)
     try:

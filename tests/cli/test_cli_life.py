@@ -92,12 +92,13 @@ def test_whoever_waits_for_a_background_start_may_be_killed(project: Project) ->
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_an_interrupt_ends_a_system_in_the_foreground_in_order(project: Project) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP], ids=["ctrl-c", "terminal-closed"])
+def test_an_interrupt_ends_a_system_in_the_foreground_in_order(project: Project, how: signal.Signals) -> None:
     with command(project, "up", "--no-messages") as running:
         running.says("Ready in")
         running.says("is ready, listening on")
         assert not [p for p in project.alive() if "messages" in p.cmdline()]
-        running.interrupt()
+        running.interrupt(how)
         assert running.ended() == 0
         assert running.err.rstrip().endswith("Stopped.")
         stops = [line.split()[0] for line in running.err.splitlines() if "stopped" in line.split()[2:3]]
