@@ -30,7 +30,8 @@ REFUSED = 409
 async def serve(config: Config, operator: Operator, ended: asyncio.Event) -> AsyncIterator[None]:
     """Serve the operator on the project's control socket; `down` from there sets `ended`."""
     path = records.socket_path(config)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent != config.folder:
+        records.own_folder(path.parent)
     path.unlink(missing_ok=True)
     runner = web.AppRunner(_app(operator, ended), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

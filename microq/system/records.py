@@ -51,6 +51,16 @@ def socket_path(config: Config) -> Path:
     return Path(tempfile.gettempdir()) / f"microq-{os.getuid()}-{name}" / "control.sock"
 
 
+def own_folder(folder: Path) -> None:
+    """Make a folder that nobody else may enter; raises `MachineError` if it is there already and somebody else's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise MachineError(f"{folder} belongs to another user, so what is in it cannot be trusted; remove it")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def new_run(config: Config, what: str) -> Path:
     """Make the folder of a new run, readable by this user only, and return it."""
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S")

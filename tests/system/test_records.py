@@ -252,3 +252,15 @@ def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_machine(tmp_path: P
     (tmp_path / ".microq").write_text("in the way", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot make a run folder"):
         records.new_run(Config("the test", tmp_path), "up")
+
+
+def test_a_folder_that_others_may_enter_is_closed_and_one_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    records.own_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    if os.getuid() == 0:  # only root can give a folder away
+        os.chown(folder, 12345, -1)
+        with pytest.raises(MachineError, match="belongs to another user"):
+            records.own_folder(folder)
