@@ -165,8 +165,12 @@ class Process:
             raise DeadlineError(f"{self.spec.name} (pid {self.pid}) {problem} in {GONE_SECONDS:g} s") from error
 
     async def _until_stopped(self, pid: int, *, stopped: bool) -> None:
-        while (psutil.Process(pid).status() == psutil.STATUS_STOPPED) is not stopped:  # noqa: ASYNC110 - the kernel tells only our children's ends
-            await asyncio.sleep(TICK)
+        try:
+            # The kernel tells only the ends of our children.
+            while (psutil.Process(pid).status() == psutil.STATUS_STOPPED) is not stopped:  # noqa: ASYNC110
+                await asyncio.sleep(TICK)
+        except psutil.NoSuchProcess as error:
+            raise UsageError(f"{self.spec.name} ended meanwhile") from error
 
     async def _empty_group(self, group: int) -> None:
         """End what the leader left behind in its group, and wait until the group is empty."""
