@@ -180,6 +180,11 @@ def test_a_full_queue_rejects_and_the_rest_is_accounted_for(tmp_path: Path) -> N
     assert (found.stored, found.logged) == (12, 12)
 
 
+def test_what_is_refused_before_the_fault_is_not_probed_after_it(tmp_path: Path) -> None:
+    found = Run(in_process(tmp_path, queue=FakeQueue(most=12)), tmp_path, messages=20).verdict()
+    assert (found.verdict, found.attempted, found.first_acknowledgement_s) == (Ruling.PASS, 20, None)
+
+
 def test_a_queue_that_stays_full_ends_the_probe_in_time(tmp_path: Path) -> None:
     run = Run(in_process(tmp_path, queue=FakeQueue(most=12)), tmp_path, messages=12)
     found = run.verdict()
