@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,6 @@ def test_each_line_of_a_slow_pipe_is_sent_as_it_comes(system: Project) -> None:
 
 def test_read_shows_both_sets_and_who_answered(system: Project) -> None:
     system.microq("send", "3", "--prefix", "both")
-    time.sleep(0.5)
     result = system.microq("read", "-n", "2")
     assert result.returncode == 0
     assert "GET 1" in result.stdout
