@@ -96,7 +96,7 @@ class Config:
         for table in _TABLES:
             lines.append(f"\n[{table}]")
             rows = getattr(self, table)
-            lines += [f"{_kebab(f.name)} = {_toml(getattr(rows, f.name))}" for f in dataclasses.fields(rows)]
+            lines += [f"{kebab(f.name)} = {_toml(getattr(rows, f.name))}" for f in dataclasses.fields(rows)]
         return "\n".join(lines) + "\n"
 
 
@@ -181,7 +181,7 @@ def _overlay(tables: _Tables, environ: Mapping[str, str]) -> None:
         for key in dataclasses.fields(kind):
             variable = f"MICROQ_{table}_{key.name}".upper()
             if variable in environ:
-                tables[table][_kebab(key.name)] = _Given(_literal(environ[variable]), variable)
+                tables[table][kebab(key.name)] = _Given(_literal(environ[variable]), variable)
 
 
 def _put(tables: _Tables, name: str, value: str) -> None:
@@ -201,7 +201,7 @@ def _literal(value: str) -> Any:
 
 
 def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
-    keys = {_kebab(f.name): f for f in dataclasses.fields(kind)}
+    keys = {kebab(f.name): f for f in dataclasses.fields(kind)}
     checked = {}
     for key, given in rows.items():
         if key not in keys:
@@ -233,7 +233,7 @@ def _all_addresses(config: Config) -> Iterable[tuple[str, Address]]:
         for key in dataclasses.fields(table):
             value = getattr(table, key.name)
             listed = value if isinstance(value, tuple) else (value,)
-            yield from ((_kebab(key.name), address) for address in listed if isinstance(address, Address))
+            yield from ((kebab(key.name), address) for address in listed if isinstance(address, Address))
 
 
 def _check_ports(config: Config) -> None:
@@ -244,7 +244,8 @@ def _check_ports(config: Config) -> None:
         seen[address] = key
 
 
-def _kebab(name: str) -> str:
+def kebab(name: str) -> str:
+    """Return a field's name as the key of its table."""
     return name.replace("_", "-")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -140,3 +141,10 @@ class Reading:
     messages: tuple[Message, ...]
     logging_service: str
     messages_service: str
+
+
+def union(readings: Sequence[Reading]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Return what several GETs of the facade showed together, each id once: the logs and the messages."""
+    logs = {message.id: message for got in readings for message in got.logs}
+    messages = {message.id: message for got in readings for message in got.messages}
+    return tuple(logs.values()), tuple(messages.values())

@@ -89,11 +89,11 @@ async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -
     from microq.chaos.history import record  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.scenario import ConsumersOff  # noqa: PLC0415
     from microq.client import open_session  # noqa: PLC0415
-    from microq.system import records  # noqa: PLC0415
+    from microq.system import records, runs  # noqa: PLC0415
 
     if records.supervisor_pid(config) is None:
         fault.check(config.hazelcast.hazelcast_clients)  # before anything is started for nothing
-    folder = records.new_run(config, fault.name)
+    folder = runs.new_run(config, fault.name)
     history = folder / HISTORY
     async with _operator(config, folder) as (operator, ours), open_session() as session:
         with record(history) as written:

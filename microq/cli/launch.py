@@ -16,7 +16,7 @@ from microq.cli.progress import Progress
 from microq.config import Config
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
 from microq.fleet import Event, Role
-from microq.system import records
+from microq.system import records, runs
 from microq.system.topology import specs
 from microq.tasks import task_group
 from microq.views import logs
@@ -35,7 +35,7 @@ async def in_foreground(config: Config, engine: Any, *, no_messages: bool) -> bo
 
     ended = asyncio.Event()
     everything = [spec.name for spec in specs(config)]
-    folder = records.new_run(config, "up")
+    folder = runs.new_run(config, "up")
     progress = Progress(everything)
     try:
         async with session.running(config, engine, folder, progress.hear, ended) as supervisor:
@@ -77,9 +77,9 @@ async def detached(config: Config, *, no_messages: bool) -> None:
     pid = records.supervisor_pid(config)
     if pid is not None:
         raise AlreadyRunningError(pid, str(config.project))
-    folder = records.new_run(config, "up")
+    folder = runs.new_run(config, "up")
     try:
-        records.furnish(config, folder)
+        runs.furnish(config, folder)
     except OSError as error:
         raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
     output = folder / "supervisor.log"

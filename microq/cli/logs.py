@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -53,8 +52,10 @@ def _newest_logs(config: Config) -> Path:
 
 def _config_of(folder: Path, config: Config) -> Config:
     """Return the configuration that a run had; it may have had other processes than today's file lists."""
-    file = folder.parent / "config.toml"
-    return dataclasses.replace(configuration(file, None), project=config.project) if file.exists() else config
+    from microq.system import runs  # noqa: PLC0415 - --help needs none of it
+
+    run_folder = folder.parent
+    return runs.config_of(run_folder, config.project) if (run_folder / runs.CONFIG_FILE).exists() else config
 
 
 async def _print_logs(folder: Path, names: list[str], count: int, *, follow: bool, raw: bool, grep: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,22 +155,18 @@ async def _send(config: Config, texts: AsyncIterator[str], concurrency: int, tot
     return [receipts[number] for number in sorted(receipts)]
 
 
-def _bar(total: int | None) -> Any:
-    import contextlib  # noqa: PLC0415 - small
+@contextlib.contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal if there is much to send; yield what advances it."""
+    screen = console(error=True)
+    if not screen.is_terminal or total is None or total < LONG:
+        yield lambda: None
+        return
+    from rich.progress import Progress  # noqa: PLC0415 - pipes need none
 
-    @contextlib.contextmanager
-    def bar() -> Iterator[Any]:
-        screen = console(error=True)
-        if not screen.is_terminal or total is None or total < LONG:
-            yield lambda: None
-            return
-        from rich.progress import Progress  # noqa: PLC0415 - pipes need none
-
-        with Progress(console=screen, transient=True) as progress:
-            task = progress.add_task("Sending", total=total)
-            yield lambda: progress.advance(task)
-
-    return bar()
+    with Progress(console=screen, transient=True) as progress:
+        task = progress.add_task("Sending", total=total)
+        yield lambda: progress.advance(task)
 
 
 def _summary(receipts: list[Any], seconds: float) -> dict[str, Any]:
@@ -204,17 +201,18 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
     from rich.text import Text  # noqa: PLC0415 - --help needs none of it
 
     from microq.client import FacadeClient, open_session  # noqa: PLC0415
+    from microq.message import union  # noqa: PLC0415
     from microq.views import traffic as pictures  # noqa: PLC0415
 
     readings = []
     async with open_session() as session:
         facade = FacadeClient(session, config.service_ips.facade_service)
-        async for number, got in _gets(facade, times):
+        for number in range(1, times + 1):
+            got = await facade.read()
             readings.append(got)
             if not as_json:
                 console().print(Text(f"GET {number}"), pictures.reading(got), sep="\n")
-    logs = {message.id: message for got in readings for message in got.logs}
-    messages = {message.id: message for got in readings for message in got.messages}
+    logs, messages = union(readings)
     data = {
         "reads": [
             {
@@ -225,8 +223,8 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
             }
             for got in readings
         ],
-        "logs": [message.text for message in logs.values()],
-        "messages": [message.text for message in messages.values()],
+        "logs": [message.text for message in logs],
+        "messages": [message.text for message in messages],
     }
     emit(data, lambda: pictures.union(readings), as_json=as_json)
     seen = {got.messages_service for got in readings} - {""}
@@ -235,8 +233,3 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
         note(f"{', '.join(missing)} did not answer in these reads; read again, or see `microq status`.")
     if not any(got.logging_service or got.messages_service for got in readings):
         raise NotRunningError("neither a logging-service nor a messages-service answered; see `microq status`")
-
-
-async def _gets(facade: Any, times: int) -> AsyncIterator[tuple[int, Any]]:
-    for number in range(1, times + 1):
-        yield number, await facade.read()

@@ -6,8 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +101,3 @@ def _download(jar: Jar, folder: Path, progress: Progress | None) -> Path:
 
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: no connection" if "Connection" in type(error).__name__ else type(error).__name__
-
-
-@contextmanager
-def silent(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
-    """Be a `Progress` that shows nothing."""
-    yield lambda _count: None

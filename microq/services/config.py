@@ -6,7 +6,7 @@ import dataclasses
 
 from aiohttp import web
 
-from microq.config import Address, Config
+from microq.config import Address, Config, kebab
 from microq.services.app import failure, reply
 from microq.services.app import make_app as make_service
 
@@ -26,7 +26,7 @@ async def _get(request: web.Request) -> web.Response:
     config = request.app[CONFIG]
     for table in (config.service_ips, config.hazelcast):
         for key in dataclasses.fields(table):
-            if key.name.replace("_", "-") == name:
+            if kebab(key.name) == name:
                 return reply({name: _plain(getattr(table, key.name))})
     return failure(404, f"{name} is no key of [service_ips] or [hazelcast]")
 

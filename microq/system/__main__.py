@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from microq.config import Config, load
+from microq.config import Config
 from microq.engines import provision
 from microq.errors import MicroqError
-from microq.system import records, session
+from microq.system import runs, session
 
 
 async def _supervise(config: Config, folder: Path, report: int, names: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ async def _supervise(config: Config, folder: Path, report: int, names: Sequence[
 def main(project: str, folder: str, report: str, *names: str) -> None:
     """Supervise the system whose configuration lies in `folder` until it is ended."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s supervisor       %(message)s")
-    config = dataclasses.replace(load(Path(folder) / records.CONFIG_FILE, environ={}), project=Path(project))
+    config = runs.config_of(Path(folder), Path(project))
     asyncio.run(_supervise(config, Path(folder), int(report), names))
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from microq.config import Config
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
 from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
-from microq.system import records
+from microq.system import records, runs
 
 VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
 
@@ -31,7 +31,7 @@ async def serve(config: Config, operator: Operator, ended: asyncio.Event) -> Asy
     """Serve the operator on the project's control socket; `down` from there sets `ended`."""
     path = records.socket_path(config)
     if path.parent != config.folder:
-        records.own_folder(path.parent)
+        runs.own_folder(path.parent)
     path.unlink(missing_ok=True)
     runner = web.AppRunner(_app(operator, ended), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

@@ -10,27 +10,21 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from microq.config import Config, load
+from microq.config import Config
 from microq.errors import AlreadyRunningError, MachineError
-
-CONFIG_FILE = "config.toml"
-"""The values in force, in the folder of a run."""
-
-LEAST_FREE = 50 << 20
-"""Bytes that must be free on the disk of the run folder, for logs and histories."""
+from microq.system import runs
 
 _SOCKET_PATH_LIMIT = 100
 """Longest path of a Unix socket, with a margin: 104 bytes on macOS, 108 on Linux."""
@@ -49,47 +43,6 @@ def socket_path(config: Config) -> Path:
         return path
     name = sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"microq-{os.getuid()}-{name}" / "control.sock"
-
-
-def own_folder(folder: Path) -> None:
-    """Make a folder that nobody else may enter; raises `MachineError` if it is there already and somebody else's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid():
-        raise MachineError(f"{folder} belongs to another user, so what is in it cannot be trusted; remove it")
-    if found.st_mode & 0o077:
-        folder.chmod(0o700)
-
-
-def new_run(config: Config, what: str) -> Path:
-    """Make the folder of a new run, readable by this user only, and return it."""
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
-    runs = config.folder / "runs"
-    try:
-        config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        runs.mkdir(mode=0o700, exist_ok=True)
-        for number in range(1000):
-            folder = runs / (f"{stamp}-{what}" if not number else f"{stamp}-{what}-{number}")
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-                return folder
-    except OSError as error:
-        raise MachineError(f"cannot make a run folder in {runs}: {error.strerror}") from error
-    raise MachineError(f"{runs} holds too many runs of this second")
-
-
-def furnish(config: Config, folder: Path) -> Path:
-    """Write the values in force into a run's folder and return their file; raises `MachineError` without room."""
-    file = folder / CONFIG_FILE
-    try:
-        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < LEAST_FREE:
-            raise MachineError(f"only {free >> 20} MiB are free for {folder}; {LEAST_FREE >> 20} are needed")
-        file.write_text(config.to_toml(), encoding="utf-8")
-    except OSError as error:
-        raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
-    return file
 
 
 @contextmanager
@@ -125,7 +78,7 @@ def in_force(config: Config) -> Config:
     _, _, folder = _holder(config).partition("\n")
     if not folder:
         return config
-    return replace(load(Path(folder) / CONFIG_FILE, environ={}), project=config.project)
+    return runs.config_of(Path(folder), config.project)
 
 
 def _holder(config: Config) -> str:

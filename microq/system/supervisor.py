@@ -18,7 +18,7 @@ from microq.engines import hazelcast
 from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Event, ProcessState, Role, Snapshot
-from microq.system import ports, records, snapshot
+from microq.system import ports, records, runs, snapshot
 from microq.system.cluster import Cluster
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
@@ -60,7 +60,7 @@ class Supervisor:
         self._engine, self._session, self._tasks = engine, session, tasks
         self._listeners: set[asyncio.Queue[Event | None]] = set()
         self._environment = child_environment(config, folder.name)
-        self._config_file = records.furnish(config, folder)
+        self._config_file = runs.furnish(config, folder)
         self._verbs = asyncio.Lock()
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from microq import message
 from microq.message import Message, Outcome, Reading, Receipt
 from microq.views.terminal import NOTHING
 
@@ -39,13 +40,8 @@ def reading(got: Reading) -> RenderableType:
 
 def union(readings: Sequence[Reading]) -> RenderableType:
     """Return what several GETs showed together."""
-    logs = {message.id: message for got in readings for message in got.logs}
-    messages = {message.id: message for got in readings for message in got.messages}
-    return Group(
-        Text(f"Union of {len(readings)}"),
-        _set_line("logs", tuple(logs.values())),
-        _set_line("messages", tuple(messages.values())),
-    )
+    logs, messages = message.union(readings)
+    return Group(Text(f"Union of {len(readings)}"), _set_line("logs", logs), _set_line("messages", messages))
 
 
 def _set_line(source: str, messages: Sequence[Message]) -> Text:

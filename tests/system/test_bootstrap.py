@@ -10,7 +10,7 @@ from conftest import Project
 
 from microq.engines.provision import Engine, provide
 from microq.fleet import Role
-from microq.system import records
+from microq.system import runs
 from microq.system.ready import listens
 from microq.system.supervisor import supervise
 
@@ -33,7 +33,7 @@ def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, t
     async def main() -> None:
         # Longer than the others need to give up on it and make a cluster of their own.
         slow = slow_for(provide(), first, 4, tmp_path)
-        async with supervise(config, records.new_run(config, "up"), slow) as supervisor:
+        async with supervise(config, runs.new_run(config, "up"), slow) as supervisor:
             await supervisor.start(["hazelcast", "facade"])
             assert (await supervisor.snapshot()).joined
             for spec in supervisor.specs:

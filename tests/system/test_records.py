@@ -20,14 +20,14 @@ from conftest import free_ports
 
 from microq.config import Address, Config
 from microq.errors import AlreadyRunningError, MachineError, PortTakenError
-from microq.system import ports, records
+from microq.system import ports, records, runs
 from microq.system.topology import child_environment
 
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
 from microq.config import Config
-from microq.system import records
+from microq.system import records, runs
 with records.locked(Config("the test", Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
@@ -243,7 +243,7 @@ def test_the_socket_of_a_deep_folder_is_elsewhere(tmp_path: Path) -> None:
 
 
 def test_the_folders_of_a_run_are_for_this_user_only(config: Config) -> None:
-    first, second = records.new_run(config, "up"), records.new_run(config, "up")
+    first, second = runs.new_run(config, "up"), runs.new_run(config, "up")
     assert first != second
     assert [mode(path) for path in (first, second, first.parent)] == [0o700] * 3
 
@@ -251,16 +251,16 @@ def test_the_folders_of_a_run_are_for_this_user_only(config: Config) -> None:
 def test_a_run_folder_that_cannot_be_made_is_an_error_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / ".microq").write_text("in the way", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot make a run folder"):
-        records.new_run(Config("the test", tmp_path), "up")
+        runs.new_run(Config("the test", tmp_path), "up")
 
 
 def test_a_folder_that_others_may_enter_is_closed_and_one_of_another_user_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    records.own_folder(folder)
+    runs.own_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     if os.getuid() == 0:  # only root can give a folder away
         os.chown(folder, 12345, -1)
         with pytest.raises(MachineError, match="belongs to another user"):
-            records.own_folder(folder)
+            runs.own_folder(folder)

@@ -20,7 +20,7 @@ from microq.engines.provision import provide
 from microq.errors import ExitedEarlyError, PortTakenError
 from microq.fleet import Role, Snapshot
 from microq.store import LOG_MAP, STORED_MAP
-from microq.system import control, records
+from microq.system import control, records, runs
 from microq.system.supervisor import Supervisor, supervise
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
@@ -29,7 +29,7 @@ LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 @asynccontextmanager
 async def supervised(project: Project) -> AsyncIterator[Supervisor]:
     config = project.config
-    async with supervise(config, records.new_run(config, "up"), provide()) as supervisor:
+    async with supervise(config, runs.new_run(config, "up"), provide()) as supervisor:
         yield supervisor
 
 

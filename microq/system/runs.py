@@ -1,0 +1,65 @@
+"""The folders of runs: made for one user, with room for logs, and with the values in force."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from microq.config import Config, load
+from microq.errors import MachineError
+
+CONFIG_FILE = "config.toml"
+"""The values in force, in the folder of a run."""
+
+LEAST_FREE = 50 << 20
+"""Bytes that must be free on the disk of the run folder, for logs and histories."""
+
+
+def own_folder(folder: Path) -> None:
+    """Make a folder that nobody else may enter; raises `MachineError` if it is there already and somebody else's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise MachineError(f"{folder} belongs to another user, so what is in it cannot be trusted; remove it")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def new_run(config: Config, what: str) -> Path:
+    """Make the folder of a new run, readable by this user only, and return it."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    runs = config.folder / "runs"
+    try:
+        config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runs.mkdir(mode=0o700, exist_ok=True)
+        for number in range(1000):
+            folder = runs / (f"{stamp}-{what}" if not number else f"{stamp}-{what}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+                return folder
+    except OSError as error:
+        raise MachineError(f"cannot make a run folder in {runs}: {error.strerror}") from error
+    raise MachineError(f"{runs} holds too many runs of this second")
+
+
+def furnish(config: Config, folder: Path) -> Path:
+    """Write the values in force into a run's folder and return their file; raises `MachineError` without room."""
+    file = folder / CONFIG_FILE
+    try:
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE:
+            raise MachineError(f"only {free >> 20} MiB are free for {folder}; {LEAST_FREE >> 20} are needed")
+        file.write_text(config.to_toml(), encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
+    return file
+
+
+def config_of(folder: Path, project: Path) -> Config:
+    """Return the configuration that a run of `project` had, from the run's folder."""
+    return replace(load(folder / CONFIG_FILE, environ={}), project=project)
