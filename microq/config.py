@@ -11,13 +11,14 @@ import itertools
 import json
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from microq import values
 from microq.errors import ConfigError
+from microq.tables import Hazelcast, Limits, Queue, ServiceIps
 from microq.values import Address
 
 __all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits", "Queue", "ServiceIps", "load"]
@@ -25,53 +26,6 @@ __all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits",
 DEFAULT_FILE = "config.toml"
 FOLDER = ".microq"
 """The folder beside the configuration that holds a running system's control socket, records and runs."""
-
-
-def _key(check: Callable[[Any], Any], default: Any) -> Any:
-    return field(default=default, metadata={"check": check})
-
-
-def _local(*ports: int) -> tuple[Address, ...]:
-    return tuple(Address("127.0.0.1", port) for port in ports)
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceIps:
-    """Table `[service_ips]`: where every service listens."""
-
-    messages_service: tuple[Address, ...] = _key(values.addresses, _local(5001, 5002))
-    logging_service: tuple[Address, ...] = _key(values.addresses, _local(5003, 5004, 5005))
-    facade_service: Address = _key(Address.parse, *_local(5000))
-    config_service: Address = _key(Address.parse, *_local(5006))
-
-
-@dataclass(frozen=True, slots=True)
-class Hazelcast:
-    """Table `[hazelcast]`: the cluster. `heartbeat_timeout` is in seconds."""
-
-    hazelcast_cluster_name: str = _key(values.text, "microservice")
-    hazelcast_clients: tuple[Address, ...] = _key(values.addresses, _local(5701, 5702, 5703))
-    managed: bool = _key(values.flag, default=True)
-    heap: str = _key(values.heap, "256m")
-    partition_count: int = _key(values.whole(1, 271), 13)
-    heartbeat_timeout: int = _key(values.whole(2, 300), 5)
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Table `[queue]`. `max_size` counts messages, `backup_count` the copies beside the primary."""
-
-    backend: str = _key(values.one_of("hazelcast"), "hazelcast")
-    name: str = _key(values.text, "messages-queue")
-    max_size: int = _key(values.whole(1, 2**31 - 1), 100_000)
-    backup_count: int = _key(values.whole(0, 6), 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Table `[limits]`. `max_body` is the largest request in bytes."""
-
-    max_body: int = _key(values.whole(1024, 2**30), 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,13 @@ class Operator(Protocol):
         """Stop, then start."""
         ...
 
+    async def sabotage(self, role: str, defect: str) -> None:
+        """From its next start on, run the services of a role with a defect; an empty text ends that.
+
+        The defects are those of `services.defects`. Only scenarios ask for one, to prove that a loss would be seen.
+        """
+        ...
+
     async def snapshot(self) -> Snapshot:
         """Look at everything now."""
         ...

@@ -219,6 +219,9 @@ class InProcess:
     async def restart(self, names: Sequence[str]) -> list[str]:
         raise NotImplementedError
 
+    async def sabotage(self, role: str, defect: str) -> None:
+        self.verbs.append(("sabotage", [role, defect]))
+
     async def events(self) -> AsyncIterator[Event]:
         raise NotImplementedError
         yield

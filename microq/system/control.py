@@ -58,6 +58,10 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
             return web.json_response(body, status=REFUSED)
         return web.json_response({"names": done})
 
+    async def sabotage(request: web.Request) -> web.Response:
+        await operator.sabotage(**await request.json())
+        return web.json_response({})
+
     async def snapshot(_request: web.Request) -> web.Response:
         return web.json_response(dataclasses.asdict(await operator.snapshot()))
 
@@ -74,6 +78,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
 
     app = web.Application()
     app.router.add_post(f"/{{verb:{'|'.join(VERBS)}}}", verb)
+    app.router.add_post("/sabotage", sabotage)
     app.router.add_get("/snapshot", snapshot)
     app.router.add_get("/events", events)
     app.router.add_post("/down", down)
@@ -109,6 +114,10 @@ class ControlClient:
     async def restart(self, names: Sequence[str]) -> list[str]:
         """See `fleet.Operator`."""
         return await self._verb("restart", names)
+
+    async def sabotage(self, role: str, defect: str) -> None:
+        """See `fleet.Operator`."""
+        await self._call("POST", "/sabotage", {"role": role, "defect": defect})
 
     async def snapshot(self) -> Snapshot:
         """See `fleet.Operator`."""

@@ -62,6 +62,7 @@ class Supervisor:
         self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
         self._verbs = asyncio.Lock()
+        self._defects: dict[Role, str] = {}
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)
         self.specs = specs(config)
@@ -125,6 +126,10 @@ class Supervisor:
         """SIGCONT; see `fleet.Operator`."""
         return await self._each(names, Process.resume)
 
+    async def sabotage(self, role: str, defect: str) -> None:
+        """Run a role with a defect from its next start on; see `fleet.Operator`."""
+        self._defects[Role(role)] = defect
+
     async def _each(
         self, names: Sequence[str], verb: Callable[[Process], Coroutine[Any, Any, None]], *, only_up: bool = False
     ) -> list[str]:
@@ -181,7 +186,7 @@ class Supervisor:
 
     def _argv(self, spec: ProcessSpec) -> list[str]:
         if spec.role is not Role.HAZELCAST:
-            return service_argv(spec, self._config_file)
+            return service_argv(spec, self._config_file, self._defects.get(spec.role, ""))
         return self._cluster.argv(spec.name, alone=self._no_member_is_up())
 
     def _no_member_is_up(self) -> bool:

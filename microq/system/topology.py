@@ -57,10 +57,11 @@ def select(known: Sequence[ProcessSpec], words: Sequence[str]) -> list[str]:
     return [spec.name for spec in known if spec.name in chosen]
 
 
-def service_argv(spec: ProcessSpec, config_file: Path) -> list[str]:
-    """Return the command line of a service."""
+def service_argv(spec: ProcessSpec, config_file: Path, defect: str = "") -> list[str]:
+    """Return the command line of a service, or of one with a defect that a scenario asks for."""
     role, port = spec.role.value, str(spec.address.port)
-    return [sys.executable, "-m", "microq.services", role, "--config", str(config_file), "--port", port]
+    module = ["microq.services.defects", defect] if defect else ["microq.services"]
+    return [sys.executable, "-m", *module, role, "--config", str(config_file), "--port", port]
 
 
 def child_environment(config: Config, run: str) -> dict[str, str]:

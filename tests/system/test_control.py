@@ -83,6 +83,10 @@ class FakeOperator:
         self._note("restart", names)
         raise ZeroDivisionError
 
+    async def sabotage(self, role: str, defect: str) -> None:
+        self._note("sabotage", [])
+        self.asked.append((role, [defect]))
+
     async def snapshot(self) -> Snapshot:
         return SNAPSHOT
 
@@ -98,6 +102,15 @@ async def controlled(folder: Path) -> AsyncIterator[tuple[FakeOperator, control.
     with records.locked(config):
         async with control.serve(config, checked, ended), control.connect(config) as client:
             yield operator, client, ended
+
+
+def test_a_defect_arrives_with_its_role(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with controlled(tmp_path) as (operator, client, _):
+            await client.sabotage("facade", "no-redelivery")
+            assert operator.asked[-1] == ("facade", ["no-redelivery"])
+
+    run(main())
 
 
 def test_verbs_and_their_names_arrive(tmp_path: Path) -> None:

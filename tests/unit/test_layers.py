@@ -17,6 +17,7 @@ RANKS = {
     "errors": 0,
     "message": 0,
     "values": 0,
+    "tables": 0,
     "config": 0,
     "fleet": 0,
     "log": 0,
@@ -47,7 +48,10 @@ STRANGERS = {
 }
 """Parts that must not import each other although their ranks would allow it."""
 
-ALLOWED = {("microq.system.topology", "microq.services")}
+ALLOWED = {
+    ("microq.system.topology", "microq.services"),
+    ("microq.system.topology", "microq.services.defects"),
+}
 """Where a service listens is its own word, and the supervisor asks for it."""
 
 LONGEST = 260

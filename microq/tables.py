@@ -1,0 +1,63 @@
+"""The tables of a configuration: what may be set, what each key means, and its default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from microq import values
+from microq.values import Address
+
+
+def _key(check: Callable[[Any], Any], default: Any) -> Any:
+    return field(default=default, metadata={"check": check})
+
+
+def _local(*ports: int) -> tuple[Address, ...]:
+    return tuple(Address("127.0.0.1", port) for port in ports)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceIps:
+    """Table `[service_ips]`: where every service listens."""
+
+    messages_service: tuple[Address, ...] = _key(values.addresses, _local(5001, 5002))
+    logging_service: tuple[Address, ...] = _key(values.addresses, _local(5003, 5004, 5005))
+    facade_service: Address = _key(Address.parse, *_local(5000))
+    config_service: Address = _key(Address.parse, *_local(5006))
+
+
+@dataclass(frozen=True, slots=True)
+class Hazelcast:
+    """Table `[hazelcast]`: the cluster. `heartbeat_timeout` is in seconds."""
+
+    hazelcast_cluster_name: str = _key(values.text, "microservice")
+    hazelcast_clients: tuple[Address, ...] = _key(values.addresses, _local(5701, 5702, 5703))
+    managed: bool = _key(values.flag, default=True)
+    heap: str = _key(values.heap, "256m")
+    partition_count: int = _key(values.whole(1, 271), 13)
+    heartbeat_timeout: int = _key(values.whole(2, 300), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Table `[queue]`. `max_size` counts messages, `backup_count` the copies beside the primary.
+
+    What left the queue and is stored nowhere after `visibility_timeout` seconds is delivered again, `max_deliveries`
+    times in all.
+    """
+
+    backend: str = _key(values.one_of("hazelcast"), "hazelcast")
+    name: str = _key(values.text, "messages-queue")
+    max_size: int = _key(values.whole(1, 2**31 - 1), 100_000)
+    backup_count: int = _key(values.whole(0, 6), 2)
+    visibility_timeout: int = _key(values.whole(1, 3600), 5)
+    max_deliveries: int = _key(values.whole(1, 1000), 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Table `[limits]`. `max_body` is the largest request in bytes."""
+
+    max_body: int = _key(values.whole(1024, 2**30), 1 << 20)
