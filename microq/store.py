@@ -1,7 +1,7 @@
-"""The two maps in the cluster: `log`, what the logging-services keep, and `stored`, what the consumers took.
+"""The maps in the cluster: `log`, what the logging-services keep; `stored`, what the consumers took; the exceptions.
 
-One entry per message, under its id. Both are written with put-if-absent, so that a second delivery or a second
-POST of the same id changes nothing.
+One entry per message, under its id. `log` and `stored` are written with put-if-absent, so that a second delivery or a
+second POST of the same id changes nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from microq import hz
 from microq.config import Config
 from microq.errors import MessageError, StoreAwayError, StoreUncertainError
+from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,92 @@ T = TypeVar("T")
 
 LOG_MAP = "messages-map"
 STORED_MAP = "messages-stored"
-MAPS = (LOG_MAP, STORED_MAP)
+REDELIVERED_MAP = "messages-redelivered"
+DEAD_MAP = "messages-dead"
+MAPS = (LOG_MAP, STORED_MAP, REDELIVERED_MAP, DEAD_MAP)
+
+
+class Record(Protocol):
+    """What a map keeps under an id, as one line of JSON text."""
+
+    @property
+    def id(self) -> str:
+        """The key."""
+        ...
+
+    @property
+    def at(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        ...
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        ...
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read it back; raises `MessageError`."""
+        ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+class RecordMap(Generic[R]):
+    """A map of records of one kind.
+
+    Every method raises `StoreAwayError` if nothing was asked, and `StoreUncertainError` if the answer did not come.
+    """
+
+    def __init__(self, cluster: hz.Cluster, proxy: Any, kind: type[R]) -> None:
+        self._cluster, self._map, self._kind = cluster, proxy, kind
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a member to ask now."""
+        return self._cluster.connected
+
+    async def write(self, record: R) -> None:
+        """Write a record over what its id has."""
+        await self._call(self._map.set(record.id, record.to_json()))
+
+    async def remove(self, record_id: str) -> bool:
+        """Remove an entry; return whether there was one."""
+        return await self._call(self._map.remove(record_id)) is not None
+
+    async def get(self, record_id: str) -> R | None:
+        """Return the record under an id, if there is one."""
+        raw = await self._call(self._map.get(record_id))
+        return None if raw is None else self._or_none(raw)
+
+    async def all(self) -> list[R]:
+        """Return every record, oldest first. Entries that are none of ours are left out, with a warning."""
+        values = await self._call(self._map.values())
+        records = [record for record in map(self._or_none, values) if record]
+        return sorted(records, key=lambda record: (record.at, record.id))
+
+    async def ids(self) -> set[str]:
+        """Return every id."""
+        return {key for key in await self._call(self._map.key_set()) if isinstance(key, str)}
+
+    async def size(self) -> int:
+        """Return the number of entries."""
+        return int(await self._call(self._map.size()))
+
+    def _or_none(self, raw: Any) -> R | None:
+        try:
+            return self._kind.from_json(raw)
+        except MessageError as error:
+            log.warning("left out an entry of the map: %s", error)
+            return None
+
+    async def _call(self, request: Awaitable[T]) -> T:
+        try:
+            return await self._cluster.call(request)
+        except hz.AwayError as error:
+            raise StoreAwayError("no member of the map's cluster can be reached") from error
+        except hz.UncertainError as error:
+            raise StoreUncertainError(f"the map did not confirm: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +122,12 @@ class Kept:
     new: bool
 
 
-class MessageMap:
-    """One of the maps, written to by the instance `name`."""
+class MessageMap(RecordMap[Message]):
+    """A map of messages, each written once, by the instance `name`."""
 
     def __init__(self, cluster: hz.Cluster, proxy: Any, name: str) -> None:
-        self._cluster, self._map, self._name = cluster, proxy, name
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a member to write to now."""
-        return self._cluster.connected
+        super().__init__(cluster, proxy, Message)
+        self._name = name
 
     async def add(self, messages: Sequence[Message]) -> list[Kept]:
         """Write each message unless its id is there; return what the map holds, in order.
@@ -75,48 +157,33 @@ class MessageMap:
             await self._call(self._map.set(mine.id, mine.to_json()))
             return Kept(mine, new=True)
 
-    async def remove(self, message_id: str) -> bool:
-        """Remove an entry; return whether there was one. Raises as `add` does."""
-        return await self._call(self._map.remove(message_id)) is not None
 
-    async def get(self, message_id: str) -> Message | None:
-        """Return the message under an id, if there is one. Raises as `add` does."""
-        raw = await self._call(self._map.get(message_id))
-        return None if raw is None else _or_none(raw)
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The maps of the system. `redelivered` counts what was put into the queue again, `dead` holds the dead letters."""
 
-    async def all(self) -> list[Message]:
-        """Return every message, oldest first. Entries that are none of ours are left out, with a warning."""
-        values = await self._call(self._map.values())
-        messages = [message for message in map(_or_none, values) if message]
-        return sorted(messages, key=lambda message: (message.at, message.id))
+    log: MessageMap
+    stored: MessageMap
+    redelivered: RecordMap[Redelivery]
+    dead: RecordMap[DeadLetter]
 
-    async def size(self) -> int:
-        """Return the number of entries. Raises as `add` does."""
-        return int(await self._call(self._map.size()))
-
-    async def _call(self, request: Awaitable[T]) -> T:
-        try:
-            return await self._cluster.call(request)
-        except hz.AwayError as error:
-            raise StoreAwayError("no member of the map's cluster can be reached") from error
-        except hz.UncertainError as error:
-            raise StoreUncertainError(f"the map did not confirm: {error}") from error
+    @property
+    def connected(self) -> bool:
+        """Whether there is a member to ask now."""
+        return self.log.connected
 
 
-def _or_none(raw: Any) -> Message | None:
-    try:
-        return Message.from_json(raw)
-    except MessageError as error:
-        log.warning("left out an entry of the map: %s", error)
-        return None
-
-
-MapOpener = Callable[[Config, str, str], AbstractAsyncContextManager[MessageMap]]
-"""What a service opens its map with; a test gives it another."""
+StoreOpener = Callable[[Config, str], AbstractAsyncContextManager[Store]]
+"""What a service opens its maps with; a test gives it another."""
 
 
 @asynccontextmanager
-async def open_map(config: Config, name: str, map_name: str) -> AsyncIterator[MessageMap]:
-    """Connect and open the map `map_name` for the instance `name`."""
+async def open_store(config: Config, name: str) -> AsyncIterator[Store]:
+    """Connect and open the maps for the instance `name`."""
     async with hz.connect(config, name) as cluster:
-        yield MessageMap(cluster, await cluster.map(map_name), name)
+        yield Store(
+            MessageMap(cluster, await cluster.map(LOG_MAP), name),
+            MessageMap(cluster, await cluster.map(STORED_MAP), name),
+            RecordMap(cluster, await cluster.map(REDELIVERED_MAP), Redelivery),
+            RecordMap(cluster, await cluster.map(DEAD_MAP), DeadLetter),
+        )

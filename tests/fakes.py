@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from microq import hz
 from microq.client import open_session
 from microq.config import Address, Config, Limits, ServiceIps
 from microq.errors import QueueAwayError, QueueFullError
+from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
 from microq.services import logging, messages
 from microq.services.app import Health
 from microq.services.facade import make_app as make_facade
-from microq.store import MapOpener, MessageMap
+from microq.store import MessageMap, RecordMap, Store, StoreOpener
 
 PLAIN = Config("the test", Path())
 
@@ -77,6 +79,10 @@ class FakeMap:
         await self._turn()
         return self.entries.get(key)
 
+    async def key_set(self) -> list[Any]:
+        await self._turn()
+        return list(self.entries)
+
     async def values(self) -> list[Any]:
         await self._turn()
         return list(self.entries.values())
@@ -89,6 +95,35 @@ class FakeMap:
 def message_map(proxy: FakeMap, name: str = "logging-1", client: FakeClient | None = None) -> MessageMap:
     """The real `MessageMap` over a fake proxy."""
     return MessageMap(hz.Cluster(client or FakeClient()), proxy, name)
+
+
+@dataclass
+class FakeStore:
+    """The cluster's maps, each a fake; `real` is the store of one instance over them."""
+
+    log: FakeMap = field(default_factory=FakeMap)
+    stored: FakeMap = field(default_factory=FakeMap)
+    redelivered: FakeMap = field(default_factory=FakeMap)
+    dead: FakeMap = field(default_factory=FakeMap)
+    client: FakeClient = field(default_factory=FakeClient)
+
+    def real(self, name: str) -> Store:
+        cluster = hz.Cluster(self.client)
+        return Store(
+            MessageMap(cluster, self.log, name),
+            MessageMap(cluster, self.stored, name),
+            RecordMap(cluster, self.redelivered, Redelivery),
+            RecordMap(cluster, self.dead, DeadLetter),
+        )
+
+    def opener(self) -> StoreOpener:
+        """What a service opens its maps with: these."""
+
+        @asynccontextmanager
+        async def open_fake(_config: Config, name: str) -> AsyncIterator[Store]:
+            yield self.real(name)
+
+        return open_fake
 
 
 class FakeQueue:
@@ -115,6 +150,11 @@ class FakeQueue:
             await asyncio.sleep(0.01)
             waited += 0.01
         return [self.items.popleft() for _ in range(min(most, len(self.items)))]
+
+    async def waiting_since(self) -> float | None:
+        await self._turn()
+        head = self.items[0] if self.items else None
+        return inf if head is None else head.at if isinstance(head, Message) else None
 
     async def size(self) -> int:
         await self._turn()
@@ -153,9 +193,9 @@ class Consuming:
     client: FakeClient
 
 
-def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> Consuming:
-    health, client = Health(name), FakeClient()
-    return Consuming(messages.Consumer(queue, message_map(stored, name, client), health), health, client)
+def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1", dead: FakeMap | None = None) -> Consuming:
+    health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
+    return Consuming(messages.Consumer(queue, store.real(name), health), health, store.client)
 
 
 def queue_opener(queue: FakeQueue) -> QueueOpener:
@@ -168,24 +208,14 @@ def queue_opener(queue: FakeQueue) -> QueueOpener:
     return opener
 
 
-def map_opener(proxy: FakeMap, client: FakeClient | None = None) -> MapOpener:
-    """What a service opens its map with: the real `MessageMap` over this proxy."""
-
-    @asynccontextmanager
-    async def opener(config: Config, name: str, map_name: str) -> AsyncIterator[MessageMap]:
-        yield message_map(proxy, name, client)
-
-    return opener
-
-
 def logging_app(entries: FakeMap, name: str = "logging-1", client: FakeClient | None = None) -> web.Application:
     """The real logging-service over a fake map."""
-    return logging.make_app(PLAIN, name, map_opener(entries, client))
+    return logging.make_app(PLAIN, name, FakeStore(log=entries, client=client or FakeClient()).opener())
 
 
 def messages_app(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> web.Application:
     """The real messages-service over a fake queue and a fake map."""
-    return messages.make_app(PLAIN, name, queue_opener(queue), map_opener(stored))
+    return messages.make_app(PLAIN, name, queue_opener(queue), FakeStore(stored=stored).opener())
 
 
 class Stub:
@@ -239,6 +269,7 @@ async def facade(
     loggers: Sequence[Place],
     consumers: Sequence[Place] = (),
     limits: Limits = PLAIN.limits,
+    store: FakeStore | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve the real facade over a fake queue, with these services behind it, and yield a client of it."""
     async with AsyncExitStack() as stack:
@@ -250,4 +281,6 @@ async def facade(
 
         ips = ServiceIps(messages_service=await places(consumers), logging_service=await places(loggers))
         config = replace(PLAIN, service_ips=ips, limits=limits)
-        yield await stack.enter_async_context(calling(make_facade(config, "facade-1", queue_opener(queue))))
+        yield await stack.enter_async_context(
+            calling(make_facade(config, "facade-1", queue_opener(queue), (store or FakeStore()).opener()))
+        )

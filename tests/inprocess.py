@@ -10,14 +10,13 @@ from typing import Self
 
 from aiohttp import web
 from conftest import make_project
-from fakes import FakeMap, FakeQueue, message_map
+from fakes import FakeMap, FakeQueue, FakeStore
 
 from microq.config import Address, Config
 from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
 from microq.services import ROLES, addresses, facade, logging, messages
-from microq.store import LOG_MAP, MessageMap
 
 
 class LossyQueue(FakeQueue):
@@ -88,6 +87,7 @@ class InProcess:
         self.queue = FakeQueue() if queue is None else queue
         self.log = FakeMap() if log is None else log
         self.stored = FakeMap() if stored is None else stored
+        self.store = FakeStore(log=self.log, stored=self.stored)
         self.pid = 1000
         self.verbs: list[tuple[str, list[str]]] = []
         self.managed = True
@@ -135,19 +135,15 @@ class InProcess:
     def _app(self, name: str) -> web.Application:
         role = self._views[name].role
         if role is Role.FACADE:
-            return facade.make_app(self.config, name, self._open_queue)
+            return facade.make_app(self.config, name, self._open_queue, self.store.opener())
         if role is Role.LOGGING:
-            return logging.make_app(self.config, name, self._open_map)
-        return messages.make_app(self.config, name, self._open_queue, self._open_map)
+            return logging.make_app(self.config, name, self.store.opener())
+        return messages.make_app(self.config, name, self._open_queue, self.store.opener())
 
     @asynccontextmanager
     async def _open_queue(self, _config: Config, name: str) -> AsyncIterator[MessageQueue]:
         repeats = isinstance(self.queue, RepeatingQueue) and name.startswith(Role.MESSAGES)
         yield self.queue.mine() if repeats and isinstance(self.queue, RepeatingQueue) else self.queue
-
-    @asynccontextmanager
-    async def _open_map(self, _config: Config, name: str, map_name: str) -> AsyncIterator[MessageMap]:
-        yield message_map(self.log if map_name == LOG_MAP else self.stored, name)
 
     async def _serve(self, name: str) -> None:
         if name in self.without:

@@ -11,9 +11,10 @@ from microq.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An item that came out of the queue and is no message of ours; `reason` says why."""
+    """An item that came out of the queue and is no message of ours; `reason` says why, `raw` is it if it is text."""
 
     reason: str
+    raw: str = ""
 
 
 class MessageQueue(Protocol):
@@ -34,6 +35,13 @@ class MessageQueue(Protocol):
         What is returned has left the queue: if the caller dies before it stored it, it is gone. Never cancel it: the
         reply of a cancelled call is dropped, and the items with it. Raises `QueueAwayError` if nothing was asked, and
         `QueueUncertainError` if the answer was lost.
+        """
+        ...
+
+    async def waiting_since(self) -> float | None:
+        """Return the `at` of the message that is next: what was in the queue before that time has left it.
+
+        `inf` if the queue is empty, None if the next item is no message. Raises as `size` does.
         """
         ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -61,10 +62,21 @@ class HazelcastQueue:
             log.warning("the queue gave one message, then did not answer: %s", hz.told(error))
         return [_read(item) for item in taken]
 
+    async def waiting_since(self) -> float | None:
+        """Look at the next item; see `MessageQueue.waiting_since`."""
+        item = await self._ask(self._queue.peek())
+        if item is None:
+            return math.inf
+        message = _read(item)
+        return message.at if isinstance(message, Message) else None
+
     async def size(self) -> int:
         """Return the number of waiting messages; see `MessageQueue.size`."""
+        return int(await self._ask(self._queue.size()))
+
+    async def _ask(self, request: Awaitable[Any]) -> Any:
         try:
-            return int(await self._cluster.call(self._queue.size()))
+            return await self._cluster.call(request)
         except hz.AwayError as error:
             raise QueueAwayError("no member of the queue's cluster can be reached") from error
         except hz.UncertainError as error:
@@ -87,7 +99,7 @@ def _read(item: Any) -> Message | Refused:
     try:
         return Message.from_json(item)
     except MessageError as error:
-        return Refused(str(error))
+        return Refused(str(error), item if isinstance(item, str) else "")
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from microq.config import Address, Config
 from microq.fleet import Role
@@ -16,6 +18,10 @@ ROLES = {
 """Role -> module with `make_app(config, name)`, imported in the process that is to be it."""
 
 
+Maker = Callable[[Config, str], Any]
+"""What makes the application of an instance."""
+
+
 def addresses(config: Config, role: Role) -> tuple[Address, ...]:
     """Return where the services of a role listen."""
     table = config.service_ips
@@ -27,14 +33,16 @@ def addresses(config: Config, role: Role) -> tuple[Address, ...]:
     }[role]
 
 
-def run(role: Role, config: Config, port: int | None) -> None:
+def run(role: Role, config: Config, port: int | None, make_app: Maker | None = None) -> None:
     """Be one service until SIGTERM or SIGINT; `port` defaults to the first one configured for the role.
 
-    A port that is not in the configuration is served on the host of the first one.
+    A port that is not in the configuration is served on the host of the first one. `make_app` is the role's own
+    unless told.
     """
     from microq.services.app import serve  # noqa: PLC0415 - the other commands need no web framework
 
     listed = addresses(config, role)
     address = next((a for a in listed if a.port == port), Address(listed[0].host, port or listed[0].port))
     name = f"{role}-{address.port}"
-    serve(import_module(ROLES[role]).make_app(config, name), name, address)
+    make_app = make_app or import_module(ROLES[role]).make_app
+    serve(make_app(config, name), name, address)

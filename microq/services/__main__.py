@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from microq.config import load
 from microq.errors import MicroqError
 from microq.fleet import Role
-from microq.services import ROLES, run
+from microq.services import ROLES, Maker, run
 
 
-def main() -> int:
-    """Run one service and return its exit code."""
+def main(makers: Mapping[Role, Maker] | None = None) -> int:
+    """Run one service and return its exit code; `makers` are other services than the roles' own."""
     parser = argparse.ArgumentParser(prog="python -m microq.services")
     parser.add_argument("role", type=Role, choices=list(ROLES))
     parser.add_argument("--config", type=Path)
     parser.add_argument("--port", type=int)
     words = parser.parse_args()
     try:
-        run(words.role, load(words.config), words.port)
+        run(words.role, load(words.config), words.port, (makers or {}).get(words.role))
     except MicroqError as error:
         sys.stderr.write(f"microq: {error}\n")
         return error.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,13 +16,17 @@ from aiohttp import web
 
 from microq.client import Replicas, open_session
 from microq.config import Config
-from microq.errors import MessageError
+from microq.errors import MessageError, StoreError
 from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
 from microq.services.app import HEALTH, STATUS, read_json, reply
 from microq.services.app import make_app as make_service
-from microq.services.journey import Journey, RefusedError
+from microq.services.journey import SIZE_SECONDS, UNCERTAIN, Journey, RefusedError
+from microq.services.letters import LETTERS, Letters, add_routes
+from microq.services.redelivery import Watch
+from microq.store import StoreOpener, open_store
+from microq.tasks import task_group
 
 log = logging.getLogger(__name__)
 
@@ -34,26 +39,43 @@ CONFIG = web.AppKey("config", Config)
 JOURNEY = web.AppKey("journey", Journey)
 
 
-def make_app(config: Config, name: str, opener: QueueOpener = open_queue) -> web.Application:
+def make_app(
+    config: Config,
+    name: str,
+    queue_opener: QueueOpener = open_queue,
+    store_opener: StoreOpener = open_store,
+    watch_type: type[Watch] = Watch,
+) -> web.Application:
     """Return the facade."""
     app = make_service(config, name)
     app[CONFIG] = config
     ips = config.service_ips
 
     async def journey(app: web.Application) -> AsyncIterator[None]:
-        async with open_session() as session, opener(config, name) as queue:
+        async with (
+            open_session() as session,
+            queue_opener(config, name) as queue,
+            store_opener(config, name) as store,
+            task_group() as tasks,
+        ):
+            watch = watch_type(config, session, queue, store)
+            app[LETTERS] = Letters(queue, store, watch)
             app[JOURNEY] = Journey(
                 queue,
+                watch,
                 Replicas(session, "logging-service", ips.logging_service),
                 Replicas(session, "messages-service", ips.messages_service),
             )
+            watching = tasks.create_task(watch.run())
             yield
+            watching.cancel()
 
     app.cleanup_ctx.append(journey)
     app.router.add_post("/facade", _post)
     app.router.add_post("/facade/batch", _post_batch)
     app.router.add_get("/facade", _get)
     app.router.add_get("/queue", _queue)
+    add_routes(app)
     return app
 
 
@@ -77,7 +99,7 @@ async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any
     try:
         service = await app[JOURNEY].accept(message)
     except RefusedError as error:
-        health.count("messages_uncertain" if error.status == 504 else "messages_rejected")  # noqa: PLR2004 - unknown
+        health.count("messages_uncertain" if error.status == UNCERTAIN else "messages_rejected")
         log.warning("%d for %s: %s", error.status, message.id, error)
         return error.status, {"status": "failure", "message": str(error), "uuid": message.id}
     health.count("messages_acknowledged")
@@ -144,4 +166,12 @@ async def _queue(request: web.Request) -> web.Response:
         "max_size": queue.max_size,
         "backup_count": queue.backup_count,
     }
-    return reply({**known, **await request.app[JOURNEY].queue_view()})
+    return reply({**known, **await request.app[JOURNEY].queue_view(), **await _counts(request.app[LETTERS])})
+
+
+async def _counts(letters: Letters) -> dict[str, int | None]:
+    """Return the counts beside the queue; unknown if they take long, as in a failover."""
+    with contextlib.suppress(TimeoutError, StoreError):
+        async with asyncio.timeout(SIZE_SECONDS):
+            return {**await letters.counts()}
+    return {"pending": None, "redelivered": None, "dead": None}

@@ -12,6 +12,7 @@ from microq.client import Answer, Replicas, ReplicasAwayError
 from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.message import Message
 from microq.queues.base import MessageQueue
+from microq.services.redelivery import Watch
 
 SIZE_SECONDS = 0.2
 """How long the queue may take to tell its size."""
@@ -20,6 +21,11 @@ PUT_SECONDS = 2.0
 """For how long a message is put into the queue again and again while the queue does not confirm it."""
 
 PUT_PAUSE = 0.1
+
+UNCERTAIN = 504
+"""The HTTP status that says that nobody knows: the message may be accepted or not."""
+
+AGAIN = "send it again with the same Idempotency-Key"
 
 
 class RefusedError(MicroqError):
@@ -33,8 +39,11 @@ class RefusedError(MicroqError):
 class Journey:
     """The way in: first the log, then the queue, and the acknowledgement only after both."""
 
-    def __init__(self, queue: MessageQueue, logging_services: Replicas, messages_services: Replicas) -> None:
-        self._queue, self._logging, self._messages = queue, logging_services, messages_services
+    def __init__(
+        self, queue: MessageQueue, watch: Watch, logging_services: Replicas, messages_services: Replicas
+    ) -> None:
+        self._queue, self._watch = queue, watch
+        self._logging, self._messages = logging_services, messages_services
         # Those under way, by id: a send that is refused must not take back the entry of a resend that is accepted.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -44,21 +53,37 @@ class Journey:
         The log comes first because an entry can be taken back, and what is in a queue cannot. Raises `RefusedError`.
         """
         async with self._turns.setdefault(message.id, asyncio.Lock()):
-            return await self._accept(message)
+            known = message.id in self._watch
+            self._watch.begin(message.id)
+            try:
+                service = await self._accept(message)
+            except RefusedError as error:
+                if error.status != UNCERTAIN and not known:
+                    self._watch.settle(message.id)
+                raise
+            finally:
+                # Accepted or uncertain: it is looked for until it is stored, or known to be nowhere.
+                self._watch.put(message.id)
+            return service
 
     async def _accept(self, message: Message) -> str:
         answer = await self._write_log(message)
+        new = answer.body["new"] == [True]
+        service = str(answer.body["service"])
+        if not new and await self._watch.has_arrived(message.id):
+            self._watch.settle(message.id)
+            return service
         try:
             await self._put(message)
         except (QueueFullError, QueueAwayError) as error:
-            if answer.body["new"] == [True]:
-                await self._take_back(message, error)
-            elif answer.repeated:
-                raise RefusedError(504, f"{error}, and the log may have been written before; send it again") from error
+            if answer.repeated or not new:
+                # An earlier try wrote it, so it may be in the queue, or is redelivered.
+                raise RefusedError(UNCERTAIN, f"{error}, and it was sent before; {AGAIN}") from error
+            await self._take_back(message, error)
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
         except QueueError as error:
-            raise RefusedError(504, f"{error}; send it again with the same Idempotency-Key") from error
-        return str(answer.body["service"])
+            raise RefusedError(UNCERTAIN, f"{error}; {AGAIN}") from error
+        return service
 
     async def _put(self, message: Message) -> None:
         """Put into the queue, again while nobody knows: the consumers know an id again, so twice is as good as once."""
@@ -82,7 +107,7 @@ class Journey:
             answer = await self._logging.call("POST", "/log", message.to_wire())
         except ReplicasAwayError as error:
             if error.sent:
-                raise RefusedError(504, f"{error}; send it again with the same Idempotency-Key") from error
+                raise RefusedError(UNCERTAIN, f"{error}; {AGAIN}") from error
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
         if answer.status == 200:  # noqa: PLR2004 - HTTP's "OK"
             return answer
@@ -92,9 +117,9 @@ class Journey:
         try:
             answer = await self._logging.call("DELETE", f"/log?uuid={quote(message.id, safe='')}")
         except ReplicasAwayError as error:
-            raise RefusedError(504, f"{cause}, and the log could not be told: {error}") from error
+            raise RefusedError(UNCERTAIN, f"{cause}, and the log could not be told: {error}") from error
         if answer.status != 200:  # noqa: PLR2004 - HTTP's "OK"
-            raise RefusedError(504, f"{cause}, and the log answered {answer.status}") from cause
+            raise RefusedError(UNCERTAIN, f"{cause}, and the log answered {answer.status}") from cause
 
     async def combined(self, query: str) -> dict[str, Any]:
         """Return what one random logging-service and one random messages-service show."""

@@ -13,7 +13,7 @@ from microq.log import quoted
 from microq.message import Message
 from microq.services.app import HEALTH, failure, listing, read_json, reply
 from microq.services.app import make_app as make_service
-from microq.store import LOG_MAP, MapOpener, MessageMap, open_map
+from microq.store import MessageMap, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +23,15 @@ ENVELOPE = 4096
 """Bytes that the facade adds to what its client sent: the id and the time."""
 
 
-def make_app(config: Config, name: str, opener: MapOpener = open_map) -> web.Application:
+def make_app(config: Config, name: str, opener: StoreOpener = open_store) -> web.Application:
     """Return the logging-service called `name`."""
     app = make_service(config, name, config.limits.max_body + ENVELOPE)
 
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
-        async with opener(config, name, LOG_MAP) as entries:
-            app[MAP] = entries
-            health.ready = lambda: entries.connected
+        async with opener(config, name) as store:
+            app[MAP] = store.log
+            health.ready = lambda: store.connected
             health.held = lambda: health.counters.get("messages_logged", 0)
             yield
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from microq.config import Config
-from microq.errors import QueueError, StoreError
+from microq.errors import MessageError, QueueError, StoreError
+from microq.letters import DeadLetter
 from microq.log import quoted
 from microq.message import Message
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
-from microq.services.app import HEALTH, Health, listing
+from microq.services.app import HEALTH, Health, listing, reply
 from microq.services.app import make_app as make_service
-from microq.store import STORED_MAP, MapOpener, MessageMap, open_map
+from microq.store import Store, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WAIT_SECONDS = 0.5
 """How long one receive waits on the server; a stop takes no longer than that."""
@@ -28,18 +35,46 @@ LARGEST_BATCH = 256
 PAUSE_SECONDS = 0.2
 """Pause after the cluster did not answer."""
 
+MOST_ARRIVALS = 10_000
+"""Ids in one answer of `/arrivals`."""
+
+MOST_RAW = 10_000
+"""Characters of an item that is no message which a dead letter keeps."""
+
+
+class Arrivals:
+    """The ids that this process stored, in order: what the facade asks for to know what has arrived.
+
+    A place in it is good for one `epoch`, the life of a process.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = uuid.uuid4().hex
+        self._ids: list[str] = []
+
+    def add(self, message_id: str) -> None:
+        """Note one more."""
+        self._ids.append(message_id)
+
+    def after(self, epoch: str, place: int) -> dict[str, Any]:
+        """Return what arrived since `place`, all of this epoch if that was another's; without one no ids at all."""
+        begin = place if epoch == self.epoch else 0 if epoch else len(self._ids)
+        ids = self._ids[begin : begin + MOST_ARRIVALS]
+        return {"epoch": self.epoch, "next": begin + len(ids), "ids": ids}
+
 
 class Consumer:
     """Moves messages from the queue into memory, each id once in the whole system."""
 
-    def __init__(self, queue: MessageQueue, stored: MessageMap, health: Health) -> None:
-        self._queue, self._stored, self._health = queue, stored, health
+    def __init__(self, queue: MessageQueue, store: Store, health: Health) -> None:
+        self._queue, self._store, self._health = queue, store, health
         self._stopping = False
         self.held: dict[str, Message] = {}
+        self.arrivals = Arrivals()
 
     async def refill(self) -> None:
         """Take back into memory what this instance stored before it was stopped."""
-        self.held = {m.id: m for m in await self._stored.all() if m.by == self._health.name}
+        self.held = {m.id: m for m in await self._store.stored.all() if m.by == self._health.name}
         if self.held:
             log.info("took %d messages back into memory", len(self.held))
 
@@ -62,25 +97,26 @@ class Consumer:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else 1
-            await self._keep(items)
+            await self.keep(items)
 
-    async def _keep(self, items: Sequence[Message | Refused]) -> None:
+    async def keep(self, items: Sequence[Message | Refused]) -> None:
+        """Store what came out of the queue, and give up what is no message.
+
+        The items have left the queue: as long as this process lives, it does not give up on them.
+        """
+        messages = [item for item in items if isinstance(item, Message)]
+        if messages:
+            # Before anything else: it is the trace of what a consumer held when it was killed.
+            log.info("took %s", json.dumps([message.id for message in messages]))
+            await _persist(self.store, messages)
         for item in items:
             if isinstance(item, Refused):
-                self._health.count("items_refused")
-                log.error("dropped an item of the queue: %s", item.reason)
-        messages = [item for item in items if isinstance(item, Message)]
-        while messages:
-            try:
-                kept = await self._stored.add(messages)
-            except StoreError as error:
-                # They have left the queue: as long as this process lives, it does not give up on them.
-                log.warning("could not store %d messages, trying again: %s", len(messages), error)
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            for entry in kept:
-                self._hold(entry.message)
-            return
+                await _persist(self._store.dead.write, self._give_up(item))
+
+    async def store(self, messages: Sequence[Message]) -> None:
+        """Claim messages in the `stored` map, and hold those that are this instance's."""
+        for entry in await self._store.stored.add(messages):
+            self._hold(entry.message)
 
     def _hold(self, message: Message) -> None:
         if message.by != self._health.name or message.id in self.held:
@@ -88,25 +124,53 @@ class Consumer:
             log.info("ignored %s, which %s has already", message.id, message.by)
             return
         self.held[message.id] = message
+        self.arrivals.add(message.id)
         self._health.count("messages_received")
         log.info("received %s %s", message.id, quoted(message.text))
+
+    def _give_up(self, item: Refused) -> DeadLetter:
+        self._health.count("items_refused")
+        letter = DeadLetter(
+            id=f"refused-{uuid.uuid4()}",
+            text=item.raw[:MOST_RAW],
+            reason=item.reason,
+            by=self._health.name,
+            at=time.time(),
+            replayable=False,
+        )
+        log.error("an item of the queue is a dead letter now, %s: %s", letter.id, item.reason)
+        return letter
+
+
+async def _persist(store: Callable[[T], Awaitable[None]], what: T) -> None:
+    """Store again and again until it is done."""
+    while True:
+        try:
+            return await store(what)
+        except StoreError as error:
+            log.warning("could not store what came out of the queue, trying again: %s", error)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 CONSUMER = web.AppKey("consumer", Consumer)
 
 
 def make_app(
-    config: Config, name: str, queue_opener: QueueOpener = open_queue, map_opener: MapOpener = open_map
+    config: Config,
+    name: str,
+    queue_opener: QueueOpener = open_queue,
+    store_opener: StoreOpener = open_store,
+    consumer_type: type[Consumer] = Consumer,
 ) -> web.Application:
     """Return the messages-service called `name`."""
     app = make_service(config, name)
 
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
-        async with queue_opener(config, name) as queue, map_opener(config, name, STORED_MAP) as stored:
-            consumer = app[CONSUMER] = Consumer(queue, stored, health)
+        async with queue_opener(config, name) as queue, store_opener(config, name) as store:
+            consumer = app[CONSUMER] = consumer_type(queue, store, health)
             await consumer.refill()
-            health.ready = lambda: stored.connected
+            health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(consumer.run())
@@ -115,8 +179,16 @@ def make_app(
 
     app.cleanup_ctx.append(cluster)
     app.router.add_get("/messages", _list)
+    app.router.add_get("/arrivals", _arrivals)
     return app
 
 
 async def _list(request: web.Request) -> web.Response:
     return listing(request, list(request.app[CONSUMER].held.values()))
+
+
+async def _arrivals(request: web.Request) -> web.Response:
+    place = request.query.get("after", "0")
+    if not (place.isascii() and place.isdigit()):
+        raise MessageError('"after" must be a whole number')
+    return reply(request.app[CONSUMER].arrivals.after(request.query.get("epoch", ""), int(place)))

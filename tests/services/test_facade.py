@@ -86,7 +86,7 @@ def test_a_repeat_that_the_queue_refuses_leaves_the_first_ones_log_entry() -> No
         log, queue = FakeMap(), FakeQueue(most=1)
         async with facade(queue, [logging_app(log)]) as client:
             assert (await client.post({"msg": "a", "uuid": "id-1"}))[0] == 200
-            assert (await client.post({"msg": "a", "uuid": "id-1"}))[0] == 503
+            assert (await client.post({"msg": "a", "uuid": "id-1"}))[0] == 504
             assert set(log.entries) == {"id-1"}
 
     asyncio.run(main())

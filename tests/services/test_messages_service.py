@@ -14,6 +14,7 @@ from fakes import FakeMap, FakeQueue, calling, consumer, messages_app, until
 from hazelcast.errors import HazelcastError
 
 from microq.errors import QueueAwayError, QueueUncertainError
+from microq.letters import DeadLetter
 from microq.message import Message
 from microq.queues.base import Refused
 from microq.services.app import HEALTH, Health
@@ -75,10 +76,14 @@ def test_two_consumers_hold_each_message_once() -> None:
 
 def test_a_refused_item_is_counted_and_the_rest_flows_on(caplog: pytest.LogCaptureFixture) -> None:
     items: list[Message | Refused] = [Refused("an item of type -120, not text"), *messages(2), Refused("odd")]
-    found, health = consume(FakeQueue([*items, *messages(1, first=2)]), FakeMap())
-    assert list(found.held) == ["id-0", "id-1", "id-2"]
-    assert health.counters["items_refused"] == 2
-    assert "dropped an item of the queue: an item of type -120, not text" in caplog.messages
+    queue, dead = FakeQueue([*items, *messages(1, first=2)]), FakeMap()
+    found = consumer(queue, FakeMap(), dead=dead)
+    asyncio.run(run_until_empty(queue, found.consumer))
+    assert list(found.consumer.held) == ["id-0", "id-1", "id-2"]
+    assert found.health.counters["items_refused"] == 2
+    letters = [DeadLetter.from_json(raw) for raw in dead.entries.values()]
+    assert [letter.reason for letter in letters] == ["an item of type -120, not text", "odd"]
+    assert [line for line in caplog.messages if line.startswith("an item of the queue is a dead letter now")]
 
 
 def test_nothing_is_lost_when_the_map_fails_a_few_times_before_it_writes() -> None:

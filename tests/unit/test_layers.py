@@ -16,6 +16,7 @@ RANKS = {
     # words: no network, no processes
     "errors": 0,
     "message": 0,
+    "letters": 0,
     "values": 0,
     "tables": 0,
     "config": 0,

@@ -1,0 +1,82 @@
+"""`python -m microq.services.defects DEFECT ROLE`: a service that breaks one promise, for the negative controls.
+
+A proof is worth something only if it can fail: a scenario runs such a service, and the verdict must be red. Nothing in
+a configuration can ask for one; only `fleet.Operator.sabotage` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from microq.config import Config
+from microq.fleet import Role
+from microq.message import Message
+from microq.services import facade, logging, messages
+from microq.services.__main__ import main
+from microq.services.app import read_json, reply
+from microq.services.redelivery import Watch
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HESITATION = 2.0
+"""Seconds for which a hesitant consumer holds what it took before it stores it."""
+
+
+class Blind(Watch):
+    """It watches nothing: what leaves the queue and is not stored is not redelivered."""
+
+    async def run(self) -> None:
+        """See `Watch.run`."""
+
+
+class Hesitant(messages.Consumer):
+    """It takes its time between the queue and the store, so that a kill finds it with messages in its hands."""
+
+    async def store(self, messages: Sequence[Message]) -> None:
+        """See `Consumer.store`."""
+        await asyncio.sleep(HESITATION)
+        await super().store(messages)
+
+
+class Undiscerning(messages.Consumer):
+    """It shows what the queue gives it, as often as it does, and asks nobody whether it was there before."""
+
+    async def store(self, messages: Sequence[Message]) -> None:
+        """See `Consumer.store`."""
+        for message in messages:
+            self.held[f"{message.id} {len(self.held)}"] = message
+            self.arrivals.add(message.id)
+
+
+def _careless(config: Config, name: str) -> web.Application:
+    """Return a logging-service that answers success and stores nothing."""
+    app = logging.make_app(config, name)
+
+    @web.middleware
+    async def lie(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method != "POST":
+            return await handler(request)
+        fields = await read_json(request)
+        count = len(fields) if isinstance(fields, list) else 1
+        return reply({"status": "success", "service": name, "new": [True] * count})
+
+    app.middlewares.append(lie)
+    return app
+
+
+DEFECTS: dict[str, tuple[Role, Callable[[Config, str], web.Application]]] = {
+    "no-redelivery": (Role.FACADE, lambda config, name: facade.make_app(config, name, watch_type=Blind)),
+    "hesitant": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Hesitant)),
+    "no-dedupe": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Undiscerning)),
+    "forgetful": (Role.LOGGING, _careless),
+}
+"""Name of a defect -> the role that can have it, and what makes the service."""
+
+
+if __name__ == "__main__":
+    role, make_app = DEFECTS[sys.argv.pop(1)]
+    sys.exit(main({role: make_app}))

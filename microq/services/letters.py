@@ -1,0 +1,126 @@
+"""The facade's answers about single messages: what became of one, what was redelivered, the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from aiohttp import web
+
+from microq.errors import MessageError
+from microq.letters import DeadLetter
+from microq.message import Message
+from microq.queues.base import MessageQueue
+from microq.services.app import read_json, reply
+from microq.services.redelivery import Watch
+from microq.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Letters:
+    """What became of messages, asked of the cluster and of the facade's watch."""
+
+    def __init__(self, queue: MessageQueue, store: Store, watch: Watch) -> None:
+        self._queue, self._store, self._watch = queue, store, watch
+
+    async def state(self, message_id: str) -> dict[str, Any]:
+        """Return where a message is: `stored` (and by whom), `dead` (and why), `pending`, or `unknown`."""
+        stored, letter, logged = await asyncio.gather(
+            self._store.stored.get(message_id), self._store.dead.get(message_id), self._store.log.get(message_id)
+        )
+        if stored:
+            return {"uuid": message_id, "state": "stored", "by": stored.by}
+        if letter:
+            return {"uuid": message_id, "state": "dead", "reason": letter.reason}
+        return {"uuid": message_id, "state": "pending" if logged or message_id in self._watch else "unknown"}
+
+    async def redelivered(self) -> list[dict[str, Any]]:
+        """Return what was put into the queue again, and how often."""
+        return [
+            {"uuid": record.id, "tries": record.tries, "at": record.at}
+            for record in await self._store.redelivered.all()
+            if record.tries
+        ]
+
+    async def dead(self) -> list[dict[str, Any]]:
+        """Return the dead letters, oldest first."""
+        return [
+            {
+                "uuid": letter.id,
+                "msg": letter.text,
+                "reason": letter.reason,
+                "by": letter.by,
+                "at": letter.at,
+                "replayable": letter.replayable,
+            }
+            for letter in await self._store.dead.all()
+        ]
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many messages are watched, were redelivered, and are dead letters."""
+        redelivered, dead = await asyncio.gather(self._store.redelivered.size(), self._store.dead.size())
+        return {"pending": len(self._watch), "redelivered": redelivered, "dead": dead}
+
+    async def letter(self, message_id: str) -> DeadLetter:
+        """Return a dead letter; raises `MessageError` if there is none."""
+        letter = await self._store.dead.get(message_id)
+        if letter is None:
+            raise MessageError(f"{message_id} is no dead letter; `microq dead list` shows them")
+        return letter
+
+    async def replay(self, letter: DeadLetter) -> None:
+        """Put a dead letter into the queue again, with all its deliveries before it."""
+        if not letter.replayable:
+            raise MessageError(f"{letter.id} is no message of microq and cannot be replayed; `microq dead drop` it")
+        self._watch.begin(letter.id)
+        try:
+            await self._queue.put([Message(letter.id, letter.text, time.time())])
+        finally:
+            self._watch.put(letter.id)
+        await self._store.redelivered.remove(letter.id)
+        await self.drop(letter)
+        log.info("replayed the dead letter %s", letter.id)
+
+    async def drop(self, letter: DeadLetter) -> None:
+        """Forget a dead letter."""
+        await self._store.dead.remove(letter.id)
+
+
+LETTERS = web.AppKey("letters", Letters)
+
+
+def add_routes(app: web.Application) -> None:
+    """Add what asks for `LETTERS`."""
+    app.router.add_get("/facade/{uuid:.+}", _state)
+    app.router.add_get("/redelivered", _redelivered)
+    app.router.add_get("/dead", _dead)
+    app.router.add_post("/dead/{verb:replay|drop}", _change)
+
+
+async def _state(request: web.Request) -> web.Response:
+    return reply(await request.app[LETTERS].state(request.match_info["uuid"]))
+
+
+async def _redelivered(request: web.Request) -> web.Response:
+    return reply(await request.app[LETTERS].redelivered())
+
+
+async def _dead(request: web.Request) -> web.Response:
+    return reply(await request.app[LETTERS].dead())
+
+
+async def _change(request: web.Request) -> web.Response:
+    """Replay or drop every dead letter that is named, or none of them if one is not there."""
+    fields = await read_json(request)
+    ids = fields.get("uuids") if isinstance(fields, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+        raise MessageError('send {"uuids": ["id", ...]}')
+    letters = request.app[LETTERS]
+    chosen = [await letters.letter(message_id) for message_id in dict.fromkeys(ids)]
+    change = letters.replay if request.match_info["verb"] == "replay" else letters.drop
+    for letter in chosen:
+        await change(letter)
+    return reply({"status": "success", "uuids": [letter.id for letter in chosen]})
