@@ -156,7 +156,8 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             "hazelcast.heartbeat.interval.seconds": 1,
             "hazelcast.max.no.heartbeat.seconds": cluster.heartbeat_timeout,
             "hazelcast.wait.seconds.before.join": 0,
-            "hazelcast.shutdownhook.policy": "TERMINATE",
+            "hazelcast.shutdownhook.policy": "GRACEFUL",
+            "hazelcast.graceful.shutdown.max.wait": 5,
         },
         "network": {
             "port": {"port": member.address.port, "auto-increment": False},
