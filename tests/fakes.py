@@ -195,7 +195,7 @@ class Consuming:
 
 def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1", dead: FakeMap | None = None) -> Consuming:
     health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
-    return Consuming(messages.Consumer(queue, store.real(name), health), health, store.client)
+    return Consuming(messages.Consumer(queue, store.real(name), health, PLAIN.limits.max_body), health, store.client)
 
 
 def queue_opener(queue: FakeQueue) -> QueueOpener:

@@ -66,8 +66,8 @@ class Arrivals:
 class Consumer:
     """Moves messages from the queue into memory, each id once in the whole system."""
 
-    def __init__(self, queue: MessageQueue, store: Store, health: Health) -> None:
-        self._queue, self._store, self._health = queue, store, health
+    def __init__(self, queue: MessageQueue, store: Store, health: Health, longest: int) -> None:
+        self._queue, self._store, self._health, self._longest = queue, store, health, longest
         self._stopping = False
         self.held: dict[str, Message] = {}
         self.arrivals = Arrivals()
@@ -104,6 +104,7 @@ class Consumer:
 
         The items have left the queue: as long as this process lives, it does not give up on them.
         """
+        items = [self._checked(item) for item in items]
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
             # Before anything else: it is the trace of what a consumer held when it was killed.
@@ -112,6 +113,12 @@ class Consumer:
         for item in items:
             if isinstance(item, Refused):
                 await _persist(self._store.dead.write, self._give_up(item))
+
+    def _checked(self, item: Message | Refused) -> Message | Refused:
+        """Refuse what no facade would have taken: such a message is planted."""
+        if isinstance(item, Message) and len(item.text) > self._longest:
+            return Refused(f"longer than {self._longest} characters", item.text)
+        return item
 
     async def store(self, messages: Sequence[Message]) -> None:
         """Claim messages in the `stored` map, and hold those that are this instance's."""
@@ -168,7 +175,7 @@ def make_app(
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
         async with queue_opener(config, name) as queue, store_opener(config, name) as store:
-            consumer = app[CONSUMER] = consumer_type(queue, store, health)
+            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits.max_body)
             await consumer.refill()
             health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakes import FakeMap, FakeQueue, calling, consumer, messages_app, until
+from fakes import PLAIN, FakeMap, FakeQueue, calling, consumer, messages_app, until
 from hazelcast.errors import HazelcastError
 
 from microq.errors import QueueAwayError, QueueUncertainError
@@ -235,3 +235,13 @@ def test_a_service_whose_port_is_taken_consumes_nothing() -> None:
         )
     assert "messages-1 cannot listen on 127.0.0.1" in done.stdout, done.stderr
     assert "left in the queue: 1" in done.stdout
+
+
+def test_a_message_longer_than_any_facade_takes_is_a_dead_letter() -> None:
+    queue, dead = FakeQueue([Message("id-big", "x" * (PLAIN.limits.max_body + 1)), *messages(2)]), FakeMap()
+    found = consumer(queue, FakeMap(), dead=dead)
+    asyncio.run(run_until_empty(queue, found.consumer))
+    assert list(found.consumer.held) == ["id-0", "id-1"]
+    [letter] = [DeadLetter.from_json(raw) for raw in dead.entries.values()]
+    assert letter.reason == "longer than 1048576 characters"
+    assert len(letter.text) < 100_000
