@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,6 +64,10 @@ class Cluster:
     async def map(self, name: str) -> Any:
         """Return the client's proxy of the distributed map `name`."""
         return await self._client.get_map(name)
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a member joins or leaves."""
+        self._client.cluster_service.add_listener(lambda _member: tell(), lambda _member: tell())
 
     async def owner(self, name: str) -> Address | None:
         """Return the member that owns the partition of the structure `name`, or None while nobody does."""

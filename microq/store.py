@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from microq import hz
@@ -166,6 +166,8 @@ class Store:
     stored: MessageMap
     redelivered: RecordMap[Redelivery]
     dead: RecordMap[DeadLetter]
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a member joins or leaves: after a split a map may hold what the other half wrote."""
 
     @property
     def connected(self) -> bool:
@@ -181,9 +183,11 @@ StoreOpener = Callable[[Config, str], AbstractAsyncContextManager[Store]]
 async def open_store(config: Config, name: str) -> AsyncIterator[Store]:
     """Connect and open the maps for the instance `name`."""
     async with hz.connect(config, name) as cluster:
-        yield Store(
+        store = Store(
             MessageMap(cluster, await cluster.map(LOG_MAP), name),
             MessageMap(cluster, await cluster.map(STORED_MAP), name),
             RecordMap(cluster, await cluster.map(REDELIVERED_MAP), Redelivery),
             RecordMap(cluster, await cluster.map(DEAD_MAP), DeadLetter),
         )
+        cluster.on_change(store.changed.set)
+        yield store

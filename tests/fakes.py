@@ -191,11 +191,15 @@ class Consuming:
     consumer: messages.Consumer
     health: Health
     client: FakeClient
+    changed: asyncio.Event
+    """Set it where members would come or go."""
 
 
 def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1", dead: FakeMap | None = None) -> Consuming:
     health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
-    return Consuming(messages.Consumer(queue, store.real(name), health, PLAIN.limits.max_body), health, store.client)
+    real = store.real(name)
+    found = messages.Consumer(queue, real, health, PLAIN.limits.max_body)
+    return Consuming(found, health, store.client, real.changed)
 
 
 def queue_opener(queue: FakeQueue) -> QueueOpener:

@@ -66,6 +66,9 @@ class Arrivals:
 class Consumer:
     """Moves messages from the queue into memory, each id once in the whole system."""
 
+    settle_seconds = 4.0
+    """How long no member must have come or gone until it is looked whose the messages are: merges come after joins."""
+
     def __init__(self, queue: MessageQueue, store: Store, health: Health, longest: int) -> None:
         self._queue, self._store, self._health, self._longest = queue, store, health, longest
         self._stopping = False
@@ -77,6 +80,27 @@ class Consumer:
         self.held = {m.id: m for m in await self._store.stored.all() if m.by == self._health.name}
         if self.held:
             log.info("took %d messages back into memory", len(self.held))
+
+    async def reconcile_after_changes(self) -> None:
+        """Reconcile each time after members came or went, until cancelled."""
+        while True:
+            await self._store.changed.wait()
+            while self._store.changed.is_set():
+                self._store.changed.clear()
+                await asyncio.sleep(self.settle_seconds)
+            await _persist(self._reconcile, list(self.held.values()))
+
+    async def _reconcile(self, messages: Sequence[Message]) -> None:
+        """Show only what the cluster says is this instance's.
+
+        While a cluster is split each half may give the same message away; when they merge one claim remains.
+        """
+        for begin in range(0, len(messages), LARGEST_BATCH):
+            for entry in await self._store.stored.add(messages[begin : begin + LARGEST_BATCH]):
+                if entry.message.by != self._health.name and entry.message.id in self.held:
+                    del self.held[entry.message.id]
+                    self._health.count("messages_yielded")
+                    log.warning("gave up %s, which is %s's since the merge", entry.message.id, entry.message.by)
 
     def stop(self) -> None:
         """Let `run` end after the batch under way."""
@@ -181,7 +205,9 @@ def make_app(
             health.held = lambda: len(consumer.held)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(consumer.run())
+                reconciling = tasks.create_task(consumer.reconcile_after_changes())
                 yield
+                reconciling.cancel()
                 consumer.stop()
 
     app.cleanup_ctx.append(cluster)

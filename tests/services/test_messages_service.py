@@ -207,6 +207,30 @@ def test_a_received_message_is_logged_with_id_and_text(caplog: pytest.LogCapture
     assert 'received a "hello"' in caplog.messages
 
 
+def test_after_members_came_or_went_only_what_the_cluster_says_is_shown() -> None:
+    stored, theirs = FakeMap(), Message("id-1", "msg1", 1.0, "messages-2").to_json()
+
+    async def main() -> None:
+        found = consumer(FakeQueue(messages(4)), stored)
+        one = found.consumer
+        one.settle_seconds = 0.01
+        await one.keep(messages(4))
+        stored.entries["id-1"] = theirs
+        del stored.entries["id-2"]
+        reconciling = asyncio.create_task(one.reconcile_after_changes())
+        await asyncio.sleep(0.05)
+        assert len(one.held) == 4, "nothing has changed yet"
+        found.changed.set()
+        await until(lambda: len(one.held) == 3)
+        await until(lambda: "id-2" in stored.entries)
+        reconciling.cancel()
+        assert list(one.held) == ["id-0", "id-2", "id-3"]
+        assert stored.entries["id-1"] == theirs
+        assert found.health.counters["messages_yielded"] == 1
+
+    asyncio.run(main())
+
+
 SERVE = """
 import sys
 from fakes import FakeMap, FakeQueue, messages_app
