@@ -30,7 +30,11 @@ class ServiceIps:
 
 @dataclass(frozen=True, slots=True)
 class Hazelcast:
-    """Table `[hazelcast]`: the cluster. `heartbeat_timeout` is in seconds."""
+    """Table `[hazelcast]`: the cluster. `heartbeat_timeout` is in seconds.
+
+    `split_brain` is what becomes of a cluster whose halves cannot see each other: `merge` lets both go on and merges
+    the maps and the queue afterwards, `refuse` lets only the majority go on.
+    """
 
     hazelcast_cluster_name: str = _key(values.text, "microservice")
     hazelcast_clients: tuple[Address, ...] = _key(values.addresses, _local(5701, 5702, 5703))
@@ -38,6 +42,7 @@ class Hazelcast:
     heap: str = _key(values.heap, "256m")
     partition_count: int = _key(values.whole(1, 271), 13)
     heartbeat_timeout: int = _key(values.whole(2, 300), 3)
+    split_brain: str = _key(values.one_of("merge", "refuse"), "merge")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from microq.store import MAPS
 READY_LINE = " is STARTED"
 """What a member logs when it has joined and serves."""
 
+PROTECTION = "majority"
+"""The name of the rule that refuses what a minority of the members is asked."""
+
 BACKUP_MILLISECONDS = 1000
 """How long a write waits for the acknowledgement of a backup that died meanwhile, before it is uncertain."""
 
@@ -170,10 +173,27 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             "interfaces": {"enabled": True, "interfaces": [member.address.host]},
         },
         "jet": {"enabled": False},
-        "queue": {queue.name: {"max-size": queue.max_size, "backup-count": queue.backup_count}},
-        "map": {name: {"backup-count": queue.backup_count} for name in MAPS},
+        "queue": {queue.name: {"max-size": queue.max_size, **_structure(config)}},
+        "map": {name: _structure(config) for name in MAPS},
+        **_protection(config),
     }
     return _yaml({"hazelcast": body})
+
+
+def _structure(config: Config) -> dict[str, object]:
+    """Return what the queue and the maps have in common: their copies, and what a split does to them."""
+    copies: dict[str, object] = {"backup-count": config.queue.backup_count}
+    if config.hazelcast.split_brain == "refuse":
+        return {**copies, "split-brain-protection-ref": PROTECTION}
+    return {**copies, "merge-policy": {"class-name": "PutIfAbsentMergePolicy"}}
+
+
+def _protection(config: Config) -> dict[str, object]:
+    if config.hazelcast.split_brain != "refuse":
+        return {}
+    majority = len(config.hazelcast.hazelcast_clients) // 2 + 1
+    rule = {"enabled": True, "minimum-cluster-size": majority, "protect-on": "READ_WRITE"}
+    return {"split-brain-protection": {PROTECTION: rule}}
 
 
 def _yaml(value: object, depth: int = 0) -> str:

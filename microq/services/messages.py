@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -25,6 +25,7 @@ from microq.store import Store, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 WAIT_SECONDS = 0.5
@@ -76,8 +77,9 @@ class Consumer:
         self.arrivals = Arrivals()
 
     async def refill(self) -> None:
-        """Take back into memory what this instance stored before it was stopped."""
-        self.held = {m.id: m for m in await self._store.stored.all() if m.by == self._health.name}
+        """Take back into memory what this instance stored before it was stopped; waits for a cluster that answers."""
+        stored = await _persist(self._store.stored.all)
+        self.held = {m.id: m for m in stored if m.by == self._health.name}
         if self.held:
             log.info("took %d messages back into memory", len(self.held))
 
@@ -173,13 +175,13 @@ class Consumer:
         return letter
 
 
-async def _persist(store: Callable[[T], Awaitable[None]], what: T) -> None:
-    """Store again and again until it is done."""
+async def _persist(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the store again and again until it answers."""
     while True:
         try:
-            return await store(what)
+            return await call(*args, **kwargs)
         except StoreError as error:
-            log.warning("could not store what came out of the queue, trying again: %s", error)
+            log.warning("the store does not answer, trying again: %s", error)
             await asyncio.sleep(PAUSE_SECONDS)
 
 

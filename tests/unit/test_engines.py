@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,19 @@ def test_a_members_configuration_says_what_it_must(member: hazelcast.Member) -> 
         **{f"map/{name}/backup-count": "2" for name in MAPS},
     }
     assert {key: rows.get(f"hazelcast/{key}") for key in expected} == expected
+
+
+def test_a_split_is_merged_unless_the_minority_shall_refuse(member: hazelcast.Member) -> None:
+    hazelcast.write_files(PLAIN, member, [member.address])
+    merging = member.config_file.read_text(encoding="utf-8")
+    assert merging.count('"class-name": "PutIfAbsentMergePolicy"') == 1 + len(MAPS)
+    assert "split-brain-protection" not in merging
+    refusing = replace(PLAIN, hazelcast=replace(PLAIN.hazelcast, split_brain="refuse"))
+    hazelcast.write_files(refusing, member, [member.address])
+    written = member.config_file.read_text(encoding="utf-8")
+    assert written.count('"split-brain-protection-ref": "majority"') == 1 + len(MAPS)
+    assert '"minimum-cluster-size": 2' in written
+    assert "merge-policy" not in written
 
 
 def test_the_first_member_looks_for_itself_alone(member: hazelcast.Member) -> None:
