@@ -145,6 +145,14 @@ class MessageMap(RecordMap[Message]):
         unexpected = [failure for failure in failures if not isinstance(failure, StoreAwayError | StoreUncertainError)]
         raise unexpected[0] if unexpected else StoreUncertainError(str(failures[0])) from failures[0]
 
+    async def take_back(self, message_id: str, at: float) -> bool:
+        """Remove the entry of an id if it was written at this time; return whether it was."""
+        raw = await self._call(self._map.get(message_id))
+        found = None if raw is None else self._or_none(raw)
+        if found is None or found.at != at:
+            return False
+        return bool(await self._call(self._map.remove_if_same(message_id, raw)))
+
     async def _add(self, message: Message) -> Kept:
         mine = replace(message, by=self._name, at=time.time())
         before = await self._call(self._map.put_if_absent(mine.id, mine.to_json()))

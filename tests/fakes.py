@@ -16,7 +16,7 @@ from aiohttp import web
 
 from microq import hz
 from microq.client import open_session
-from microq.config import Address, Config, Limits, ServiceIps
+from microq.config import Address, Config, ServiceIps
 from microq.errors import QueueAwayError, QueueFullError
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
@@ -25,6 +25,7 @@ from microq.queues.base import MessageQueue, Refused
 from microq.services import logging, messages
 from microq.services.app import Health
 from microq.services.facade import make_app as make_facade
+from microq.services.redelivery import Watch
 from microq.store import MessageMap, RecordMap, Store, StoreOpener
 
 PLAIN = Config("the test", Path())
@@ -74,6 +75,13 @@ class FakeMap:
     async def remove(self, key: str) -> Any:
         await self._turn()
         return self.entries.pop(key, None)
+
+    async def remove_if_same(self, key: str, value: Any) -> bool:
+        await self._turn()
+        if key not in self.entries or self.entries[key] != value:
+            return False
+        del self.entries[key]
+        return True
 
     async def get(self, key: str) -> Any:
         await self._turn()
@@ -272,8 +280,9 @@ async def facade(
     queue: FakeQueue,
     loggers: Sequence[Place],
     consumers: Sequence[Place] = (),
-    limits: Limits = PLAIN.limits,
+    config: Config = PLAIN,
     store: FakeStore | None = None,
+    watch_type: type[Watch] = Watch,
 ) -> AsyncIterator[Caller]:
     """Serve the real facade over a fake queue, with these services behind it, and yield a client of it."""
     async with AsyncExitStack() as stack:
@@ -284,7 +293,7 @@ async def facade(
             )
 
         ips = ServiceIps(messages_service=await places(consumers), logging_service=await places(loggers))
-        config = replace(PLAIN, service_ips=ips, limits=limits)
-        yield await stack.enter_async_context(
-            calling(make_facade(config, "facade-1", queue_opener(queue), (store or FakeStore()).opener()))
-        )
+        config = replace(config, service_ips=ips)
+        opener = (store or FakeStore()).opener()
+        app = make_facade(config, "facade-1", queue_opener(queue), opener, watch_type)
+        yield await stack.enter_async_context(calling(app))

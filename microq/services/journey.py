@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import Any
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
 from microq.client import Answer, Replicas, ReplicasAwayError
 from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
@@ -44,46 +43,37 @@ class Journey:
     ) -> None:
         self._queue, self._watch = queue, watch
         self._logging, self._messages = logging_services, messages_services
-        # Those under way, by id: a send that is refused must not take back the entry of a resend that is accepted.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def accept(self, message: Message) -> str:
         """Carry a message into the log and into the queue; return the logging-service that has it.
 
         The log comes first because an entry can be taken back, and what is in a queue cannot. Raises `RefusedError`.
         """
-        async with self._turns.setdefault(message.id, asyncio.Lock()):
-            known = message.id in self._watch
+        async with self._watch.turn(message.id):
+            answer = await self._write_log(message)
             self._watch.begin(message.id)
             try:
-                service = await self._accept(message)
-            except RefusedError as error:
-                if error.status != UNCERTAIN and not known:
-                    self._watch.settle(message.id)
-                raise
+                await self._enqueue(message, answer)
             finally:
                 # Accepted or uncertain: it is looked for until it is stored, or known to be nowhere.
                 self._watch.put(message.id)
-            return service
+            return str(answer.body["service"])
 
-    async def _accept(self, message: Message) -> str:
-        answer = await self._write_log(message)
+    async def _enqueue(self, message: Message, answer: Answer) -> None:
         new = answer.body["new"] == [True]
-        service = str(answer.body["service"])
         if not new and await self._watch.has_arrived(message.id):
-            self._watch.settle(message.id)
-            return service
+            return self._watch.settle(message.id)
         try:
-            await self._put(message)
+            return await self._put(message)
         except (QueueFullError, QueueAwayError) as error:
             if answer.repeated or not new:
                 # An earlier try wrote it, so it may be in the queue, or is redelivered.
                 raise RefusedError(UNCERTAIN, f"{error}, and it was sent before; {AGAIN}") from error
-            await self._take_back(message, error)
+            await self._take_back(message, answer, error)
+            self._watch.settle(message.id)
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
         except QueueError as error:
             raise RefusedError(UNCERTAIN, f"{error}; {AGAIN}") from error
-        return service
 
     async def _put(self, message: Message) -> None:
         """Put into the queue, again while nobody knows: the consumers know an id again, so twice is as good as once."""
@@ -106,16 +96,19 @@ class Journey:
         try:
             answer = await self._logging.call("POST", "/log", message.to_wire())
         except ReplicasAwayError as error:
-            if error.sent:
+            if error.sent or message.id in self._watch:
+                self._watch.expect(message.id)
                 raise RefusedError(UNCERTAIN, f"{error}; {AGAIN}") from error
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
         if answer.status == 200:  # noqa: PLR2004 - HTTP's "OK"
             return answer
         raise RefusedError(answer.status, answer.body.get("message", "the logging-service refused the message"))
 
-    async def _take_back(self, message: Message, cause: QueueError) -> None:
+    async def _take_back(self, message: Message, written: Answer, cause: QueueError) -> None:
+        # This very entry: a logging-service that hangs may carry the request out when the id was sent again.
+        query = f"uuid={quote(message.id, safe='')}&at={written.body['at'][0]!r}"
         try:
-            answer = await self._logging.call("DELETE", f"/log?uuid={quote(message.id, safe='')}")
+            answer = await self._logging.call("DELETE", f"/log?{query}")
         except ReplicasAwayError as error:
             raise RefusedError(UNCERTAIN, f"{cause}, and the log could not be told: {error}") from error
         if answer.status != 200:  # noqa: PLR2004 - HTTP's "OK"

@@ -28,13 +28,18 @@ class Letters:
 
     async def state(self, message_id: str) -> dict[str, Any]:
         """Return where a message is: `stored` (and by whom), `dead` (and why), `pending`, or `unknown`."""
-        stored, letter, logged = await asyncio.gather(
-            self._store.stored.get(message_id), self._store.dead.get(message_id), self._store.log.get(message_id)
+        stored, letter, logged, record = await asyncio.gather(
+            self._store.stored.get(message_id),
+            self._store.dead.get(message_id),
+            self._store.log.get(message_id),
+            self._store.redelivered.get(message_id),
         )
         if stored:
             return {"uuid": message_id, "state": "stored", "by": stored.by}
         if letter:
             return {"uuid": message_id, "state": "dead", "reason": letter.reason}
+        if self._watch.has_given_up(record) and message_id not in self._watch:
+            return {"uuid": message_id, "state": "dead", "reason": "it was given up, and its dead letter is gone"}
         return {"uuid": message_id, "state": "pending" if logged or message_id in self._watch else "unknown"}
 
     async def redelivered(self) -> list[dict[str, Any]]:
@@ -73,15 +78,11 @@ class Letters:
 
     async def replay(self, letter: DeadLetter) -> None:
         """Put a dead letter into the queue again, with all its deliveries before it."""
-        if not letter.replayable:
-            raise MessageError(f"{letter.id} is no message of microq and cannot be replayed; `microq dead drop` it")
-        self._watch.begin(letter.id)
-        try:
+        async with self._watch.turn(letter.id):
             await self._queue.put([Message(letter.id, letter.text, time.time())])
-        finally:
-            self._watch.put(letter.id)
-        await self._store.redelivered.remove(letter.id)
-        await self.drop(letter)
+            await self._store.redelivered.remove(letter.id)
+            self._watch.expect(letter.id)
+            await self.drop(letter)
         log.info("replayed the dead letter %s", letter.id)
 
     async def drop(self, letter: DeadLetter) -> None:
@@ -118,9 +119,11 @@ async def _change(request: web.Request) -> web.Response:
     ids = fields.get("uuids") if isinstance(fields, dict) else None
     if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
         raise MessageError('send {"uuids": ["id", ...]}')
-    letters = request.app[LETTERS]
+    letters, replays = request.app[LETTERS], request.match_info["verb"] == "replay"
     chosen = [await letters.letter(message_id) for message_id in dict.fromkeys(ids)]
-    change = letters.replay if request.match_info["verb"] == "replay" else letters.drop
+    if replays and (foreign := [letter.id for letter in chosen if not letter.replayable]):
+        raise MessageError(f"{foreign[0]} is no message of microq and cannot be replayed; `microq dead drop` it")
+    change = letters.replay if replays else letters.drop
     for letter in chosen:
         await change(letter)
     return reply({"status": "success", "uuids": [letter.id for letter in chosen]})

@@ -55,7 +55,9 @@ async def _post(request: web.Request) -> web.Response:
             log.info("stored %s %s", entry.message.id, quoted(entry.message.text))
     if conflicts:
         return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts)
-    return reply({"status": "success", "service": health.name, "new": [entry.new for entry in kept]})
+    return reply(
+        {"status": "success", "service": health.name, "new": [e.new for e in kept], "at": [e.message.at for e in kept]}
+    )
 
 
 def _read(fields: object) -> Message:
@@ -70,9 +72,17 @@ async def _list(request: web.Request) -> web.Response:
 
 
 async def _delete(request: web.Request) -> web.Response:
-    """Take back what the queue refused: a message that was answered with failure must be nowhere."""
+    """Take back what the queue refused: a message that was answered with failure must be nowhere.
+
+    Only the entry that was written at that time goes: by now the id may have been sent again, and accepted.
+    """
     # Not a part of the path: an id of dots would change where the path leads.
     uuid = request.query.get("uuid", "")
-    removed = await request.app[MAP].remove(uuid)
-    log.info("removed %s, which the queue refused", quoted(uuid))
+    try:
+        at = float(request.query.get("at", ""))
+    except ValueError as error:
+        raise MessageError('"at" is missing; send the time that the answer to POST /log had') from error
+    removed = await request.app[MAP].take_back(uuid, at)
+    if removed:
+        log.info("removed %s, which the queue refused", quoted(uuid))
     return reply({"status": "success", "removed": removed})

@@ -58,10 +58,14 @@ class Arrivals:
         self._ids.append(message_id)
 
     def after(self, epoch: str, place: int) -> dict[str, Any]:
-        """Return what arrived since `place`, all of this epoch if that was another's; without one no ids at all."""
+        """Return what arrived since `place`, all of this epoch if that was another's; without one no ids at all.
+
+        `more` says whether there is more than one answer holds.
+        """
         begin = place if epoch == self.epoch else 0 if epoch else len(self._ids)
         ids = self._ids[begin : begin + MOST_ARRIVALS]
-        return {"epoch": self.epoch, "next": begin + len(ids), "ids": ids}
+        end = begin + len(ids)
+        return {"epoch": self.epoch, "next": end, "ids": ids, "more": end < len(self._ids)}
 
 
 class Consumer:

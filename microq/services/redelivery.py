@@ -16,6 +16,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -41,6 +42,9 @@ LARGEST_ROUND = 256
 _UNDER_WAY = math.inf
 """When a message was put that is still on its way into the queue."""
 
+_NO_EPOCH = "none"
+"""The epoch of a messages-service that was away when it was asked first: all that it will tell is news."""
+
 
 @dataclass(slots=True)
 class _Place:
@@ -53,6 +57,8 @@ class _Place:
 class Watch:
     """What the facade accepted and nobody has stored yet, as far as this process knows."""
 
+    pause = ROUND_SECONDS
+
     def __init__(self, config: Config, session: aiohttp.ClientSession, queue: MessageQueue, store: Store) -> None:
         self._timeout, self._most = config.queue.visibility_timeout, config.queue.max_deliveries
         self._session, self._queue, self._store = session, queue, store
@@ -61,6 +67,14 @@ class Watch:
         self._put: dict[str, float] = {}
         # When it was first seen to have left the queue: monotonic time.
         self._left: dict[str, float] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, message_id: str) -> asyncio.Lock:
+        """Return the lock of a message: who sends, takes back or redelivers it does so alone.
+
+        Else a send that is refused could take back the log entry of what another send, or a redelivery, put.
+        """
+        return self._turns.setdefault(message_id, asyncio.Lock())
 
     def __contains__(self, message_id: str) -> bool:
         return message_id in self._put
@@ -75,7 +89,16 @@ class Watch:
         except StoreError:
             return False
 
+    def has_given_up(self, record: Redelivery | None) -> bool:
+        """Return whether a message was delivered as often as may be; it stays so when its dead letter is dropped."""
+        return record is not None and record.tries >= self._most
+
     # -- what the facade tells ----------------------------------------------------------------------------------------
+
+    def expect(self, message_id: str) -> None:
+        """Watch a message that may be in the log, unless it is watched already."""
+        if message_id not in self._put:
+            self._watch(message_id)
 
     def begin(self, message_id: str) -> None:
         """Watch a message that is on its way: its arrival may be heard before the queue has confirmed it."""
@@ -100,30 +123,33 @@ class Watch:
 
     async def run(self) -> None:
         """Watch until cancelled, beginning with what an earlier facade may have left."""
-        await self._recover()
+        recovered = False
         while True:
-            await asyncio.sleep(ROUND_SECONDS)
+            recovered = recovered or await self.recover()
             if self._put:
-                await self._round()
+                await self.look()
+            await asyncio.sleep(self.pause)
 
-    async def _recover(self) -> None:
-        """Watch what is in the log and not stored: whoever put it there may be dead."""
+    async def recover(self) -> bool:
+        """Watch what is in the log and not stored: whoever put it there may be dead.
+
+        Return whether that could be seen.
+        """
         await self._hear()
-        while True:
-            try:
-                given_up = {record.id for record in await self._store.redelivered.all() if record.tries >= self._most}
-                left = await self._store.log.ids() - await self._store.stored.ids() - given_up
-            except StoreError as error:
-                log.warning("cannot compare the log with what is stored, trying again: %s", error)
-                await asyncio.sleep(ROUND_SECONDS)
-                continue
-            for message_id in left - self._put.keys():
-                self._watch(message_id)
-            if left:
-                log.info("%d messages in the log are not stored; watching them", len(left))
-            return
+        try:
+            given_up = {record.id for record in await self._store.redelivered.all() if self.has_given_up(record)}
+            left = await self._store.log.ids() - await self._store.stored.ids() - given_up
+        except StoreError as error:
+            log.warning("cannot compare the log with what is stored, trying again: %s", error)
+            return False
+        for message_id in left:
+            self.expect(message_id)
+        if left:
+            log.info("%d messages in the log are not stored; watching them", len(left))
+        return True
 
-    async def _round(self) -> None:
+    async def look(self) -> None:
+        """Forget what has arrived, and redeliver what is due."""
         try:
             await self._hear()
             await self._look_at_queue()
@@ -132,7 +158,6 @@ class Watch:
             log.warning("the watch could not see everything, trying again: %s", error)
 
     async def _hear(self) -> None:
-        """Forget what has arrived."""
         await asyncio.gather(*(self._hear_one(address, place) for address, place in self._places.items()))
 
     async def _hear_one(self, address: Address, place: _Place) -> None:
@@ -141,11 +166,15 @@ class Watch:
             path = f"/arrivals?epoch={place.epoch}&after={place.next}"
             try:
                 answer = await get_json(self._session, address, path, ANSWER_SECONDS)
+                ids, more = list(map(str, answer["ids"])), bool(answer["more"])
+                place.epoch, place.next = str(answer["epoch"]), int(answer["next"])
             except MicroqError:
+                place.epoch = place.epoch or _NO_EPOCH
                 return  # it is down, and what it stored is seen in the store
-            place.epoch, place.next = answer["epoch"], answer["next"]
-            more = bool(answer["ids"])
-            for message_id in answer["ids"]:
+            except (LookupError, TypeError, ValueError):
+                log.warning("what answers at %s is no messages-service", address)
+                return
+            for message_id in ids:
                 self.settle(message_id)
 
     async def _look_at_queue(self) -> None:
@@ -164,7 +193,10 @@ class Watch:
     async def _redeliver(self) -> None:
         due = time.monotonic() - self._timeout
         for message_id in [i for i, left in self._left.items() if left <= due][:LARGEST_ROUND]:
-            await self._redeliver_one(message_id)
+            turn = self.turn(message_id)
+            if not turn.locked():  # else it is sent again at this moment
+                async with turn:
+                    await self._redeliver_one(message_id)
 
     async def _redeliver_one(self, message_id: str) -> None:
         if await self._store.stored.get(message_id):

@@ -6,12 +6,13 @@ import asyncio
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from conftest import free_ports
-from fakes import Caller, FakeClient, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app
+from fakes import PLAIN, Caller, FakeClient, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app
 from hazelcast.errors import HazelcastError
 
 from microq.client import FacadeClient
@@ -140,8 +141,8 @@ def test_an_uncertain_put_is_tried_again_and_a_later_refusal_does_not_make_it_ce
 
 def test_a_refused_message_whose_entry_cannot_be_taken_back_is_uncertain() -> None:
     class FailingRemove(FakeMap):
-        async def remove(self, key: str) -> Any:
-            raise HazelcastError(key)
+        async def remove_if_same(self, key: str, value: Any) -> bool:
+            raise HazelcastError(key, value)
 
     async def main() -> None:
         async with facade(FakeQueue(most=0), [logging_app(FailingRemove())]) as client:
@@ -319,7 +320,9 @@ def test_a_bad_line_of_a_batch_fails_alone() -> None:
         queue = FakeQueue()
         long = json.dumps({"msg": "x" * 5000}).encode()
         data = b'{"msg": "a"}\nnonsense\n\n  \n{"msg": 1}\n\xff\n' + long + b'\r\n{"msg": "b"}\r\n' + long
-        async with facade(queue, [logging_app(FakeMap())], limits=Limits(max_body=2048)) as client:
+        async with facade(
+            queue, [logging_app(FakeMap())], config=replace(PLAIN, limits=Limits(max_body=2048))
+        ) as client:
             codes = [answer["code"] for answer in await batch(client, data)]
             assert codes == [200, 400, 400, 400, 413, 200, 413]
             assert texts(queue) == ["a", "b"]

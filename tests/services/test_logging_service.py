@@ -17,9 +17,11 @@ def entry(uuid: str, text: str, at: float = 1.0) -> str:
 
 def test_a_posted_message_is_listed_as_text_and_in_full() -> None:
     async def main() -> None:
-        async with calling(logging_app(FakeMap())) as client:
+        log = FakeMap()
+        async with calling(logging_app(log)) as client:
             status, body = await client.post({"uuid": "a", "msg": "hello"}, "/log")
-            assert (status, body) == (200, {"status": "success", "service": "logging-1", "new": [True]})
+            assert (status, body.pop("at")) == (200, [Message.from_json(log.entries["a"]).at])
+            assert body == {"status": "success", "service": "logging-1", "new": [True]}
             assert await client.get("/log") == (200, ["hello"])
             _, full = await client.get("/log?full=true")
             assert [(m["uuid"], m["msg"], m["by"]) for m in full] == [("a", "hello", "logging-1")]
@@ -81,13 +83,29 @@ def test_what_is_no_message_in_the_map_is_left_out_and_overwritten() -> None:
 
 
 @pytest.mark.parametrize("uuid", ["a", "a/b", "..", "%2F", "a b", "ä"])
-def test_an_entry_is_removed_by_its_id(uuid: str) -> None:
+def test_an_entry_is_removed_by_its_id_and_time(uuid: str) -> None:
     async def main() -> None:
-        async with calling(logging_app(FakeMap({uuid: entry(uuid, "x"), "z": entry("z", "kept")}))) as client:
-            first = await client.call("DELETE", "/log", params={"uuid": uuid})
-            again = await client.call("DELETE", "/log", params={"uuid": uuid})
+        async with calling(logging_app(FakeMap({"z": entry("z", "kept")}))) as client:
+            (at,) = (await client.post({"uuid": uuid, "msg": "x"}, "/log"))[1]["at"]
+            words = {"uuid": uuid, "at": repr(at)}
+            first = await client.call("DELETE", "/log", params=words)
+            again = await client.call("DELETE", "/log", params=words)
             assert [body["removed"] for _, body in (first, again)] == [True, False]
             assert await client.get("/log") == (200, ["kept"])
+
+    asyncio.run(main())
+
+
+def test_a_late_removal_leaves_what_was_sent_again() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with calling(logging_app(log)) as client:
+            (first,) = (await client.post({"uuid": "a", "msg": "x"}, "/log"))[1]["at"]
+            log.entries.clear()
+            await client.post({"uuid": "a", "msg": "x"}, "/log")
+            late = await client.call("DELETE", "/log", params={"uuid": "a", "at": repr(first)})
+            assert (late[1]["removed"], set(log.entries)) == (False, {"a"})
+            assert (await client.call("DELETE", "/log", params={"uuid": "a"}))[0] == 400
 
     asyncio.run(main())
 
@@ -120,7 +138,7 @@ def test_a_cluster_that_is_away_answers_503_with_a_pause_and_is_not_ready() -> N
         async with calling(logging_app(FakeMap(), client=cluster)) as client:
             assert (await client.get("/readyz"))[0] == 200
             cluster.up = False
-            for method, path in (("GET", "/log"), ("DELETE", "/log"), ("GET", "/readyz")):
+            for method, path in (("GET", "/log"), ("DELETE", "/log?uuid=a&at=1.0"), ("GET", "/readyz")):
                 status, body = await client.call(method, path)
                 assert (status, body["status"]) == (503, "failure"), path
             assert (await client.post({"uuid": "a", "msg": "a"}, "/log"))[0] == 503
