@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from microq.config import Address
-from microq.errors import DeadlineError, MicroqError, NotRunningError
+from microq.errors import DeadlineError, MicroqError, NotRunningError, UsageError
 from microq.message import Message, Outcome, Reading, Receipt
 
 ATTEMPT_SECONDS = 2.0
@@ -146,18 +146,36 @@ class FacadeClient:
         """GET any path of the facade as JSON. Raises `NotRunningError` or `DeadlineError`."""
         return await get_json(self._session, self._address, path)
 
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the dead letters as the facade shows them, oldest first. Raises as `get` does."""
+        letters: list[dict[str, Any]] = await self.get("/dead")
+        return letters
+
+    async def change_letters(self, verb: str, ids: Sequence[str]) -> None:
+        """Replay or drop dead letters, all or, if one is none, nothing: `UsageError`. Else raises as `get` does."""
+        await _ask_json(self._session, "POST", self._address, f"/dead/{verb}", {"uuids": list(ids)})
+
 
 async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = 10.0) -> Any:
     """GET a path of one service as JSON. Raises `NotRunningError` or `DeadlineError`."""
+    return await _ask_json(session, "GET", address, path, seconds=seconds)
+
+
+async def _ask_json(
+    session: aiohttp.ClientSession, method: str, address: Address, path: str, body: Any = None, seconds: float = 10.0
+) -> Any:
     try:
-        async with asyncio.timeout(seconds), session.get(address.url + path) as response:
+        async with asyncio.timeout(seconds), session.request(method, address.url + path, json=body) as response:
             body = await response.json(content_type=None)
     except TimeoutError as error:
         raise DeadlineError(f"{address} did not answer in {seconds:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NotRunningError(f"nothing of microq answers at {address}; `microq up` starts the system") from error
     if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
-        raise NotRunningError(f"{address} answered {response.status}: {body.get('message', body)}")
+        told = body.get("message", body) if isinstance(body, dict) else body
+        if response.status == 400:  # noqa: PLR2004 - HTTP's "bad request"
+            raise UsageError(told)
+        raise NotRunningError(f"{address} answered {response.status}: {told}")
     return body
 
 

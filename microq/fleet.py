@@ -79,7 +79,11 @@ class MemberFigures:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """The queue as the facade's client sees it; `owner` is the name of the primary owner, if known."""
+    """The queue as the facade's client sees it; `owner` is the name of the primary owner, if known.
+
+    `pending` counts the messages whose arrival the facade waits for, `redelivered` those that were put into the queue
+    again, `dead` the dead letters; None is unknown.
+    """
 
     backend: str
     name: str
@@ -87,6 +91,9 @@ class QueueView:
     max_size: int
     backup_count: int
     owner: str | None
+    pending: int | None = None
+    redelivered: int | None = None
+    dead: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

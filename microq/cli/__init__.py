@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import chaos, logs, machine, output, services, system, topics, traffic
+from microq.cli import chaos, dead, logs, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -39,6 +39,7 @@ app = typer.Typer(
     microq up -d                 start the system in the background
     microq send 10               send msg1 ... msg10
     microq read                  read both sets through the facade
+    microq dead list             what no consumer will get, and why
     microq down                  stop everything
     """,
 )
@@ -56,6 +57,7 @@ def options(
 system.register(app)
 logs.register(app)
 traffic.register(app)
+dead.register(app)
 chaos.register(app)
 services.register(app)
 machine.register(app)

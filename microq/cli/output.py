@@ -36,6 +36,14 @@ def configuration(path: Path | None, sets: list[str] | None) -> Config:
     return load(path, sets or [])
 
 
+def of_the_system(path: Path | None, sets: list[str] | None = None) -> Config:
+    """Return the configuration of the system that runs here, unless the user names values of their own."""
+    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+
+    config = configuration(path, sets)
+    return config if sets else records.in_force(config)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine."""
     return asyncio.run(main)

@@ -10,13 +10,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from microq.cli.lines import lines
-from microq.cli.output import ConfigOption, JsonOption, SetOption, configuration, console, emit, note, run
+from microq.cli.output import ConfigOption, JsonOption, SetOption, console, emit, note, of_the_system, run
 from microq.config import Config
 from microq.errors import NotRunningError, UsageError
 
@@ -55,7 +54,7 @@ def send(
     seq 100 | microq send -
     """
     texts = _texts(count, text, prefix)
-    loaded = _of_the_system(config, sets)
+    loaded = of_the_system(config, sets)
     total = _number(count) if count not in (None, "-") else None
     from microq.views import traffic as pictures  # noqa: PLC0415 - --help needs none of it
 
@@ -68,14 +67,6 @@ def send(
         raise typer.Exit(1)
     if not as_json and receipts:
         note("`microq read` shows them; `microq logs messages` shows who received which.")
-
-
-def _of_the_system(path: Path | None, sets: list[str] | None) -> Config:
-    """Return the configuration of the system that runs here, unless the user names values of their own."""
-    from microq.system import records  # noqa: PLC0415 - --help needs none of it
-
-    config = configuration(path, sets)
-    return config if sets else records.in_force(config)
 
 
 def _number(count: str | None) -> int:
@@ -194,7 +185,7 @@ def read(
 
     Exit code 3 if the facade is not there.
     """
-    run(_read(_of_the_system(config, sets), times, as_json=as_json))
+    run(_read(of_the_system(config, sets), times, as_json=as_json))
 
 
 async def _read(config: Config, times: int, *, as_json: bool) -> None:

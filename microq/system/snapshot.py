@@ -70,6 +70,9 @@ async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequ
         max_size=body["max_size"],
         backup_count=body["backup_count"],
         owner=names.get(owner, owner),
+        pending=body["pending"],
+        redelivered=body["redelivered"],
+        dead=body["dead"],
     )
 
 

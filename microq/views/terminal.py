@@ -94,7 +94,7 @@ def status(view: Snapshot) -> RenderableType:
         parts += [Text(""), _members_table(view)]
         parts += [Text(""), Text(_safety(view), style="green" if view.safe else "yellow")]
     if view.queue:
-        parts.append(Text(_queue_line(view.queue)))
+        parts += [Text(_queue_line(view.queue)), _letters_line(view.queue)]
     parts.append(Text(f"run folder {view.folder}", style="dim"))
     return Group(*parts)
 
@@ -163,6 +163,15 @@ def _queue_line(queue: QueueView) -> str:
     return f"{queue.name}   {copies}   {size} of {queue.max_size:,} items"
 
 
+def _letters_line(queue: QueueView) -> Text:
+    """Return the counts of what the queue did not deliver at once."""
+    pending, redelivered, dead = (
+        UNKNOWN if count is None else f"{count:,}" for count in (queue.pending, queue.redelivered, queue.dead)
+    )
+    line = f"{pending} pending   {redelivered} redelivered   {dead} dead"
+    return Text(f"{line}   (`microq dead list` shows why)", style="yellow") if queue.dead else Text(line)
+
+
 def queue(view: Snapshot) -> RenderableType:
     """Return the queue's copies, member by member, the primary owner starred."""
     table = _table(
@@ -193,9 +202,11 @@ def queue(view: Snapshot) -> RenderableType:
     taken = max((figures.taken_at for figures in view.members), default=None)
     age = f"collected {view.taken_at - taken:.1f} s ago" if taken else "no member answers"
     head = _queue_line(view.queue) if view.queue else "the facade does not answer: owner and size are unknown"
+    letters = [_letters_line(view.queue)] if view.queue else []
     if not view.managed:
-        return Text(f"{head}   the members run elsewhere; where the copies are cannot be seen from here")
-    parts: list[RenderableType] = [Text(f"{head}   {age}"), table]
+        where = "the members run elsewhere; where the copies are cannot be seen from here"
+        return Group(Text(f"{head}   {where}"), *letters)
+    parts: list[RenderableType] = [Text(f"{head}   {age}"), *letters, table]
     if view.queue and not view.queue.backup_count:
         parts.append(Text("backup-count is 0: what a killed member owned is lost", style="yellow"))
     return Group(*parts)
