@@ -52,9 +52,8 @@ class Undiscerning(messages.Consumer):
             self.arrivals.add(message.id)
 
 
-def _careless(config: Config, name: str) -> web.Application:
-    """Return a logging-service that answers success and stores nothing."""
-    app = logging.make_app(config, name)
+def careless(app: web.Application, name: str) -> web.Application:
+    """Make a logging-service answer success and store nothing."""
 
     @web.middleware
     async def lie(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -72,7 +71,7 @@ DEFECTS: dict[str, tuple[Role, Callable[[Config, str], web.Application]]] = {
     "no-redelivery": (Role.FACADE, lambda config, name: facade.make_app(config, name, watch_type=Blind)),
     "hesitant": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Hesitant)),
     "no-dedupe": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Undiscerning)),
-    "forgetful": (Role.LOGGING, _careless),
+    "forgetful": (Role.LOGGING, lambda config, name: careless(logging.make_app(config, name), name)),
 }
 """Name of a defect -> the role that can have it, and what makes the service."""
 
