@@ -159,6 +159,31 @@ def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
     run(backend, test)
 
 
+def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        assert await queue.waiting_since() == inf
+        await queue.put([Message("a", "a", 1.5), Message("b", "b", 2.5)])
+        assert [await queue.waiting_since() for _ in range(2)] == [1.5, 1.5]
+        await queue.receive(1, 1.0)
+        assert await queue.waiting_since() == 2.5
+        await queue.receive(1, 1.0)
+        assert await queue.waiting_since() == inf
+
+    run(backend, test)
+
+
+@pytest.mark.parametrize("item", ["hello", '{"id": 1}', 7, {"a": b"pickled"}], ids=["text", "json", "number", "pickle"])
+def test_what_is_no_message_says_nothing_of_when(backend: Backend, item: object) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await backend.plant(item)
+        await queue.put(messages("a"))
+        assert await queue.waiting_since() is None
+        await queue.receive(1, 1.0)
+        assert await queue.waiting_since() == 12.5
+
+    run(backend, test)
+
+
 def test_nothing_put_is_nothing_in(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put([])
@@ -295,6 +320,7 @@ def test_without_a_server_it_is_away(backend: Backend) -> None:
                 lambda: queue.put(messages("a")),
                 lambda: queue.receive(1, 0.1),
                 queue.size,
+                queue.waiting_since,
             ):
                 with pytest.raises(QueueAwayError):
                     await _once_noticed(ask)

@@ -171,6 +171,17 @@ def test_a_queue_without_backups_carries_its_warning() -> None:
     assert "1 backup   n/a of 100,000 items" in text(terminal.queue(one))
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_counts_beside_the_queue_are_shown_and_unknown_is_never_zero(width: int) -> None:
+    for picture in (terminal.queue, terminal.status):
+        assert "n/a pending   n/a redelivered   n/a dead" in text(picture(SYSTEM), width)
+        known = dataclasses.replace(QUEUE, pending=1234, redelivered=0, dead=0)
+        shown = text(picture(dataclasses.replace(SYSTEM, queue=known)), width)
+        assert "1,234 pending   0 redelivered   0 dead" in shown.splitlines()
+        dead = dataclasses.replace(SYSTEM, queue=dataclasses.replace(known, dead=2))
+        assert "2 dead   (`microq dead list` shows why)" in text(picture(dead), width)
+
+
 def test_a_facade_that_does_not_answer_leaves_owner_and_size_unknown() -> None:
     blind = text(terminal.queue(dataclasses.replace(SYSTEM, queue=None, members=())))
     assert "owner and size are unknown   no member answers" in blind
