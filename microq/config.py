@@ -10,20 +10,19 @@ import dataclasses
 import itertools
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microq import values
+from microq import sources, values
 from microq.errors import ConfigError
+from microq.sources import DEFAULT_FILE, Given, kebab
 from microq.tables import Hazelcast, Limits, Queue, ServiceIps
 from microq.values import Address
 
-__all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits", "Queue", "ServiceIps", "load"]
+__all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits", "Queue", "ServiceIps", "kebab", "load"]
 
-DEFAULT_FILE = "config.toml"
 FOLDER = ".microq"
 """The folder beside the configuration that holds a running system's control socket, records and runs."""
 
@@ -72,35 +71,18 @@ _MOST = 20
 """As many of a kind as a laptop carries."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A value as it came, and where from: an error blames the right place."""
-
-    value: Any
-    source: str
-
-
-_Tables = dict[str, dict[str, _Given]]
-
-
 def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; `path` is a file the user named, `sets` are `table.key=value` or `messages=3`.
 
     Raises `ConfigError`.
     """
     chosen = path or (Path(environ["MICROQ_CONFIG"]) if environ.get("MICROQ_CONFIG") else None)
-    source, tables = _read(chosen)
     project = chosen.absolute().parent if chosen else Path.cwd()
-    _overlay(tables, environ)
-    counts: list[tuple[str, str]] = []
-    for setting in sets:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError("--set", setting, 'write it as "queue.max-size=100" or "messages=3"')
-        if name in _COUNTS:
-            counts.append((name, value))
-        else:
-            _put(tables, name, value)
+    source, tables = sources.read(chosen, _TABLES)
+    sources.overlay(
+        tables, {name: [f.name for f in dataclasses.fields(kind)] for name, kind in _TABLES.items()}, environ
+    )
+    counts = sources.put(tables, sets, _COUNTS)
     config = Config(source, project, **{name: _table(name, kind, tables[name]) for name, kind in _TABLES.items()})
     for name, value in counts:
         config = _count(config, name, value)
@@ -108,53 +90,7 @@ def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[st
     return config
 
 
-def _read(chosen: Path | None) -> tuple[str, _Tables]:
-    path = chosen or Path(DEFAULT_FILE)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        tables = tomllib.loads(text)
-    except FileNotFoundError as error:
-        if chosen is None:
-            return "the defaults", {name: {} for name in _TABLES}
-        raise ConfigError(str(path), "", "there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "", f"cannot be read as UTF-8 text ({error})") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(str(path), "", f"is not TOML: {error}") from error
-    for name, table in tables.items():
-        if name not in _TABLES:
-            raise ConfigError(str(path), f"[{name}]", f"is no table of microq; there are {', '.join(_TABLES)}")
-        if not isinstance(table, dict):
-            raise ConfigError(str(path), name, f"must be a table; write [{name}]")
-    given = {name: {k: _Given(v, str(path)) for k, v in tables.get(name, {}).items()} for name in _TABLES}
-    return str(path), given
-
-
-def _overlay(tables: _Tables, environ: Mapping[str, str]) -> None:
-    for table, kind in _TABLES.items():
-        for key in dataclasses.fields(kind):
-            variable = f"MICROQ_{table}_{key.name}".upper()
-            if variable in environ:
-                tables[table][kebab(key.name)] = _Given(_literal(environ[variable]), variable)
-
-
-def _put(tables: _Tables, name: str, value: str) -> None:
-    table, _, key = name.partition(".")
-    if table not in _TABLES or not key:
-        known = ", ".join([*_COUNTS, *(f"{name}.KEY" for name in _TABLES)])
-        raise ConfigError("--set", name, f"is nothing to set; there are {known}")
-    tables[table][key] = _Given(_literal(value), "--set")
-
-
-def _literal(value: str) -> Any:
-    """Read a TOML value; what is none is text, so that nobody must quote twice in a shell."""
-    try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        return value
-
-
-def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
+def _table(name: str, kind: type[Any], rows: dict[str, Given]) -> Any:
     keys = {kebab(f.name): f for f in dataclasses.fields(kind)}
     checked = {}
     for key, given in rows.items():
@@ -196,11 +132,6 @@ def _check_ports(config: Config) -> None:
         if address in seen:
             raise ConfigError(config.source, key, f"{address} is listed already, in {seen[address]}")
         seen[address] = key
-
-
-def kebab(name: str) -> str:
-    """Return a field's name as the key of its table."""
-    return name.replace("_", "-")
 
 
 def _toml(value: Any) -> str:

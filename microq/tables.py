@@ -63,6 +63,13 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Table `[limits]`. `max_body` is the largest request in bytes."""
+    """Table `[limits]`: what one client may take of a service.
+
+    `max_body` is the largest request in bytes. The timeouts are in seconds: for the headers of a request, and for its
+    body; of a batch, which may go on for ever, for the time between two pieces. `max_connections` is per service.
+    """
 
     max_body: int = _key(values.whole(1024, 2**30), 1 << 20)
+    header_timeout: int = _key(values.whole(1, 3600), 10)
+    read_timeout: int = _key(values.whole(1, 3600), 30)
+    max_connections: int = _key(values.whole(8, 100_000), 2000)

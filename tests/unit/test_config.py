@@ -138,6 +138,9 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("queue", "max-size", "1979-05-27", "whole number"),
         ("queue", "backup-count", "7", "from 0 to 6"),
         ("limits", "max-body", "1", "whole number"),
+        ("limits", "header-timeout", "0", "from 1 to 3600"),
+        ("limits", "read-timeout", "0.5", "whole number"),
+        ("limits", "max-connections", "7", "from 8 to 100000"),
     ],
 )
 def test_a_wrong_value_names_file_table_and_key(tmp_path: Path, table: str, key: str, value: str, problem: str) -> None:

@@ -19,6 +19,7 @@ RANKS = {
     "letters": 0,
     "values": 0,
     "tables": 0,
+    "sources": 0,
     "config": 0,
     "fleet": 0,
     "log": 0,
