@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,8 +23,8 @@ from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
-from microq.services import logging, messages
-from microq.services.app import Health
+from microq.services import limits, logging, messages
+from microq.services.app import LIMITS, Health
 from microq.services.facade import make_app as make_facade
 from microq.services.redelivery import Watch
 from microq.store import MessageMap, RecordMap, Store, StoreOpener
@@ -182,14 +183,10 @@ class FakeQueue:
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[Address]:
     """Serve an application on a free port of loopback."""
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield Address(host, port)
-    finally:
-        await runner.cleanup()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address(*listener.getsockname()[:2])
+        async with limits.serving(app, listener, app.get(LIMITS, PLAIN.limits), 0.1):
+            yield address
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from microq import log as lines
-from microq.config import Address, Config
+from microq.config import Address, Config, Limits
 from microq.errors import (
     MachineError,
     MessageError,
@@ -23,14 +26,14 @@ from microq.errors import (
     StoreAwayError,
     StoreUncertainError,
 )
+from microq.log import quoted
 from microq.message import Message
+from microq.services import limits
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 8.0
 """How long requests under way may take after SIGTERM."""
-
-RETRY_AFTER = "1"
 
 STATUS: dict[type[MicroqError], int] = {
     MessageError: 400,
@@ -58,12 +61,14 @@ class Health:
 
 
 HEALTH = web.AppKey("health", Health)
+LIMITS = web.AppKey("limits", Limits)
 
 
 def make_app(config: Config, name: str, max_body: int = 0) -> web.Application:
     """Return an application with what every service has; `max_body` is the configured one unless told."""
     app = web.Application(middlewares=[_errors], client_max_size=max_body or config.limits.max_body)
     app[HEALTH] = Health(name)
+    app[LIMITS] = config.limits
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
@@ -81,8 +86,25 @@ def serve(app: web.Application, name: str, address: Address) -> None:
             listener.bind((address.host, address.port))
         except OSError as error:
             raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
-        web.run_app(app, sock=listener, print=None, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+        limits.allow_files(app[LIMITS])
+        asyncio.run(_until_ended(app, listener))
     log.info("stopped")
+
+
+async def _until_ended(app: web.Application, listener: socket.socket) -> None:
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+    assert work is not None  # noqa: S101 - a coroutine runs in a task
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _end, work)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with limits.serving(app, listener, app[LIMITS], DRAIN_SECONDS):
+            await asyncio.Event().wait()
+
+
+def _end(work: asyncio.Task[None]) -> None:
+    # Once: a second time would cut off the requests that are being finished.
+    if not work.cancelling():
+        work.cancel()
 
 
 def _announce(name: str, address: Address) -> Callable[[web.Application], Awaitable[None]]:
@@ -100,13 +122,13 @@ def failure(status: int, message: str, /, **more: Any) -> web.Response:
 def reply(body: Any, status: int = 200) -> web.Response:
     """Return a JSON response that keeps text readable; 503 asks for another try a little later."""
     text = json.dumps(body, ensure_ascii=False)
-    headers = {"Retry-After": RETRY_AFTER} if status == 503 else None  # noqa: PLR2004 - HTTP's "unavailable"
+    headers = {"Retry-After": limits.RETRY_AFTER} if status == 503 else None  # noqa: PLR2004 - HTTP's "unavailable"
     return web.Response(text=text, status=status, headers=headers, content_type="application/json")
 
 
 async def read_json(request: web.Request) -> Any:
     """Return the request's body as decoded JSON; raises `MessageError`."""
-    raw = await request.read()
+    raw = await limits.body(request, request.app[LIMITS])
     try:
         return json.loads(raw.decode())
     except UnicodeDecodeError as error:
@@ -131,11 +153,14 @@ async def _errors(
         limit = request.client_max_size
         return failure(413, f"the body is larger than {limit} bytes; send less, or raise [limits] max-body")
     except web.HTTPException as error:
-        return failure(error.status, f"{error.reason}: {request.method} {request.path}")
+        answer = failure(error.status, f"{error.reason}: {request.method} {request.path}")
+        if isinstance(error, web.HTTPRequestTimeout):
+            answer.force_close()
+        return answer
     except MicroqError as error:
         status = STATUS.get(type(error), 500)
         if status >= 500:  # noqa: PLR2004 - HTTP's server errors
-            log.warning("%s %s answered %d: %s", request.method, request.path, status, error)
+            log.warning("%s %s answered %d: %s", request.method, quoted(request.path), status, error)
         return failure(status, str(error))
 
 

@@ -20,10 +20,11 @@ from microq.errors import MessageError, StoreError
 from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
-from microq.services.app import HEALTH, STATUS, read_json, reply
+from microq.services.app import HEALTH, LIMITS, STATUS, read_json, reply
 from microq.services.app import make_app as make_service
 from microq.services.journey import SIZE_SECONDS, UNCERTAIN, Journey, RefusedError
 from microq.services.letters import LETTERS, Letters, add_routes
+from microq.services.limits import pieces
 from microq.services.redelivery import Watch
 from microq.store import StoreOpener, open_store
 from microq.tasks import task_group
@@ -116,12 +117,17 @@ async def _post_batch(request: web.Request) -> web.StreamResponse:
     async def answer() -> None:
         while task := await window.get():
             status, body = await task
-            await response.write(json.dumps({"code": status, **body}, ensure_ascii=False).encode() + b"\n")
+            # Whoever sent them may be gone; what came is finished all the same.
+            with contextlib.suppress(ConnectionError):
+                await response.write(json.dumps({"code": status, **body}, ensure_ascii=False).encode() + b"\n")
 
     async with asyncio.TaskGroup() as tasks:
         writer = tasks.create_task(answer())
-        async for line in _lines(request):
-            await window.put(tasks.create_task(_accept_line(request.app, line)))
+        try:
+            async for line in _lines(request):
+                await window.put(tasks.create_task(_accept_line(request.app, line)))
+        except web.HTTPException as error:
+            await window.put(tasks.create_task(_broken_off(error)))
         await window.put(None)
         await writer
     await response.write_eof()
@@ -132,7 +138,7 @@ async def _lines(request: web.Request) -> AsyncIterator[bytes]:
     """Yield the lines of a body of any length; a line longer than the limit comes cut, and so is refused."""
     rest = b""
     limit = request.client_max_size
-    async for chunk in request.content.iter_any():
+    async for chunk in pieces(request, request.app[LIMITS]):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line.strip():
@@ -140,6 +146,10 @@ async def _lines(request: web.Request) -> AsyncIterator[bytes]:
         rest = rest[: limit + 1]
     if rest.strip():
         yield rest
+
+
+async def _broken_off(error: web.HTTPException) -> tuple[int, dict[str, Any]]:
+    return error.status, {"status": "failure", "message": error.reason}
 
 
 async def _accept_line(app: web.Application, line: bytes) -> tuple[int, dict[str, Any]]:

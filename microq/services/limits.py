@@ -8,7 +8,9 @@ connection waits for the headers of its next request; a test says so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -20,6 +22,9 @@ from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.web_protocol import RequestPayloadError
 
 from microq.config import Limits
+from microq.log import quoted
+
+log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 75.0
 """How long a connection may be open between two requests; longer than our clients keep theirs."""
@@ -41,7 +46,7 @@ async def serving(
     app: web.Application, listener: socket.socket, limits: Limits, drain_seconds: float
 ) -> AsyncIterator[None]:
     """Serve an application on a bound socket; at the end, requests under way may take `drain_seconds`."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds)
+    runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
     try:
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - there is one after the setup
@@ -62,8 +67,9 @@ def allow_files(limits: Limits) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.max_connections * _FILES
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft not in (resource.RLIM_INFINITY,) and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # a system may have a limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def body(request: web.Request, limits: Limits) -> bytes:
@@ -107,7 +113,11 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, server: web.Server, gate: _Gate) -> None:
         super().__init__(
-            server, loop=asyncio.get_running_loop(), keepalive_timeout=IDLE_SECONDS, lingering_time=LINGER_SECONDS
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # how aiohttp is told that nobody wants one
         )
         self._gate = gate
         self._since: float | None = None
@@ -138,6 +148,22 @@ class _Connection(web.RequestHandler):
         """Make room for another one."""
         self._gate.leave(self)
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP request in one line; anything else is an error of ours, with its traceback."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        problem = (message or "").partition("\n")[0].rstrip(": ")
+        log.info("%d to what is no HTTP request: %s", status, quoted(problem))
+        answer = web.Response(text=_told(f"no HTTP request: {problem}"), status=status, content_type="application/json")
+        answer.force_close()
+        return answer
 
     def end_if_slow(self, since: float) -> None:
         """End the connection if its headers are incomplete since before the time `since`."""
@@ -180,7 +206,7 @@ class _Gate:
 
 def _last_words(status: HTTPStatus, message: str) -> bytes:
     """Return a whole answer for a connection on which no request can be answered."""
-    content = json.dumps({"status": "failure", "message": message}).encode()
+    content = _told(message).encode()
     rows = [
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Content-Type: application/json; charset=utf-8",
@@ -189,3 +215,7 @@ def _last_words(status: HTTPStatus, message: str) -> bytes:
         "Connection: close",
     ]
     return "\r\n".join(rows).encode() + b"\r\n\r\n" + content
+
+
+def _told(message: str) -> str:
+    return json.dumps({"status": "failure", "message": message})

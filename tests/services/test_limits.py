@@ -1,0 +1,258 @@
+"""The limits of a service over raw sockets: slow clients, too many of them, and those that must not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, facade, logging_app, map_opener, serving, until
+
+from microq.config import Address, Limits
+from microq.message import Message
+from microq.services import logging
+
+QUICK = Limits(header_timeout=1, read_timeout=1)
+
+
+@dataclass
+class Wire:
+    """A connection on which anything may be said."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def say(self, *pieces: bytes, pause: float = 0.0) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+            await asyncio.sleep(pause)
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        status, *rows = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (row.partition(": ") for row in rows)}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(status.split()[1]), headers, json.loads(body)
+
+    async def ended(self, seconds: float = 10.0) -> bytes:
+        """What still came before the service closed the connection."""
+        async with asyncio.timeout(seconds):
+            return await self.reader.read()
+
+
+@asynccontextmanager
+async def wire(address: Address) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def limited(limits: Limits, entries: FakeMap | None = None) -> AsyncIterator[Address]:
+    """A logging-service with these limits."""
+    config = replace(PLAIN, limits=limits)
+    async with serving(logging.make_app(config, "logging-1", map_opener(entries or FakeMap()))) as address:
+        yield address
+
+
+def test_headers_that_drip_are_answered_408_and_the_connection_ends() -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as slow:
+            began = time.monotonic()
+            dripping = asyncio.ensure_future(slow.say(b"GET /log HTTP/1.1\r\n", *[b"X: y\r\n"] * 20, pause=0.2))
+            status, headers, body = await slow.answer()
+            assert (status, headers["connection"], body["status"]) == (408, "close", "failure")
+            assert await slow.ended() == b""
+            assert 0.9 < time.monotonic() - began < 3
+            dripping.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_says_nothing_is_ended_without_an_answer() -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as silent:
+            assert await silent.ended() == b""
+
+    asyncio.run(main())
+
+
+def test_the_next_headers_on_a_kept_connection_have_the_same_limit() -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as kept:
+            await kept.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await kept.answer())[0] == 200
+            await kept.say(b"GET /log HT")
+            assert (await kept.answer())[0] == 408
+            assert await kept.ended() == b""
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_idle_between_two_requests_is_kept() -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as kept:
+            for pause in (1.6, 0.0):
+                await kept.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await kept.answer())[0] == 200
+                await asyncio.sleep(pause)
+
+    asyncio.run(main())
+
+
+def test_a_body_that_drips_is_answered_408_and_the_connection_ends() -> None:
+    async def main() -> None:
+        entries = FakeMap()
+        async with limited(QUICK, entries) as address, wire(address) as slow:
+            await slow.say(b"POST /log HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+            dripping = asyncio.ensure_future(slow.say(*[b"x"] * 40, pause=0.1))
+            status, headers, body = await slow.answer()
+            assert (status, headers["connection"]) == (408, "close")
+            assert "read-timeout" in body["message"]
+            dripping.cancel()
+            await slow.ended()
+            assert not entries.entries
+
+    asyncio.run(main())
+
+
+def test_a_body_that_is_not_encoded_as_its_headers_say_is_answered_400() -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as wrong:
+            head = b"POST /log HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n"
+            await wrong.say(head + b"plain")
+            assert (await wrong.answer())[0] == 400
+
+    asyncio.run(main())
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+BATCH = b"POST /facade/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_batch_may_take_longer_than_the_limit_as_long_as_it_goes_on() -> None:
+    async def main() -> None:
+        async with facade(FakeQueue(), [logging_app(FakeMap())], limits=QUICK) as client, wire(client.address) as slow:
+            lines = [chunk(b'{"msg": "m%d"}\n' % n) for n in range(12)]
+            await slow.say(BATCH, *lines, pause=0.2)
+            await slow.say(b"0\r\n\r\n")
+            answers = await slow.reader.readuntil(b"\r\n0\r\n\r\n")
+            assert answers.count(b'"code": 200') == 12
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", [b"", b"no chunk\r\n"], ids=["stops", "breaks"])
+def test_a_batch_that_stops_or_breaks_off_has_an_outcome_for_what_came(end: bytes) -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())], limits=QUICK) as client, wire(client.address) as slow:
+            await slow.say(BATCH, chunk(b'{"msg": "a"}\n{"msg": "b"}\n{"msg":'), end)
+            said = (await slow.ended()).decode()
+            assert said.count('"code": 200') == 2
+            assert '"code": 408, "status": "failure"' in said
+            assert len(queue.items) == 2
+
+    asyncio.run(main())
+
+
+def test_what_a_batch_sent_is_finished_although_its_sender_is_gone() -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            async with wire(client.address) as gone:
+                await gone.say(BATCH, *[chunk(b'{"msg": "m%d"}\n' % n) for n in range(20)])
+                await gone.reader.readuntil(b"\r\n\r\n")
+            await until(lambda: len(queue.items) == 20)
+
+    asyncio.run(main())
+
+
+def test_an_answer_may_take_longer_than_the_limits() -> None:
+    class Slow(FakeMap):
+        async def values(self) -> list[Any]:
+            await asyncio.sleep(1.6)
+            return await super().values()
+
+    async def main() -> None:
+        async with limited(QUICK, Slow()) as address, wire(address) as patient:
+            await patient.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await patient.answer())[0] == 200
+
+    asyncio.run(main())
+
+
+def test_one_connection_too_many_is_refused_and_the_others_go_on() -> None:
+    async def main() -> None:
+        async with limited(replace(QUICK, header_timeout=5, max_connections=8)) as address:
+            held = [await asyncio.open_connection(address.host, address.port) for _ in range(8)]
+            async with wire(address) as refused:
+                status, headers, body = await refused.answer()
+                assert (status, headers["retry-after"], body["status"]) == (503, "1", "failure")
+                assert await refused.ended() == b""
+            for reader, writer in held:
+                await Wire(reader, writer).say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await Wire(reader, writer).answer())[0] == 200
+            held[0][1].close()
+            await held[0][1].wait_closed()
+            await asyncio.sleep(0.05)  # the service hears of it in its own time
+            async with wire(address) as welcome:
+                await welcome.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await welcome.answer())[0] == 200
+            for _, writer in held[1:]:
+                writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_thousand_at_once_are_served() -> None:
+    async def main() -> None:
+        entries = FakeMap({"a": Message("a", "hello", 1.0, "logging-1").to_json()})
+
+        async def ask(client: Caller) -> int:
+            return (await client.get("/log"))[0]
+
+        async with calling(logging_app(entries)) as client:
+            assert set(await asyncio.gather(*(ask(client) for _ in range(1000)))) == {200}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"/log\r\n\r\n",
+        b"GET /log HTTP/1.1\r\nno header\r\n\r\n",
+        b"POST /log HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST /log HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /log HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+    ],
+    ids=["tls", "no-method", "no-colon", "length", "both-lengths", "long-path", "long-header"],
+)
+def test_what_is_no_http_is_answered_in_one_line(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as wrong:
+            await wrong.say(data)
+            status, _, body = await wrong.answer()
+            assert (status, body["status"]) == (400, "failure")
+            assert body["message"].isprintable()
+            assert await wrong.ended() == b""
+
+    with caplog.at_level("INFO"):
+        asyncio.run(main())
+    told = [record for record in caplog.records if record.levelname != "DEBUG"]
+    assert not [record for record in told if record.exc_info]
+    assert [record.getMessage().partition(":")[0] for record in told] == ["400 to what is no HTTP request"]
