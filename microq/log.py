@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import Any
 
 _SHOWN = 200
 """Characters of a text that a log line shows."""
@@ -21,6 +22,14 @@ class _Formatter(logging.Formatter):
         """Return the local time with milliseconds, as the members' log lines have it."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
         return f"{stamp}.{int(record.msecs):03d}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the one line of a record, whatever was put into it."""
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        """Return a traceback, indented: none of its lines can pass for a line of the log."""
+        return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).split("\n"))
 
 
 def setup(name: str, level: int = logging.INFO) -> None:
@@ -36,10 +45,12 @@ def setup(name: str, level: int = logging.INFO) -> None:
 def quoted(text: str) -> str:
     """Return `text` in quotes, in one line, unable to forge a log line or to colour a terminal."""
     shown = text[:_SHOWN]
-    safe = "".join(c if c.isprintable() and c != '"' else _escaped(c) for c in shown)
     more = f"… ({len(text)} characters)" if len(text) > _SHOWN else ""
-    return f'"{safe}"{more}'
+    return '"' + escaped(shown).replace('"', r"\"") + '"' + more
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode() if character != '"' else r"\""
+def escaped(text: str) -> str:
+    """Return `text` in one line, without what could move or colour a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

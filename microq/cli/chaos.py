@@ -106,7 +106,7 @@ async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -
 @asynccontextmanager
 async def _operator(config: Config, folder: Path) -> AsyncIterator[tuple[Any, bool]]:
     """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
-    from microq.cli.launch import names_of  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.launch import names_of, warn  # noqa: PLC0415 - --help needs none of it
     from microq.cli.progress import Progress  # noqa: PLC0415
     from microq.cli.system import provide  # noqa: PLC0415
     from microq.system import control, records, session  # noqa: PLC0415
@@ -116,6 +116,7 @@ async def _operator(config: Config, folder: Path) -> AsyncIterator[tuple[Any, bo
         async with control.connect(config) as operator:
             yield operator, False
         return
+    warn(config)
     ended = asyncio.Event()
     progress = Progress([])
     engine = provide(config)

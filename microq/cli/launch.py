@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from microq.cli.output import console, note
+from microq.cli.output import console, note, warn_of
 from microq.cli.progress import Progress
 from microq.config import Config
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
@@ -20,6 +20,11 @@ from microq.system import records, runs
 from microq.system.topology import specs
 from microq.tasks import task_group
 from microq.views import logs
+
+
+def warn(config: Config) -> None:
+    """Warn of what this system would open to other machines."""
+    warn_of((spec.name, spec.address) for spec in specs(config))
 
 
 def names_of(config: Config, *, no_messages: bool) -> list[str]:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from microq.config import Config, load
+from microq import exposure
+from microq.config import Address, Config, load
 from microq.errors import MachineError, MicroqError
 
 T = TypeVar("T")
@@ -52,9 +53,18 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def emit(data: Any, render: Callable[[], Any], *, as_json: bool) -> None:
     """Print a command's result: `data` as JSON, or what `render` returns for people."""
     if as_json:
-        typer.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+        typer.echo(_harmless(json.dumps(data, ensure_ascii=False, indent=2, default=str)))
         return
     console().print(render())
+
+
+def _harmless(text: str) -> str:
+    """Return JSON text with all that could move or colour a terminal written as JSON's escapes."""
+    # Line breaks are those between the values; the ones in a value are escaped already.
+    return "\n".join(
+        line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    )
 
 
 def console(*, error: bool = False) -> Any:
@@ -67,6 +77,13 @@ def console(*, error: bool = False) -> Any:
 def note(text: str) -> None:
     """Tell people something on standard error."""
     typer.echo(text, err=True)
+
+
+def warn_of(listeners: Iterable[tuple[str, Address]]) -> None:
+    """Warn, in one line, of what is about to listen where other machines can reach it."""
+    line = exposure.warning(listeners)
+    if line:
+        note(line)
 
 
 @contextlib.contextmanager
@@ -94,7 +111,7 @@ def boundary() -> Iterator[None]:
 def tell(error: MicroqError) -> None:
     """Print an error on standard error, as JSON where the command was asked for JSON."""
     if "--json" in sys.argv:
-        typer.echo(json.dumps({"code": error.code, "message": str(error)}, ensure_ascii=False), err=True)
+        typer.echo(_harmless(json.dumps({"code": error.code, "message": str(error)}, ensure_ascii=False)), err=True)
     else:
         typer.secho(f"microq: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from microq.cli.output import ConfigOption, SetOption, configuration
+from microq.cli.output import ConfigOption, SetOption, configuration, warn_of
 from microq.fleet import Role
-from microq.services import ROLES, run
+from microq.services import ROLES, place, run
 
 PortOption = Annotated[
     int | None,
@@ -38,6 +38,8 @@ def register(app: typer.Typer) -> None:
 
 def _command(role: Role) -> Callable[..., None]:
     def serve(config: ConfigOption = None, sets: SetOption = None, port: PortOption = None) -> None:
-        run(role, configuration(config, sets), port)
+        loaded = configuration(config, sets)
+        warn_of([place(role, loaded, port)])
+        run(role, loaded, port)
 
     return serve

@@ -95,6 +95,7 @@ def up(
     from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
 
     loaded = configuration(config, sets)
+    launch.warn(loaded)
     if detach:
         provide(loaded)
         run(launch.detached(loaded, no_messages=no_messages))

@@ -33,16 +33,20 @@ def addresses(config: Config, role: Role) -> tuple[Address, ...]:
     }[role]
 
 
-def run(role: Role, config: Config, port: int | None, make_app: Maker | None = None) -> None:
-    """Be one service until SIGTERM or SIGINT; `port` defaults to the first one configured for the role.
+def place(role: Role, config: Config, port: int | None) -> tuple[str, Address]:
+    """Return the name and the address of a service; `port` defaults to the first one configured for the role.
 
-    A port that is not in the configuration is served on the host of the first one. `make_app` is the role's own
-    unless told.
+    A port that is not in the configuration is served on the host of the first one.
     """
-    from microq.services.app import serve  # noqa: PLC0415 - the other commands need no web framework
-
     listed = addresses(config, role)
     address = next((a for a in listed if a.port == port), Address(listed[0].host, port or listed[0].port))
-    name = f"{role}-{address.port}"
+    return f"{role}-{address.port}", address
+
+
+def run(role: Role, config: Config, port: int | None, make_app: Maker | None = None) -> None:
+    """Be one service, at its `place`, until SIGTERM or SIGINT; `make_app` is the role's own unless told."""
+    from microq.services.app import serve  # noqa: PLC0415 - the other commands need no web framework
+
+    name, address = place(role, config, port)
     make_app = make_app or import_module(ROLES[role]).make_app
     serve(make_app(config, name), name, address)

@@ -16,6 +16,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
@@ -164,6 +165,11 @@ class _Connection(web.RequestHandler):
         answer = web.Response(text=_told(f"no HTTP request: {problem}"), status=status, content_type="application/json")
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Log an error of ours; a body that cannot be read to its end, after the answer, is none."""
+        if not isinstance(more.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **more)
 
     def end_if_slow(self, since: float) -> None:
         """End the connection if its headers are incomplete since before the time `since`."""

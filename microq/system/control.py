@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -36,9 +39,7 @@ async def serve(config: Config, operator: Operator, ended: asyncio.Event) -> Asy
     runner = web.AppRunner(_app(operator, ended), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.UnixSite(runner, str(path))
-        await site.start()
-        path.chmod(0o600)
+        await web.SockSite(runner, _own_socket(path)).start()
     except OSError as error:
         raise MachineError(f"cannot open the control socket {path}: {error.strerror}") from error
     try:
@@ -46,6 +47,20 @@ async def serve(config: Config, operator: Operator, ended: asyncio.Event) -> Asy
     finally:
         await runner.cleanup()
         path.unlink(missing_ok=True)
+
+
+def _own_socket(path: Path) -> socket.socket:
+    """Return a socket at `path` that nobody else could open at any moment."""
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
 
 
 def _app(operator: Operator, ended: asyncio.Event) -> web.Application:

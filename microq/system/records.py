@@ -1,7 +1,8 @@
 """What is on disk of a running system: the lock, who supervises, which children there are.
 
-A child is known by pid and create time, so that a later process with the same pid is never taken for ours; and every
-child carries `MICROQ_RUN` and `MICROQ_PROJECT` in its environment, which finds those whose record was not yet written.
+A child is known by pid, create time and command, so that a later process with the same pid is never taken for ours;
+and every child carries `MICROQ_RUN` and `MICROQ_PROJECT` in its environment, which finds those whose record was not
+yet written.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Book:
     def add(self, name: str, pid: int) -> None:
         """Note a child that was just spawned."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            record = {"pid": pid, "created": psutil.Process(pid).create_time(), "run": self.run}
+            process = psutil.Process(pid)
+            record = {"pid": pid, "created": process.create_time(), "command": process.cmdline(), "run": self.run}
             (self._folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
 
     def remove(self, name: str) -> None:
@@ -139,7 +141,8 @@ def leftovers(config: Config) -> list[Leftover]:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             process = psutil.Process(record["pid"])
-            if abs(process.create_time() - record["created"]) < _CLOCK_SLACK and alive(process):
+            same = abs(process.create_time() - record["created"]) < _CLOCK_SLACK and alive(process)
+            if same and process.cmdline() == record["command"]:
                 found[process.pid] = Leftover(file.stem, process)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             continue  # no record any more, or no such process

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, facade, logging_app, map_opener, serving, until
+from fakes import PLAIN, Caller, FakeMap, FakeQueue, FakeStore, calling, facade, logging_app, serving, until
 
 from microq.config import Address, Limits
 from microq.message import Message
 from microq.services import logging
 
 QUICK = Limits(header_timeout=1, read_timeout=1)
+HURRIED = replace(PLAIN, limits=QUICK)
 
 
 @dataclass
@@ -59,7 +60,7 @@ async def wire(address: Address) -> AsyncIterator[Wire]:
 async def limited(limits: Limits, entries: FakeMap | None = None) -> AsyncIterator[Address]:
     """A logging-service with these limits."""
     config = replace(PLAIN, limits=limits)
-    async with serving(logging.make_app(config, "logging-1", map_opener(entries or FakeMap()))) as address:
+    async with serving(logging.make_app(config, "logging-1", FakeStore(log=entries or FakeMap()).opener())) as address:
         yield address
 
 
@@ -143,7 +144,10 @@ BATCH = b"POST /facade/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r
 
 def test_a_batch_may_take_longer_than_the_limit_as_long_as_it_goes_on() -> None:
     async def main() -> None:
-        async with facade(FakeQueue(), [logging_app(FakeMap())], limits=QUICK) as client, wire(client.address) as slow:
+        async with (
+            facade(FakeQueue(), [logging_app(FakeMap())], config=HURRIED) as client,
+            wire(client.address) as slow,
+        ):
             lines = [chunk(b'{"msg": "m%d"}\n' % n) for n in range(12)]
             await slow.say(BATCH, *lines, pause=0.2)
             await slow.say(b"0\r\n\r\n")
@@ -157,7 +161,7 @@ def test_a_batch_may_take_longer_than_the_limit_as_long_as_it_goes_on() -> None:
 def test_a_batch_that_stops_or_breaks_off_has_an_outcome_for_what_came(end: bytes) -> None:
     async def main() -> None:
         queue = FakeQueue()
-        async with facade(queue, [logging_app(FakeMap())], limits=QUICK) as client, wire(client.address) as slow:
+        async with facade(queue, [logging_app(FakeMap())], config=HURRIED) as client, wire(client.address) as slow:
             await slow.say(BATCH, chunk(b'{"msg": "a"}\n{"msg": "b"}\n{"msg":'), end)
             said = (await slow.ended()).decode()
             assert said.count('"code": 200') == 2

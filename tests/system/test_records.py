@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -146,12 +147,45 @@ def test_a_child_without_a_record_is_known_by_its_mark(config: Config, tmp_path:
 
 def test_a_pid_that_was_given_to_another_process_is_never_signalled(config: Config) -> None:
     with running(PATIENT) as bystander:
-        file = record(config, "messages-1", pid=bystander.pid, created=1.0, run="the-run")
+        command = psutil.Process(bystander.pid).cmdline()
+        file = record(config, "messages-1", pid=bystander.pid, created=1.0, run="the-run", command=command)
         left = records.leftovers(config)
         assert left == []
         records.sweep(config, left)
         assert bystander.poll() is None
         assert not file.exists()
+
+
+def test_a_process_with_the_time_of_a_record_and_another_command_is_never_signalled(config: Config) -> None:
+    with running(PATIENT) as bystander:
+        created = psutil.Process(bystander.pid).create_time()
+        for command in (["java", "-jar", "ours.jar"], [], None, "java"):
+            record(config, "messages-1", pid=bystander.pid, created=created, run="the-run", command=command)
+            left = records.leftovers(config)
+            assert left == []
+            records.sweep(config, left)
+            assert psutil.Process(bystander.pid).status() != psutil.STATUS_STOPPED
+            assert bystander.poll() is None
+        # The witness could have been signalled: with its own command it is.
+        record(
+            config,
+            "messages-1",
+            pid=bystander.pid,
+            created=created,
+            run="the-run",
+            command=psutil.Process(bystander.pid).cmdline(),
+        )
+        with reaped(bystander):
+            records.sweep(config, records.leftovers(config))
+        assert bystander.returncode == -15
+
+
+def test_a_signal_to_what_is_gone_reaches_nobody(config: Config) -> None:
+    with running(PATIENT) as child:
+        gone = psutil.Process(child.pid)
+        child.kill()
+        child.wait()
+        records.signal_ours(gone, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x", "created": 1}', '{"pid": -1, "created": 1}'])

@@ -20,6 +20,7 @@ RANKS = {
     "values": 0,
     "tables": 0,
     "sources": 0,
+    "exposure": 0,
     "config": 0,
     "fleet": 0,
     "log": 0,

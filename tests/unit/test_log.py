@@ -46,6 +46,30 @@ def test_a_long_text_is_cut_and_its_length_told() -> None:
     assert quoted("x" * 201) == '"' + "x" * 200 + '"… (201 characters)'
 
 
+def logged(program: str) -> list[str]:
+    """The lines that a process writes."""
+    setup = "import logging; from microq import log; log.setup('messages-5001'); say = logging.getLogger('microq.x')\n"
+    done = subprocess.run([sys.executable, "-c", setup + program], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout.removesuffix("\n").split("\n")
+
+
+FORGED = "a\\n2026-11-24T10:00:00.000 INFO    messages-5001    received forged\\x1b[31m\\x9b2J\\u202e"
+
+
+def test_nothing_that_is_logged_can_forge_a_line_or_colour_a_terminal() -> None:
+    (line,) = logged(f"say.info('received %s', '{FORGED}')")
+    assert line.isprintable()
+    assert r"received a\n2026" in line
+
+
+def test_a_traceback_cannot_forge_a_line_either() -> None:
+    first, *rest = logged(f"try:\n    raise ValueError('{FORGED}')\nexcept ValueError:\n    say.exception('odd')")
+    assert first.endswith("odd")
+    assert any("received forged" in line for line in rest)
+    assert all(line.startswith("  ") and line.isprintable() for line in rest)
+
+
 def test_every_process_writes_time_level_name_and_text() -> None:
     program = (
         "import logging; from microq import log; log.setup('messages-5001');"
