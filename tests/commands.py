@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import signal
 import subprocess
 import sys
@@ -9,9 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from conftest import Project, environment
+
+from microq.config import Address
 
 Done = subprocess.CompletedProcess[str]
 
@@ -31,6 +36,17 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def ask(address: Address, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+    """Send one request to a service; return the status and the decoded body."""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=20)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
 
 
 class Command:

@@ -139,14 +139,14 @@ BATCHES = st.lists(ANY, min_size=40, max_size=40)
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
-async def say(address: Address, data: bytes) -> list[int]:
+async def say(address: Address, data: bytes, patience: float = PATIENCE) -> list[int]:
     """Send these bytes on a connection of their own and return the statuses of what was answered."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     said = b""
     with contextlib.suppress(ConnectionError, TimeoutError):
         writer.write(data)
         while True:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 piece = await reader.read(1 << 16)
             if not piece:
                 break
@@ -155,9 +155,11 @@ async def say(address: Address, data: bytes) -> list[int]:
     return [int(status) for status in _STATUS.findall(said)]
 
 
-async def say_all(places: Places, batch: Sequence[tuple[str, bytes]]) -> list[tuple[int, str, bytes]]:
+async def say_all(
+    places: Places, batch: Sequence[tuple[str, bytes]], patience: float = PATIENCE
+) -> list[tuple[int, str, bytes]]:
     """Send a batch, all at once; return each status with what it answered."""
-    answers = await asyncio.gather(*(say(places[role], data) for role, data in batch))
+    answers = await asyncio.gather(*(say(places[role], data, patience) for role, data in batch))
     return [(status, role, data) for (role, data), found in zip(batch, answers, strict=True) for status in found]
 
 

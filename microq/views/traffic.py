@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from microq import message
+from microq.log import escaped
 from microq.message import Message, Outcome, Reading, Receipt
 from microq.views.terminal import NOTHING
 
@@ -50,5 +51,4 @@ def _set_line(source: str, messages: Sequence[Message]) -> Text:
 
 def printable(text: str, most: int = 40) -> str:
     """Return a text that cannot colour or move about a terminal, cut to `most` characters."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
-    return safe + ("…" if len(text) > most else "")
+    return escaped(text[:most]) + ("…" if len(text) > most else "")

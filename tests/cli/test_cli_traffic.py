@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Done, command, complaint, until
+from commands import Done, ask, command, complaint, until
 from conftest import Project, environment
 
 
@@ -208,3 +208,22 @@ def test_a_logging_service_killed_under_load_loses_nothing(victim: int, system: 
     acknowledged = {f"{prefix}{number}" for number in range(1, 1001)} - failed
     assert len(acknowledged) == found["acknowledged"]
     arrived(system, sorted(acknowledged))
+
+
+EVIL = "\x1b[31mred\x9b2J\u202egnp\x07\x00 a\n2026-11-24T10:00:00.000 INFO    forged"
+
+
+def test_no_message_can_colour_a_terminal_or_forge_a_line(system: Project) -> None:
+    body = json.dumps({"msg": EVIL}).encode()
+    assert ask(system.config.service_ips.facade_service, "POST", "/facade", body)[0] == 200
+    arrived(system, [EVIL])
+    said = system.microq("send", "-", "--json", stdin="\x1b[31mred\x9b2J\u202e\n")
+    assert summary(said)["acknowledged"] == 1
+    for words in ("read -n 8", "read -n 8 --json", "logs -n 9999", "logs -n 9999 --raw", "queue", "status"):
+        shown = system.microq(*words.split()).stdout
+        assert all(line.replace("\t", "").isprintable() for line in shown.split("\n")), words
+    assert not [
+        line
+        for line in system.microq("logs", "-n", "9999", "--raw").stdout.splitlines()
+        if "INFO    forged" in line[20:45]
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
@@ -119,3 +120,19 @@ def test_a_wrong_configuration_names_table_and_key(text: str, part: str, project
 @pytest.mark.parametrize("setting", ["nonsense", "nonsense=3", "queue.max-size=x"])
 def test_a_wrong_setting_is_named(setting: str, project: Project) -> None:
     assert "--set" in complaint(project.microq("up", "-d", "--set", setting), 2)
+
+
+@pytest.mark.parametrize("words", [["facade"], ["up"], ["up", "-d"], ["chaos", "kill-member"]])
+def test_what_others_could_reach_is_said_in_one_line_before_it_is_opened(words: list[str], project: Project) -> None:
+    port = project.config.service_ips.facade_service.port
+    with socket.create_server(("127.0.0.1", port)):  # so that nothing of it is ever opened
+        result = project.microq(*words, "--set", f"service_ips.facade-service=0.0.0.0:{port}")
+    assert result.returncode == 4, result.stderr
+    told = [line for line in result.stderr.splitlines() if "no authentication" in line]
+    assert len(told) == 1
+    assert f"facade-{port} (0.0.0.0:{port})" in told[0]
+    assert "logging-" not in told[0]
+    assert (
+        "no authentication"
+        not in project.microq(*words, "--set", f"service_ips.facade-service=127.0.0.1:{port}x").stderr
+    )

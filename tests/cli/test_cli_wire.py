@@ -7,21 +7,14 @@ import json
 from typing import Any
 
 import pytest
-from commands import until
+from commands import ask, until
 from conftest import Project
 
 
 def call(
     system: Project, method: str, body: bytes | None = None, path: str = "/facade", **headers: str
 ) -> tuple[int, Any]:
-    address = system.config.service_ips.facade_service
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=20)
-    try:
-        connection.request(method, path, body=body, headers=headers)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
+    return ask(system.config.service_ips.facade_service, method, path, body, **headers)
 
 
 @pytest.mark.parametrize(

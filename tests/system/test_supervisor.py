@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
-import hazelcast
 import psutil
 import pytest
 from conftest import Project, make_project, run
@@ -19,7 +17,6 @@ from conftest import Project, make_project, run
 from microq.engines.provision import provide
 from microq.errors import ExitedEarlyError, PortTakenError
 from microq.fleet import Role, Snapshot
-from microq.store import LOG_MAP, STORED_MAP
 from microq.system import control, records, runs
 from microq.system.supervisor import Supervisor, supervise
 
@@ -117,62 +114,18 @@ def test_everything_listens_on_loopback_only(system: Project) -> None:
         async with control.connect(system.config) as operator:
             return await operator.snapshot()
 
-    view = asyncio.run(main())
-    for process in view.processes:
-        found = [
-            connection
-            for connection in psutil.Process(process.pid).net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
+    for process in asyncio.run(main()).processes:
+        found = listened(psutil.Process(process.pid))
         assert found, process.name
-        assert {connection.laddr.ip for connection in found} <= LOOPBACK, process.name
+        assert found <= LOOPBACK, process.name
+    for alive in system.alive():  # the supervisor, and whatever else carries this project's mark
+        assert listened(alive) <= LOOPBACK, alive.cmdline()
 
 
-class Bomb:
-    """Pickled by the plain client; whoever unpickles it makes the folder `canary`."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.canary),)
-
-
-def test_a_pickled_item_runs_nothing_and_stops_nothing(system: Project, tmp_path: Path) -> None:
-    canary, config = tmp_path / "canary", system.config
-    client = hazelcast.HazelcastClient(
-        cluster_name=config.hazelcast.hazelcast_cluster_name,
-        cluster_members=[str(address) for address in config.hazelcast.hazelcast_clients],
-    )
-    try:
-        maps = [client.get_map(name).blocking() for name in (LOG_MAP, STORED_MAP)]
-        for planted in maps:
-            planted.set("bomb", Bomb(canary))
-            planted.set("bystander", Bomb(canary))
-        assert client.get_queue(config.queue.name).blocking().offer(Bomb(canary))
-        asyncio.run(send_over("bomb", system))
-        for planted in maps:
-            planted.delete("bystander")
-    finally:
-        client.shutdown()
-    assert not canary.exists()
-    given_up = system.microq("logs", "messages", "--grep", "an item of type -120, not text")
-    assert given_up.stdout.count("\n") == 1
-
-
-async def send_over(key: str, system: Project) -> None:
-    """POST under the id of what was planted, until a consumer shows it."""
-    url = f"{system.config.service_ips.facade_service.url}/facade"
-    async with aiohttp.ClientSession() as session:
-        headers = {"Idempotency-Key": key}
-        async with session.post(url, json={"msg": "after the bomb"}, headers=headers) as response:
-            assert response.status == 200, await response.text()
-        deadline = time.monotonic() + 10
-        while True:
-            async with session.get(url) as response:
-                shown = await response.json()
-            assert "after the bomb" in shown["logs"]
-            if "after the bomb" in shown["message"]:
-                return
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+def listened(process: psutil.Process) -> set[str]:
+    """The addresses at which a process takes connections, or what comes without one."""
+    return {
+        connection.laddr.ip
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+    }

@@ -1,0 +1,82 @@
+"""Malformed requests to the real services: none of them ends, complains, or grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Project
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from malformed import BATCHES, Places, say_all, undocumented
+
+from microq.fleet import Role
+
+SERVICES = {Role.FACADE.value, Role.LOGGING.value, Role.MESSAGES.value, Role.CONFIG.value}
+
+PATIENCE = 0.2
+"""Seconds in which a real facade has answered."""
+
+MOST_GROWTH = 6 << 20
+"""Bytes that a service may have grown by, of which the messages among the nonsense are a part."""
+
+
+def status(system: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(system.microq("status", "--json").stdout)
+    return found
+
+
+def services(view: dict[str, Any]) -> dict[str, psutil.Process]:
+    return {p["name"]: psutil.Process(p["pid"]) for p in view["processes"] if p["role"] in SERVICES}
+
+
+def logs(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for file in sorted(Path(view["folder"], "logs").glob("*.log")):
+        yield file.stem, file.read_text(encoding="utf-8")
+
+
+def shower(places: Places, examples: int, number: int) -> None:
+    """Send so many batches, of 40 requests each."""
+    with asyncio.Runner() as runner:
+
+        @seed(number)
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(BATCHES)
+        def send(batch: list[tuple[str, bytes]]) -> None:
+            assert not undocumented(runner.run(say_all(places, batch, PATIENCE)))
+
+        send()
+
+
+@pytest.mark.timeout(300)
+def test_two_thousand_malformed_requests_leave_the_system_as_it_was(system: Project) -> None:
+    ips = system.config.service_ips
+    places = {
+        "facade": ips.facade_service,
+        "logging": ips.logging_service[0],
+        "messages": ips.messages_service[0],
+        "config": ips.config_service,
+    }
+    shower(places, 25, 1)
+    before = services(status(system))
+    warm = {name: process.memory_info().rss for name, process in before.items()}
+    shower(places, 50, 2)
+    view = status(system)
+    assert {name: p.pid for name, p in services(view).items()} == {name: p.pid for name, p in before.items()}
+    growth = {name: process.memory_info().rss - warm[name] for name, process in before.items()}
+    print("growth in KiB:", {name: size >> 10 for name, size in growth.items()})  # noqa: T201 - a figure to keep
+    assert max(growth.values()) < MOST_GROWTH, growth
+    for name, text in logs(view):
+        assert "Traceback" not in text, name
+        assert all(line.replace("\t", "").isprintable() for line in text.split("\n")), name
+    assert system.microq("send", "3", "--prefix", "after the shower").returncode == 0
