@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fakes import FakeClient, FakeMap, calling, logging_app
+from fakes import FakeClient, FakeMap, FakeQueue, calling, facade, logging_app
 from hazelcast.errors import HazelcastError
 
 from microq.message import Message
@@ -128,6 +128,59 @@ def test_a_bad_body_answers_400_and_nothing_is_written(body: object, reason: str
             assert status == 400
             assert reason in answer["message"]
             assert not log.entries
+
+    asyncio.run(main())
+
+
+DEEP = 900
+ODD_JSON = [
+    b"[" * 100_000,
+    b"[" * DEEP + b"]" * DEEP,
+    b'{"uuid": "a", "msg": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    b'{"uuid": ' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b', "msg": "a"}',
+    b'{"uuid": "a", "msg": ' + b"9" * 5000 + b"}",
+    b'{"uuid": "a", "msg": 1e999}',
+    b'{"uuid": "a", "msg": NaN}',
+    b'{"uuid": NaN, "msg": "a"}',
+    b'{"uuid": "\\u0000", "msg": "a"}',
+    b'{"uuid": "\\ud800", "msg": "a"}',
+    b'{"uuid": "a", "msg": "\\udfff"}',
+    b'{"uuid": ["a"], "msg": "a"}',
+    b'{"uuid": "a", "msg": {"msg": "a"}}',
+    b'{"uuid": "a", "msg": "\x00"}',
+    b'[[{"uuid": "a", "msg": "a"}]]',
+    b'[null, {"uuid": "a", "msg": "a"}]',
+]
+
+
+@pytest.mark.parametrize("data", ODD_JSON, ids=range(len(ODD_JSON)))
+@pytest.mark.parametrize("path", ["/log", "/facade"])
+def test_json_that_is_odd_answers_400(path: str, data: bytes) -> None:
+    async def main() -> None:
+        log, queue = FakeMap(), FakeQueue()
+        app = logging_app(log)
+        async with calling(app) as direct, facade(queue, [direct.address]) as front:
+            client = direct if path == "/log" else front
+            status, answer = await client.call("POST", path, data=data)
+            assert (status, answer["status"]) == (400, "failure")
+            assert not log.entries
+            assert not queue.items
+
+    asyncio.run(main())
+
+
+def test_what_is_only_unusual_is_taken() -> None:
+    async def main() -> None:
+        log = FakeMap()
+        async with calling(logging_app(log)) as client:
+            data = (
+                b'{"uuid": "first", "uuid": "a", "msg": "x", "msg": "\\u0000\\u001b[31m", "at": NaN, "by": '
+                + b"9" * 4000
+                + b"}"
+            )
+            assert (await client.call("POST", "/log", data=data))[0] == 200
+            assert [Message.from_json(raw).text for raw in log.entries.values()] == ["\0\x1b[31m"]
+            assert await client.post([], "/log") == (200, {"status": "success", "service": "logging-1", "new": []})
 
     asyncio.run(main())
 
