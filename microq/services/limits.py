@@ -33,6 +33,9 @@ IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 """How long a client is listened to that still sends the body of a request that is answered already."""
 
+BACKLOG = 1024
+"""Connections that may wait to be taken: those of a burst beyond it would try again a second later."""
+
 RETRY_AFTER = "1"
 
 _LOOKS = 4
@@ -52,7 +55,7 @@ async def serving(
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - there is one after the setup
         gate = _Gate(runner.server, limits)
-        server = await asyncio.get_running_loop().create_server(gate.connection, sock=listener)
+        server = await asyncio.get_running_loop().create_server(gate.connection, sock=listener, backlog=BACKLOG)
         watching = asyncio.create_task(gate.watch())
         try:
             yield

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import free_ports
 from fakes import PLAIN, Caller, FakeMap, FakeQueue, FakeStore, calling, facade, logging_app, serving, until
 
 from microq.config import Address, Limits
 from microq.message import Message
 from microq.services import logging
+
+TESTS = Path(__file__).parent.parent
 
 QUICK = Limits(header_timeout=1, read_timeout=1)
 HURRIED = replace(PLAIN, limits=QUICK)
@@ -216,6 +223,44 @@ def test_one_connection_too_many_is_refused_and_the_others_go_on() -> None:
                 assert (await welcome.answer())[0] == 200
             for _, writer in held[1:]:
                 writer.close()
+
+    asyncio.run(main())
+
+
+SERVE_SLOWLY = """
+import asyncio, sys
+from fakes import FakeMap, logging_app
+from microq.config import Address
+from microq.services.app import serve
+
+class Slow(FakeMap):
+    async def values(self):
+        print("asked", flush=True)
+        await asyncio.sleep(1)
+        return []
+
+serve(logging_app(Slow()), "logging-1", Address("127.0.0.1", int(sys.argv[1])))
+"""
+
+
+def test_a_request_under_way_is_answered_although_the_end_was_asked_for_twice() -> None:
+    async def main() -> None:
+        address = Address("127.0.0.1", free_ports(1)[0])
+        words = [sys.executable, "-c", SERVE_SLOWLY, str(address.port)]
+        service = await asyncio.create_subprocess_exec(*words, cwd=TESTS, stdout=asyncio.subprocess.PIPE)
+        assert service.stdout is not None
+        await service.stdout.readuntil(b"is ready")
+        while True:
+            with contextlib.suppress(OSError):
+                async with wire(address) as patient:
+                    await patient.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+                    await service.stdout.readuntil(b"asked")
+                    for _ in range(2):
+                        service.send_signal(signal.SIGTERM)
+                        await asyncio.sleep(0.1)
+                    assert (await patient.answer())[0] == 200
+                    break
+        assert await service.wait() == 0
 
     asyncio.run(main())
 
