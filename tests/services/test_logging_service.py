@@ -180,7 +180,8 @@ def test_what_is_only_unusual_is_taken() -> None:
             )
             assert (await client.call("POST", "/log", data=data))[0] == 200
             assert [Message.from_json(raw).text for raw in log.entries.values()] == ["\0\x1b[31m"]
-            assert await client.post([], "/log") == (200, {"status": "success", "service": "logging-1", "new": []})
+            nothing = {"status": "success", "service": "logging-1", "new": [], "at": []}
+            assert await client.post([], "/log") == (200, nothing)
 
     asyncio.run(main())
 
