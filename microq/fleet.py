@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from microq.values import Address
+
 
 class Role(StrEnum):
     """What a process is; its value is its group's name on the command line."""
@@ -36,6 +38,18 @@ class ProcessState(StrEnum):
 
 UP = frozenset({ProcessState.STARTING, ProcessState.READY, ProcessState.PAUSED, ProcessState.STOPPING})
 """The states in which a process exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A way around: what is sent to the `address` of the process `name` goes to a link, which leads to `hidden`.
+
+    Everybody is configured with the address; the process itself listens at the hidden one.
+    """
+
+    name: str
+    address: Address
+    hidden: Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ READY_LINE = " is STARTED"
 PROTECTION = "majority"
 """The name of the rule that refuses what a minority of the members is asked."""
 
+MERGE_SECONDS = 3
+"""Pause between two looks for the other half of a cluster that was split."""
+
 BACKUP_MILLISECONDS = 1000
 """How long a write waits for the acknowledgement of a backup that died meanwhile, before it is uncertain."""
 
@@ -58,12 +61,16 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member to run: its name, its address, and the files of its run."""
+    """One member to run: its name, its address, and the files of its run.
+
+    With a detour it listens at `hidden`, and tells everybody its address as the one to find it by.
+    """
 
     name: str
     address: Address
     folder: Path
     agent: Agent
+    hidden: Address | None = None
 
     @property
     def config_file(self) -> Path:
@@ -139,7 +146,7 @@ def _logging_properties(member: Member) -> str:
 
 
 def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str:
-    cluster, queue = config.hazelcast, config.queue
+    cluster, queue, door = config.hazelcast, config.queue, member.hidden or member.address
     body = {
         "cluster-name": cluster.hazelcast_cluster_name,
         "instance-name": member.name,
@@ -159,18 +166,22 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             "hazelcast.heartbeat.interval.seconds": 1,
             "hazelcast.max.no.heartbeat.seconds": cluster.heartbeat_timeout,
             "hazelcast.wait.seconds.before.join": 0,
+            # After a split the two halves look for each other this often; the default is 300 and 120 s.
+            "hazelcast.merge.first.run.delay.seconds": MERGE_SECONDS,
+            "hazelcast.merge.next.run.delay.seconds": MERGE_SECONDS,
             "hazelcast.shutdownhook.policy": "GRACEFUL",
             "hazelcast.graceful.shutdown.max.wait": 5,
         },
         "network": {
-            "port": {"port": member.address.port, "auto-increment": False},
+            "port": {"port": door.port, "auto-increment": False},
+            **({"public-address": str(member.address)} if member.hidden else {}),
             "reuse-address": True,
             "join": {
                 "auto-detection": {"enabled": False},
                 "multicast": {"enabled": False},
                 "tcp-ip": {"enabled": True, "member-list": [str(address) for address in join]},
             },
-            "interfaces": {"enabled": True, "interfaces": [member.address.host]},
+            "interfaces": {"enabled": True, "interfaces": [door.host]},
         },
         "jet": {"enabled": False},
         "queue": {queue.name: {"max-size": queue.max_size, **_structure(config)}},

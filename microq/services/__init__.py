@@ -43,10 +43,15 @@ def place(role: Role, config: Config, port: int | None) -> tuple[str, Address]:
     return f"{role}-{address.port}", address
 
 
-def run(role: Role, config: Config, port: int | None, make_app: Maker | None = None) -> None:
-    """Be one service, at its `place`, until SIGTERM or SIGINT; `make_app` is the role's own unless told."""
+def run(
+    role: Role, config: Config, port: int | None, bind: Address | None = None, make_app: Maker | None = None
+) -> None:
+    """Be one service, at its `place`, until SIGTERM or SIGINT; `make_app` is the role's own unless told.
+
+    With `bind` it listens there instead, and keeps its name: somebody else leads to it from its own address.
+    """
     from microq.services.app import serve  # noqa: PLC0415 - the other commands need no web framework
 
     name, address = place(role, config, port)
     make_app = make_app or import_module(ROLES[role]).make_app
-    serve(make_app(config, name), name, address)
+    serve(make_app(config, name), name, bind or address)

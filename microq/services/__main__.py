@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from microq.config import load
+from microq.config import Address, load
 from microq.errors import MicroqError
 from microq.fleet import Role
 from microq.services import ROLES, Maker, run
@@ -22,9 +22,10 @@ def main(makers: Mapping[Role, Maker] | None = None) -> int:
     parser.add_argument("role", type=Role, choices=list(ROLES))
     parser.add_argument("--config", type=Path)
     parser.add_argument("--port", type=int)
+    parser.add_argument("--bind", type=Address.parse, help="listen there instead; the name keeps the port")
     words = parser.parse_args()
     try:
-        run(words.role, load(words.config), words.port, (makers or {}).get(words.role))
+        run(words.role, load(words.config), words.port, words.bind, (makers or {}).get(words.role))
     except MicroqError as error:
         sys.stderr.write(f"microq: {error}\n")
         return error.exit_code

@@ -24,7 +24,7 @@ class Cluster:
         listed = [spec for spec in specs if spec.role is Role.HAZELCAST]
         agents = [hazelcast.Agent(port, secrets.token_urlsafe(16)) for port in ports.free(len(listed))]
         self._members = {
-            spec.name: hazelcast.Member(spec.name, spec.address, folder, agent)
+            spec.name: hazelcast.Member(spec.name, spec.address, folder, agent, spec.hidden)
             for spec, agent in zip(listed, agents, strict=True)
         }
 

@@ -10,6 +10,7 @@ import aiohttp
 from microq.config import Address
 from microq.errors import ExitedEarlyError, StartTimeoutError
 from microq.system.process import Process
+from microq.system.topology import ProcessSpec
 
 TAIL = 12
 """Lines of the log that an error about a child shows."""
@@ -43,15 +44,16 @@ def listens(address: Address) -> Probe:
     return probe
 
 
-def answers(session: aiohttp.ClientSession, address: Address) -> Probe:
-    """Return a probe that asks a service's `/readyz`."""
+def answers(session: aiohttp.ClientSession, spec: ProcessSpec) -> Probe:
+    """Return a probe that asks a service's `/readyz`, and with a detour also whether it leads there by now."""
 
     async def probe() -> bool:
         try:
-            async with asyncio.timeout(1.0), session.get(f"{address.url}/readyz") as response:
-                return response.status == 200  # noqa: PLR2004 - HTTP's "OK"
+            async with asyncio.timeout(1.0), session.get(f"{spec.door.url}/readyz") as response:
+                ready = response.status == 200  # noqa: PLR2004 - HTTP's "OK"
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
+        return ready and (spec.hidden is None or await listens(spec.address)())
 
     return probe
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from microq.config import Config
 from microq.engines.provision import Engine
-from microq.fleet import Event
+from microq.fleet import Detour, Event
 from microq.system import control
 from microq.system.supervisor import Supervisor, supervise
 from microq.tasks import task_group
@@ -24,14 +24,19 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for t
 
 @asynccontextmanager
 async def running(
-    config: Config, engine: Engine | None, folder: Path, listener: Listener, ended: asyncio.Event
+    config: Config,
+    engine: Engine | None,
+    folder: Path,
+    listener: Listener,
+    ended: asyncio.Event,
+    detours: Sequence[Detour] = (),
 ) -> AsyncIterator[Supervisor]:
     """Supervise and serve the control socket; SIGINT, SIGTERM and SIGHUP set `ended`, the next one kills everything.
 
-    The listener hears every event, those of the stop included.
+    The listener hears every event, those of the stop included. See `supervise` for the `detours`.
     """
     async with (
-        supervise(config, folder, engine) as supervisor,
+        supervise(config, folder, engine, detours) as supervisor,
         control.serve(config, supervisor, ended),
         task_group() as tasks,
     ):

@@ -13,7 +13,7 @@ import psutil
 
 from microq import members
 from microq.client import get_json
-from microq.config import Address, Config
+from microq.config import Config
 from microq.errors import MicroqError
 from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.system.process import Process
@@ -80,9 +80,8 @@ async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> d
     """Return what a service answers, or nothing if it does not."""
     if process.state is not ProcessState.READY:
         return {}
-    address: Address = process.spec.address
     try:
-        body: dict[str, Any] = await get_json(session, address, path, ANSWER_SECONDS)
+        body: dict[str, Any] = await get_json(session, process.spec.door, path, ANSWER_SECONDS)
     except MicroqError:
         return {}
     return body

@@ -17,7 +17,7 @@ from microq.config import Config
 from microq.engines import hazelcast
 from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MicroqError
-from microq.fleet import Event, ProcessState, Role, Snapshot
+from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
 from microq.system import ports, records, runs, snapshot
 from microq.system.cluster import Cluster
 from microq.system.process import TERM_SECONDS, TICK, Process
@@ -55,6 +55,7 @@ class Supervisor:
         engine: Engine | None,
         session: aiohttp.ClientSession,
         tasks: asyncio.TaskGroup,
+        detours: Sequence[Detour] = (),
     ) -> None:
         self.config, self.folder = config, folder
         self._engine, self._session, self._tasks = engine, session, tasks
@@ -65,7 +66,7 @@ class Supervisor:
         self._defects: dict[Role, str] = {}
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)
-        self.specs = specs(config)
+        self.specs = specs(config, detours)
         self.processes = {
             spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._tell) for spec in self.specs
         }
@@ -140,7 +141,7 @@ class Supervisor:
     async def _start(self, names: Sequence[str]) -> list[str]:
         chosen = [name for name in select(self.specs, names) if not self.processes[name].up]
         for name in chosen:
-            ports.check(name, self.processes[name].spec.address)
+            ports.check(name, self.processes[name].spec.door)
         try:
             await self._bring_up([self.processes[name] for name in chosen])
         except (MicroqError, asyncio.CancelledError):
@@ -155,7 +156,7 @@ class Supervisor:
             if members and self._no_member_is_up():
                 await self._spawn(members[:1])
                 # Until it listens, the others would take it for dead and make a cluster of their own.
-                await seen(members[0], listens(members[0].spec.address), START_SECONDS)
+                await seen(members[0], listens(members[0].spec.door), START_SECONDS)
             await self._spawn([process for process in members if not process.up])
             waits = [tasks.create_task(self._until_ready(process)) for process in members]
             if waits:
@@ -182,7 +183,7 @@ class Supervisor:
     def _probe(self, process: Process) -> Callable[[], Awaitable[bool]]:
         if process.spec.role is Role.HAZELCAST:
             return says(process, hazelcast.READY_LINE)
-        return answers(self._session, process.spec.address)
+        return answers(self._session, process.spec)
 
     def _argv(self, spec: ProcessSpec) -> list[str]:
         if spec.role is not Role.HAZELCAST:
@@ -213,7 +214,7 @@ class Supervisor:
     def check_ports(self) -> None:
         """Raise `PortTakenError` if somebody listens where one of ours must."""
         for spec in self.specs:
-            ports.check(spec.name, spec.address)
+            ports.check(spec.name, spec.door)
 
     def train_archive(self) -> None:
         """Make the class-data archive in the background, if there is none yet: the next start is quicker."""
@@ -235,8 +236,12 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervise(config: Config, folder: Path, engine: Engine | None) -> AsyncIterator[Supervisor]:
+async def supervise(
+    config: Config, folder: Path, engine: Engine | None, detours: Sequence[Detour] = ()
+) -> AsyncIterator[Supervisor]:
     """Be the supervisor of this project; whatever happens inside, all children are gone afterwards.
+
+    The links of the `detours` must be open.
 
     Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
     """
@@ -248,7 +253,7 @@ async def supervise(config: Config, folder: Path, engine: Engine | None) -> Asyn
             await asyncio.to_thread(records.sweep, config, left)
         session = await stack.enter_async_context(open_session())
         tasks = await stack.enter_async_context(task_group())
-        supervisor = Supervisor(config, folder, engine, session, tasks)
+        supervisor = Supervisor(config, folder, engine, session, tasks, detours)
         supervisor.check_ports()
         try:
             yield supervisor

@@ -11,7 +11,8 @@ from pathlib import Path
 from microq import services
 from microq.config import Address, Config
 from microq.errors import UnknownNameError
-from microq.fleet import Role
+from microq.fleet import Detour, Role
+from microq.system import ports
 
 STAGES: tuple[tuple[Role, ...], ...] = (
     (Role.HAZELCAST,),
@@ -23,23 +24,51 @@ STAGES: tuple[tuple[Role, ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to run: its name, what it is, and where it listens."""
+    """A process to run: its name, what it is, and where everybody finds it.
+
+    With a detour it listens elsewhere, at `hidden`, and somebody else leads there from its address.
+    """
 
     name: str
     role: Role
     address: Address
+    hidden: Address | None = None
+
+    @property
+    def door(self) -> Address:
+        """Where the process itself listens."""
+        return self.hidden or self.address
 
 
-def specs(config: Config) -> list[ProcessSpec]:
+def specs(config: Config, detours: Sequence[Detour] = ()) -> list[ProcessSpec]:
     """Return every process of the configured system, in the order of the start."""
+    hidden = {detour.name: detour.hidden for detour in detours}
     found = []
     for role in (role for stage in STAGES for role in stage):
         if role is Role.HAZELCAST:
             listed: Sequence[Address] = config.hazelcast.hazelcast_clients if config.hazelcast.managed else ()
         else:
             listed = services.addresses(config, role)
-        found += [ProcessSpec(f"{role}-{address.port}", role, address) for address in listed]
+        named = [(f"{role}-{address.port}", address) for address in listed]
+        found += [ProcessSpec(name, role, address, hidden.get(name)) for name, address in named]
     return found
+
+
+def plan_detours(config: Config) -> list[Detour]:
+    """Return a detour to every process of the system, each through a free port of loopback.
+
+    Whoever starts the system with them opens the links first. Raises `PortTakenError` if one of the configured
+    addresses, which are where the links listen, is in use.
+    """
+    listed = specs(config)
+    for spec in listed:
+        ports.check(spec.name, spec.address)
+    # The configured ports are free as well, and a link is to have them.
+    taken = {spec.address.port for spec in listed}
+    free = [port for port in ports.free(2 * len(listed)) if port not in taken]
+    return [
+        Detour(spec.name, spec.address, Address("127.0.0.1", port)) for spec, port in zip(listed, free, strict=False)
+    ]
 
 
 def select(known: Sequence[ProcessSpec], words: Sequence[str]) -> list[str]:
@@ -61,7 +90,8 @@ def service_argv(spec: ProcessSpec, config_file: Path, defect: str = "") -> list
     """Return the command line of a service, or of one with a defect that a scenario asks for."""
     role, port = spec.role.value, str(spec.address.port)
     module = ["microq.services.defects", defect] if defect else ["microq.services"]
-    return [sys.executable, "-m", *module, role, "--config", str(config_file), "--port", port]
+    bind = ["--bind", str(spec.hidden)] if spec.hidden else []
+    return [sys.executable, "-m", *module, role, "--config", str(config_file), "--port", port, *bind]
 
 
 def child_environment(config: Config, run: str) -> dict[str, str]:
