@@ -4,10 +4,13 @@ Everybody is configured with the address of a link; the process behind it listen
 nothing is switched on a link only carries. It listens while its target does, so that a process that is down refuses
 its callers as it would without the link.
 
-A cut is *silent* or it resets. A network that is split is silent: no connection closes, the two halves learn of it by
-their heartbeats only, and until then each takes the other for alive; a reset would tell them at once, which is the
-kinder fault. So a split of the cluster is to be silent. A service that is cut off from the cluster sees both in real
-life; a reset is what leaves requests under way without an answer, so it is what a cut of the clients is unless asked.
+A cut is *silent* or it resets. A network that is split is silent: no connection closes, what was sent is kept by the
+sender's machine and arrives when the way is free again, and until their heartbeats fail the halves take each other for
+alive. That is what a split of the cluster should be; a reset fails the writes under way at once instead, and so hides
+what happens while a backup does not answer. A client that is cut off sees a reset when something between it and the
+member says no, and it is the harder test of its doubt: calls end at once without an answer, all others fail as not
+sent. Silence makes it wait for its heartbeat, and its callers for their deadlines. A reset tells members no sooner than
+silence that one is gone: they connect again, which succeeds, and wait for the heartbeat as well.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Scanner:
     def feed(self, chunk: bytes) -> tuple[bytes, list[tuple[int, Head]]]:
         """Return what can be passed on, and the messages that begin in it, each with the offset of its first byte.
 
-        Held back is only the beginning of a message of which too little is there, at most 31 bytes.
+        Held back is only the beginning of a message of which too little is there, at most 36 bytes.
         """
         data = self._held + chunk
         heads: list[tuple[int, Head]] = []

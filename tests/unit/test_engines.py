@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import stat
@@ -250,6 +251,17 @@ def test_the_first_member_looks_for_itself_alone(member: hazelcast.Member) -> No
     hazelcast.write_files(PLAIN, member, [member.address])
     rows = flat(member.config_file.read_text(encoding="utf-8"))
     assert rows["hazelcast/network/join/tcp-ip/member-list"] == '["127.0.0.1:5701"]'
+
+
+def test_a_member_behind_a_link_tells_everybody_its_address(member: hazelcast.Member) -> None:
+    hidden = dataclasses.replace(member, hidden=Address("127.0.0.1", 15701))
+    hazelcast.write_files(PLAIN, hidden, [hidden.address])
+    rows = flat(hidden.config_file.read_text(encoding="utf-8"))
+    assert rows["hazelcast/network/port/port"] == "15701"
+    assert rows["hazelcast/network/public-address"] == '"127.0.0.1:5701"'
+    assert rows["hazelcast/network/join/tcp-ip/member-list"] == '["127.0.0.1:5701"]'
+    hazelcast.write_files(PLAIN, member, [member.address])
+    assert "public-address" not in member.config_file.read_text(encoding="utf-8")
 
 
 def test_the_agents_file_is_the_users_alone_also_when_it_was_there(member: hazelcast.Member) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import make_project
 from fakes import PLAIN
 
 from microq.config import Address, Config, ServiceIps, load
-from microq.errors import UnknownNameError
-from microq.fleet import Role
-from microq.system.topology import child_environment, select, service_argv, specs
+from microq.errors import PortTakenError, UnknownNameError
+from microq.fleet import Detour, Role
+from microq.system.topology import child_environment, plan_detours, select, service_argv, specs
 
 EVERYTHING = [
     "hazelcast-5701",
@@ -81,6 +83,35 @@ def test_a_service_is_started_with_its_file_and_its_port(tmp_path: Path) -> None
     argv = service_argv(facade, tmp_path / "config.toml")
     assert argv[:2] == [sys.executable, "-m"]
     assert argv[-5:] == ["facade", "--config", str(tmp_path / "config.toml"), "--port", "5000"]
+
+
+HIDDEN = Address("127.0.0.1", 15000)
+
+
+def test_with_a_detour_a_process_listens_elsewhere_under_its_name(tmp_path: Path) -> None:
+    detours = [Detour("facade-5000", Address("127.0.0.1", 5000), HIDDEN)]
+    found = {spec.name: spec for spec in specs(PLAIN, detours)}
+    assert list(found) == EVERYTHING
+    facade, config = found["facade-5000"], found["config-5006"]
+    assert (facade.address.port, facade.door, config.door) == (5000, HIDDEN, config.address)
+    assert service_argv(facade, tmp_path)[-4:] == ["--port", "5000", "--bind", "127.0.0.1:15000"]
+    assert "--bind" not in service_argv(config, tmp_path)
+
+
+def test_every_process_gets_a_detour_through_a_port_of_its_own(tmp_path: Path) -> None:
+    config = make_project(tmp_path).config
+    detours = plan_detours(config)
+    assert [(each.name, each.address) for each in detours] == [(spec.name, spec.address) for spec in specs(config)]
+    assert len({each.hidden for each in detours} | {each.address for each in detours}) == 2 * len(detours)
+
+
+def test_a_detour_from_an_address_in_use_is_an_error(tmp_path: Path) -> None:
+    config = make_project(tmp_path).config
+    with (
+        socket.create_server(("127.0.0.1", config.service_ips.facade_service.port)),
+        pytest.raises(PortTakenError, match=f"facade-.*pid {os.getpid()}"),
+    ):
+        plan_detours(config)
 
 
 def test_a_child_is_marked_and_takes_no_setting_from_the_environment(

@@ -1,0 +1,515 @@
+"""The links alone, between small servers and clients: what each switch does, that it is counted, and that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import aiohttp
+import pytest
+from aiohttp import web
+from conftest import free_ports, run
+from fakes import serving, until
+from frames import REPLY_BYTES, FakeMember, error, reply, request
+
+from microq.chaos.conditions import Ends, around, clients, to
+from microq.chaos.links import Links, open_links
+from microq.chaos.origin import by_sockets
+from microq.chaos.wire import Kind, Reply
+from microq.config import Address
+from microq.errors import MachineError
+from microq.fleet import Detour
+
+OFFER, POLL, PUT_IF_ABSENT = 196864, 197888, 69120
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
+
+
+def detour(name: str) -> Detour:
+    address, hidden = (Address("127.0.0.1", port) for port in free_ports(2))
+    return Detour(name, address, hidden)
+
+
+@asynccontextmanager
+async def listening(way: Detour, handler: Handler) -> AsyncIterator[None]:
+    """Serve the target of a detour."""
+    server = await asyncio.start_server(handler, way.hidden.host, way.hidden.port)  # type: ignore[arg-type]  # any kind
+    try:
+        yield
+    finally:
+        server.close()
+
+
+@dataclass
+class Caller:
+    """One connection to the address of a detour."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def says(self, data: bytes) -> bytes:
+        """Send, and return as many bytes of the answer."""
+        self.writer.write(data)
+        return await self.reader.readexactly(len(data))
+
+    async def asks(self, kind: int, number: int) -> bytes:
+        """Send a request, and return what comes back: a reply, or less if the connection ends."""
+        self.writer.write(request(kind, number))
+        return await self.hears(REPLY_BYTES)
+
+    async def hears(self, size: int) -> bytes:
+        try:
+            return await self.reader.readexactly(size)
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        except ConnectionError:
+            return b""
+
+    async def is_cut(self) -> bool:
+        return await self.hears(1) == b""
+
+    async def is_silent(self) -> bool:
+        """Whether nothing is heard for a while; only ever wrong if nothing was cut."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.15):
+                await self.reader.read(1)
+                return False
+        return True
+
+
+@dataclass
+class Net:
+    """Links to two fake members and whoever calls; those who greet as members are said to be `opener`."""
+
+    links: Links
+    ways: dict[str, Detour]
+    member: FakeMember
+    stack: contextlib.AsyncExitStack
+    openers: dict[int, str] = field(default_factory=dict)
+
+    async def call(self, greeting: bytes = b"CP2", target: str = "one", opener: str = "") -> Caller:
+        """Connect, and let the greeting be heard."""
+        address = self.ways[target].address
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        self.stack.callback(writer.close)
+        self.openers[writer.get_extra_info("sockname")[1]] = opener
+        writer.write(greeting)
+        return Caller(reader, writer)
+
+    async def talks(self, greeting: bytes = b"CP2", target: str = "one", opener: str = "") -> Caller:
+        """Connect, and wait until the target answers."""
+        caller = await self.call(greeting, target, opener)
+        if greeting == b"CP2":
+            assert await caller.asks(1, 0) == reply(2, 0)
+        else:
+            assert await caller.hears(3) == greeting
+        return caller
+
+
+@asynccontextmanager
+async def net() -> AsyncIterator[Net]:
+    ways = {name: detour(name) for name in ("one", "two")}
+    openers: dict[int, str] = {}
+
+    async def whose(_detours: Sequence[Detour], port: int) -> str:
+        await asyncio.sleep(0)
+        return openers[port]
+
+    member = FakeMember()
+    async with contextlib.AsyncExitStack() as stack:
+        for way in ways.values():
+            await stack.enter_async_context(listening(way, member.serve))
+        links = await stack.enter_async_context(open_links(list(ways.values()), whose))
+        for way in ways.values():
+            await answers(way.address)
+        yield Net(links, ways, member, stack, openers)
+
+
+async def connects(address: Address) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def answers(address: Address, *, does: bool = True) -> None:
+    """Wait until somebody listens there, or nobody does."""
+    while await connects(address) is not does:  # noqa: ASYNC110 - nobody tells it
+        await asyncio.sleep(0.01)
+
+
+def within(main: Callable[[Net], object], seconds: float = 20) -> None:
+    """Run a test over links, under a deadline."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(seconds), net() as found:
+            await main(found)  # type: ignore[misc]  # a coroutine
+
+    run(bounded())
+
+
+# -- nothing switched on ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("greeting", [b"HZC", b"GET"])
+def test_a_link_carries_everything_both_ways(greeting: bytes) -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks(greeting, opener="two")
+        data = Random(1).randbytes(8 << 20)
+        caller.writer.write(data)
+        # The sender is far ahead of the receiver: nothing but a full buffer stops it.
+        assert await caller.hears(len(data)) == data
+        link = net.links.links["one"]
+        assert link.opened == 1
+        assert link.towards.taken == link.back.taken == len(data) + 3
+        assert net.links.counts.delayed == net.links.counts.cut == 0
+
+    within(main)
+
+
+def test_a_link_carries_calls_of_any_length() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks()
+        big = request(OFFER, 7, b"x" * (3 << 20))
+        for part in (big[:10], big[10:]):
+            caller.writer.write(part)
+            await asyncio.sleep(0.01)
+        assert await caller.hears(REPLY_BYTES) == reply(OFFER + 1, 7)
+        assert net.links.connections() == [Ends(Kind.CLIENT, "one")]
+
+    within(main)
+
+
+def test_the_end_of_one_direction_is_not_that_of_the_other() -> None:
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = await reader.read()
+        writer.write(heard.upper())
+        writer.close()
+
+    async def main(net: Net) -> None:
+        way = detour("late")
+        async with listening(way, late), open_links([way]) as links:
+            await answers(way.address)
+            reader, writer = await asyncio.open_connection(way.address.host, way.address.port)
+            writer.write(b"the question")
+            writer.write_eof()
+            assert await reader.read() == b"THE QUESTION"
+            await until(lambda: not links.links["late"].pipes)
+            writer.close()
+
+    within(main)
+
+
+def test_a_link_refuses_while_its_target_is_away() -> None:
+    async def main(net: Net) -> None:
+        way = detour("fickle")
+
+        async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HZC")
+            server.close()
+            writer.transport.abort()
+
+        async with open_links([way]):
+            await asyncio.sleep(0.1)
+            assert not await connects(way.address)
+            async with listening(way, net.member.serve):
+                await answers(way.address)
+            # It went without having been called: the first caller is reset, the next one refused.
+            _, writer = await asyncio.open_connection(way.address.host, way.address.port)
+            writer.write(b"GET /")
+            await answers(way.address, does=False)
+            writer.close()
+            server = await asyncio.start_server(leave, way.hidden.host, way.hidden.port)
+            await answers(way.address)
+            _, writer = await asyncio.open_connection(way.address.host, way.address.port)
+            writer.write(b"GET /")
+            # It went while a connection was open.
+            await answers(way.address, does=False)
+            writer.close()
+            async with listening(way, net.member.serve):
+                await answers(way.address)
+
+    within(main)
+
+
+def test_an_address_that_is_in_use_is_named() -> None:
+    async def main(net: Net) -> None:
+        way = net.ways["one"]
+        with pytest.raises(MachineError, match=f"the link to one cannot listen on {way.address}"):
+            async with open_links([way]):
+                pytest.fail("it was taken")
+
+    within(main)
+
+
+def test_closed_links_leave_no_connection() -> None:
+    async def main(net: Net) -> None:
+        way = detour("short")
+        async with listening(way, net.member.serve):
+            async with open_links([way]):
+                await answers(way.address)
+                reader, writer = await asyncio.open_connection(way.address.host, way.address.port)
+                writer.write(b"GET /")
+                assert await reader.readexactly(5) == b"GET /"
+            assert await Caller(reader, writer).is_cut()
+            writer.close()
+            assert not await connects(way.address)
+
+    within(main)
+
+
+def test_what_is_no_call_ends_the_connection() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.call(b"CP2" + bytes(6))
+        assert await caller.is_cut()
+
+    within(main)
+
+
+# -- cut ----------------------------------------------------------------------------------------------------------
+
+
+def test_cut_clients_are_reset_and_turned_away_until_healed() -> None:
+    async def main(net: Net) -> None:
+        both = [await net.talks(target=target) for target in ("one", "two")]
+        others = [await net.talks(b"GET"), await net.talks(b"HZC", opener="two")]
+        assert net.links.cut(clients) == 2
+        assert [await each.is_cut() for each in both] == [True, True]
+        assert await (await net.call()).is_cut()
+        assert [await each.says(b"still here") for each in others] == [b"still here"] * 2
+        assert (net.links.counts.cut, net.links.counts.refused, net.links.counts.held) == (2, 1, 0)
+        net.links.heal()
+        await net.talks()
+        assert (net.links.counts.cut, net.links.counts.refused) == (2, 1)
+
+    within(main)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:  # noqa: FBT001 - a parameter
+    async def main(net: Net) -> None:
+        mine = [await net.talks(b"HZC", "one", "two"), await net.talks(b"HZC", "two", "one")]
+        others = [await net.talks(b"HZC", "two", "three"), await net.talks(b"GET", "one")]
+        client = await net.talks()
+        assert net.links.cut(around("one"), silent=silent) == 2
+        for each in mine:
+            each.writer.write(b"x")
+            assert await (each.is_silent() if silent else each.is_cut())
+        assert [await each.says(b"still here") for each in others] == [b"still here"] * 2
+        assert await client.asks(OFFER, 1) == reply(OFFER + 1, 1)
+        late = await net.call(b"HZC", "two", "one")
+        assert await (late.is_silent() if silent else late.is_cut())
+        assert (net.links.counts.held if silent else net.links.counts.cut + net.links.counts.refused) == 3
+        net.links.heal()
+        await net.talks(b"HZC", "two", "one")
+
+    within(main)
+
+
+def test_what_a_silence_held_arrives_in_order_after_it() -> None:
+    async def main(net: Net) -> None:
+        caller, leaver = await net.talks(b"HZC"), await net.talks(b"HZC")
+        net.links.cut(around("one"), silent=True)
+        late = await net.call(b"HZC")
+        data = Random(2).randbytes(1 << 20)
+        caller.writer.write(data)
+        leaver.writer.close()
+        assert await caller.is_silent()
+        assert len(net.links.links["one"].pipes) == 3  # that one left is heard of later, too
+        net.links.heal()
+        assert await caller.hears(len(data)) == data
+        assert await late.hears(3) == b"HZC"
+        await until(lambda: len(net.links.links["one"].pipes) == 2)
+
+    within(main)
+
+
+# -- slow ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks(b"GET")
+        net.links.slow(delay=0.1, jitter=0.05, rng=Random(3))
+        began = time.monotonic()
+        assert await caller.says(b"hello") == b"hello"
+        assert time.monotonic() - began >= 0.1
+        assert net.links.counts.delayed == 10
+        net.links.hurry()
+        assert await caller.says(b"hello") == b"hello"
+        assert net.links.counts.delayed == 10
+
+    within(main)
+
+
+def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks(b"GET")
+        net.links.slow(delay=0.02, jitter=0.02, rate=10 << 20, rng=Random(4))
+        parts = [bytes([number]) * 1000 for number in range(200)]
+        for number, part in enumerate(parts):
+            caller.writer.write(part)
+            if number == 150:
+                net.links.hurry()
+            await asyncio.sleep(0)
+        assert await caller.hears(200_000) == b"".join(parts)
+
+    within(main)
+
+
+def test_the_connections_of_a_link_share_its_rate() -> None:
+    async def main(net: Net) -> None:
+        callers = [await net.talks(b"GET"), await net.talks(b"GET")]
+        net.links.slow(delay=0, jitter=0, rate=1 << 20)
+        began = time.monotonic()
+        data = bytes(256 << 10)
+        for caller in callers:
+            caller.writer.write(data)
+        for caller in callers:
+            assert await caller.hears(len(data)) == data
+        assert time.monotonic() - began >= 0.5
+
+    within(main)
+
+
+# -- lost replies ---------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
+    async def main(net: Net) -> None:
+        caller, bystander = await net.talks(), await net.talks()
+        net.links.lose_replies(Reply.ENQUEUE, every=2)
+        assert await caller.asks(PUT_IF_ABSENT, 1) == reply(PUT_IF_ABSENT + 1, 1)
+        assert await caller.asks(OFFER, 2) == reply(OFFER + 1, 2)
+        assert await caller.asks(OFFER, 3) == b""
+        assert (OFFER, 3) in net.member.asked
+        assert net.links.counts.lost == {Reply.ENQUEUE: 1}
+        assert await bystander.asks(OFFER, 4) == reply(OFFER + 1, 4)
+        net.links.keep_replies()
+        assert await bystander.asks(OFFER, 5) == reply(OFFER + 1, 5)
+        assert net.links.counts.lost == {Reply.ENQUEUE: 1}
+
+    within(main)
+
+
+def test_replies_before_the_lost_one_arrive() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks()
+        net.links.lose_replies(Reply.STORE)
+        caller.writer.write(request(OFFER, 1) + request(PUT_IF_ABSENT, 2) + request(OFFER, 3))
+        assert await caller.hears(1000) == reply(OFFER + 1, 1)
+
+    within(main)
+
+
+def test_replies_are_lost_by_chance_and_where_asked_for() -> None:
+    async def lost(net: Net, seed: int) -> list[int]:
+        net.links.lose_replies(Reply.ENQUEUE, every=3, rng=Random(seed), where=to("one"))
+        found = []
+        for number in range(30):
+            caller = await net.talks()
+            if await caller.asks(OFFER, number) == b"":
+                found.append(number)
+            caller.writer.close()
+        assert await (await net.talks(target="two")).asks(OFFER, 1) == reply(OFFER + 1, 1)
+        return found
+
+    async def main(net: Net) -> None:
+        first = await lost(net, 5)
+        assert 2 < len(first) < 25
+        assert await lost(net, 5) == first != await lost(net, 6)
+
+    within(main)
+
+
+def test_an_error_is_never_lost() -> None:
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3 + len(request(OFFER, 1)))
+        writer.write(error(1))
+        await reader.read()
+        writer.close()
+
+    async def main(net: Net) -> None:
+        way = detour("full")
+        async with listening(way, fail), open_links([way]) as links:
+            await answers(way.address)
+            links.lose_replies(Reply.ENQUEUE)
+            reader, writer = await asyncio.open_connection(way.address.host, way.address.port)
+            writer.write(b"CP2" + request(OFFER, 1))
+            assert await reader.readexactly(len(error(1))) == error(1)
+            writer.close()
+            assert not links.counts.lost
+
+    within(main)
+
+
+def test_a_reply_over_http_is_lost_after_the_service_did_its_work() -> None:
+    done: list[str] = []
+
+    async def work(request: web.Request) -> web.Response:
+        done.append(f"{request.method} {await request.text()}")
+        return web.Response(text="done")
+
+    app = web.Application()
+    app.router.add_route("*", "/", work)
+
+    async def main(net: Net) -> None:
+        async with serving(app) as target, aiohttp.ClientSession() as session:
+            way = Detour("facade", detour("facade").address, target)
+            async with open_links([way]) as links:
+                await answers(way.address)
+                links.lose_replies(Reply.HTTP)
+                for _ in range(2):
+                    async with session.get(way.address.url) as response:
+                        assert await response.text() == "done"
+                # A big body, so that it comes in many parts.
+                with pytest.raises(aiohttp.ClientError):
+                    await session.post(way.address.url, data="x" * 500_000)
+                assert done == ["GET ", "GET ", "POST " + "x" * 500_000]
+                assert links.counts.lost == {Reply.HTTP: 1}
+                links.keep_replies()
+                async with session.post(way.address.url, data="again") as response:
+                    assert await response.text() == "done"
+                assert links.counts.lost == {Reply.HTTP: 1}
+
+    within(main)
+
+
+# -- who opened it ------------------------------------------------------------------------------------------------
+
+MEMBER = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+caller = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+print(caller.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_member_is_known_by_its_sockets() -> None:
+    async def main(net: Net) -> None:
+        mine, theirs = detour("hazelcast-1"), net.ways["one"]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", MEMBER, str(mine.hidden.port), str(theirs.address.port)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdin
+        assert child.stdout
+        port = int(await child.stdout.readline())
+        assert await by_sockets([mine, theirs], port) == "hazelcast-1"
+        assert await by_sockets([theirs], port) == ""
+        child.stdin.close()
+        await child.wait()
+        assert await by_sockets([mine, theirs], port) == ""
+
+    within(main)
