@@ -103,7 +103,7 @@ async def cut_clients_come_back(found: Detoured) -> None:
     assert receipts[0].outcome is not Outcome.ACKNOWLEDGED
     assert found.links.counts.refused > 0
     found.links.heal()
-    while (await found.sends("back"))[0].outcome is not Outcome.ACKNOWLEDGED:
+    while (await found.sends("back"))[0].outcome is not Outcome.ACKNOWLEDGED:  # noqa: ASYNC110 - the clients tell nobody
         await asyncio.sleep(0.1)
 
 
