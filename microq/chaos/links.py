@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
 from microq.chaos.conditions import Conditions, Counts, Cut, Ends, Lane, Loss, Selection, Slowness, everywhere
-from microq.chaos.origin import Whose, by_sockets
 from microq.chaos.pipes import Pipe
-from microq.chaos.wire import Kind, Reply, kind_of
+from microq.chaos.wire import Reply, introduced, kind_of
 from microq.errors import MachineError
 from microq.fleet import Detour
 from microq.tasks import task_group
@@ -36,9 +35,9 @@ LOOK = 0.05
 class Link:
     """One address, and the process behind it."""
 
-    def __init__(self, detour: Detour, conditions: Conditions, whose: Callable[[int], Awaitable[str]]) -> None:
+    def __init__(self, detour: Detour, conditions: Conditions, names: Mapping[int, str]) -> None:
         self.name, self._detour = detour.name, detour
-        self._conditions, self._whose = conditions, whose
+        self._conditions, self._names = conditions, names
         self.towards, self.back = Lane(), Lane()
         self.opened = 0
         """Connections that reached the target since the link is open."""
@@ -83,11 +82,12 @@ class Link:
         return True
 
     def _new(self) -> Pipe:
-        pipe = Pipe(self._conditions, (self.towards, self.back), self._lead, self._gone)
+        pipe = Pipe(self, self._conditions, (self.towards, self.back))
         self.pipes.add(pipe)
         return pipe
 
-    def _gone(self, pipe: Pipe) -> None:
+    def gone(self, pipe: Pipe) -> None:
+        """See `Host.gone`."""
         self.pipes.discard(pipe)
         if pipe.left_by_target:
             self._do(self._look)
@@ -96,7 +96,23 @@ class Link:
         if not await self._target_listens():
             self._down.set()
 
-    def _lead(self, pipe: Pipe) -> None:
+    def opener(self, said: bytes) -> str:
+        """See `Host.opener`."""
+        return introduced(said, self._detour.address.port, self._names)
+
+    def named(self, pipe: Pipe) -> None:
+        """See `Host.named`: a cut may be meant for it."""
+        cut = self._conditions.cut
+        if cut and pipe.ends and cut.where(pipe.ends):
+            if cut.silent:
+                self._conditions.counts.held += 1
+                pipe.hold()
+            else:
+                self._conditions.counts.refused += 1
+                pipe.reset()
+
+    def lead(self, pipe: Pipe) -> None:
+        """See `Host.lead`."""
         self._do(lambda: self._connect(pipe))
 
     def _do(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -105,9 +121,7 @@ class Link:
 
     async def _connect(self, pipe: Pipe) -> None:
         """Lead a connection to the target, unless it is cut."""
-        kind = kind_of(pipe.first)
-        opener = await self._whose(pipe.front.peer[1]) if kind is Kind.MEMBER else ""
-        pipe.ends = ends = Ends(kind, self.name, opener)
+        pipe.ends = ends = Ends(kind_of(pipe.first), self.name)
         if not await self._admitted(pipe, ends):
             return
         hidden = self._detour.hidden
@@ -135,11 +149,10 @@ class Link:
 class Links:
     """All links of a system. Made by `open_links`; what each switch did since then is in `counts`."""
 
-    def __init__(self, detours: Sequence[Detour], whose: Whose) -> None:
+    def __init__(self, detours: Sequence[Detour]) -> None:
         self._conditions = Conditions()
-        self.links = {
-            detour.name: Link(detour, self._conditions, lambda port: whose(detours, port)) for detour in detours
-        }
+        names = {detour.address.port: detour.name for detour in detours}
+        self.links = {detour.name: Link(detour, self._conditions, names) for detour in detours}
         """Name of the process behind it -> link."""
 
     @property
@@ -221,7 +234,7 @@ def _check(detour: Detour) -> None:
 
 
 @asynccontextmanager
-async def open_links(detours: Sequence[Detour], whose: Whose = by_sockets) -> AsyncIterator[Links]:
+async def open_links(detours: Sequence[Detour]) -> AsyncIterator[Links]:
     """Open a link for every detour, each listening as soon as its target does.
 
     Raises `MachineError` if an address is in use.
@@ -229,7 +242,7 @@ async def open_links(detours: Sequence[Detour], whose: Whose = by_sockets) -> As
     for detour in detours:
         _check(detour)
     async with task_group() as tasks:
-        links = Links(detours, whose)
+        links = Links(detours)
         serving = [tasks.create_task(link.serve()) for link in links.links.values()]
         try:
             yield links

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
+import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 import aiohttp
@@ -20,7 +20,6 @@ from frames import REPLY_BYTES, FakeMember, error, reply, request
 
 from microq.chaos.conditions import Ends, around, clients, to
 from microq.chaos.links import Links, open_links
-from microq.chaos.origin import by_sockets
 from microq.chaos.wire import Kind, Reply
 from microq.config import Address
 from microq.errors import MachineError
@@ -85,28 +84,36 @@ class Caller:
 
 @dataclass
 class Net:
-    """Links to two fake members and whoever calls; those who greet as members are said to be `opener`."""
+    """Links to fake members, and whoever calls; those who greet as members introduce themselves as `opener`."""
 
     links: Links
     ways: dict[str, Detour]
     member: FakeMember
     stack: contextlib.AsyncExitStack
-    openers: dict[int, str] = field(default_factory=dict)
 
     async def call(self, greeting: bytes = b"CP2", target: str = "one", opener: str = "") -> Caller:
-        """Connect, and let the greeting be heard."""
+        """Connect, and greet; a member introduces itself as well."""
         address = self.ways[target].address
         reader, writer = await asyncio.open_connection(address.host, address.port)
         self.stack.callback(writer.close)
-        self.openers[writer.get_extra_info("sockname")[1]] = opener
         writer.write(greeting)
-        return Caller(reader, writer)
+        caller = Caller(reader, writer)
+        if opener and await caller.hears(3):
+            writer.write(self.introduction(target, opener))
+        return caller
+
+    def introduction(self, target: str, opener: str) -> bytes:
+        ports = [self.ways[name].address.port for name in (target, opener)]
+        return b"".join(struct.pack(">iBi", port, 4, 9) + b"127.0.0.1" for port in ports)
 
     async def talks(self, greeting: bytes = b"CP2", target: str = "one", opener: str = "") -> Caller:
         """Connect, and wait until the target answers."""
         caller = await self.call(greeting, target, opener)
         if greeting == b"CP2":
             assert await caller.asks(1, 0) == reply(2, 0)
+        elif opener:
+            said = self.introduction(target, opener)
+            assert await caller.hears(len(said)) == said
         else:
             assert await caller.hears(3) == greeting
         return caller
@@ -114,21 +121,15 @@ class Net:
 
 @asynccontextmanager
 async def net() -> AsyncIterator[Net]:
-    ways = {name: detour(name) for name in ("one", "two")}
-    openers: dict[int, str] = {}
-
-    async def whose(_detours: Sequence[Detour], port: int) -> str:
-        await asyncio.sleep(0)
-        return openers[port]
-
+    ways = {name: detour(name) for name in ("one", "two", "three")}
     member = FakeMember()
     async with contextlib.AsyncExitStack() as stack:
         for way in ways.values():
             await stack.enter_async_context(listening(way, member.serve))
-        links = await stack.enter_async_context(open_links(list(ways.values()), whose))
+        links = await stack.enter_async_context(open_links(list(ways.values())))
         for way in ways.values():
             await answers(way.address)
-        yield Net(links, ways, member, stack, openers)
+        yield Net(links, ways, member, stack)
 
 
 async def connects(address: Address) -> bool:
@@ -162,7 +163,7 @@ def within(main: Callable[[Net], object], seconds: float = 20) -> None:
 @pytest.mark.parametrize("greeting", [b"HZC", b"GET"])
 def test_a_link_carries_everything_both_ways(greeting: bytes) -> None:
     async def main(net: Net) -> None:
-        caller = await net.talks(greeting, opener="two")
+        caller = await net.talks(greeting)
         data = Random(1).randbytes(8 << 20)
         caller.writer.write(data)
         # The sender is far ahead of the receiver: nothing but a full buffer stops it.
@@ -485,31 +486,24 @@ def test_a_reply_over_http_is_lost_after_the_service_did_its_work() -> None:
 
 # -- who opened it ------------------------------------------------------------------------------------------------
 
-MEMBER = """
-import socket, sys
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-caller = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-print(caller.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
 
-
-def test_a_member_is_known_by_its_sockets() -> None:
+def test_a_member_is_known_once_it_has_introduced_itself() -> None:
     async def main(net: Net) -> None:
-        mine, theirs = detour("hazelcast-1"), net.ways["one"]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", MEMBER, str(mine.hidden.port), str(theirs.address.port)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert child.stdin
-        assert child.stdout
-        port = int(await child.stdout.readline())
-        assert await by_sockets([mine, theirs], port) == "hazelcast-1"
-        assert await by_sockets([theirs], port) == ""
-        child.stdin.close()
-        await child.wait()
-        assert await by_sockets([mine, theirs], port) == ""
+        caller = await net.talks(b"HZC", "two")
+        assert net.links.connections() == [Ends(Kind.MEMBER, "two")]
+        said = net.introduction("two", "three")
+        for part in (said[:30], said[30:], b"one" * 1000):
+            assert await caller.says(part) == part
+        assert net.links.connections() == [Ends(Kind.MEMBER, "two", "three")]
+
+    within(main)
+
+
+def test_who_never_says_who_it_is_stays_a_stranger() -> None:
+    async def main(net: Net) -> None:
+        caller = await net.talks(b"HZC", "two")
+        for part in (bytes(2000), net.introduction("two", "three")):
+            assert await caller.says(part) == part
+        assert net.links.connections() == [Ends(Kind.MEMBER, "two")]
 
     within(main)
