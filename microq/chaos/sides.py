@@ -95,7 +95,7 @@ class Side(asyncio.Protocol):
         """Hear that the receiver has caught up."""
         self._middle.other(self).proceed("a slow receiver")
 
-    # -- what the middle asks for ---------------------------------------------------------------------------------------
+    # -- what the middle asks for ------------------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
