@@ -207,6 +207,18 @@ def test_what_is_on_its_way_into_the_queue_is_left_alone() -> None:
     asyncio.run(main())
 
 
+def test_a_slow_send_does_not_hide_what_was_sent_behind_it() -> None:
+    async def main() -> None:
+        async with scene(AT_ONCE) as it:
+            it.watch.begin("slow")
+            await it.accept("a")
+            it.queue.items.clear()
+            await it.watch.look()
+            assert (it.waiting, "slow" in it.watch) == (["a"], True)
+
+    asyncio.run(main())
+
+
 def test_what_is_redelivered_is_not_sent_at_the_same_time() -> None:
     class Asking(FakeQueue):
         """It notes whether somebody has the turn of what is put."""
