@@ -20,6 +20,7 @@ from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
 from microq.system import ports, records, runs, snapshot
 from microq.system.cluster import Cluster
+from microq.system.news import News
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
 from microq.system.topology import (
@@ -59,7 +60,7 @@ class Supervisor:
     ) -> None:
         self.config, self.folder = config, folder
         self._engine, self._session, self._tasks = engine, session, tasks
-        self._listeners: set[asyncio.Queue[Event | None]] = set()
+        self._news = News()
         self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
         self._verbs = asyncio.Lock()
@@ -68,25 +69,13 @@ class Supervisor:
         book = records.Book(config, folder.name)
         self.specs = specs(config, detours)
         self.processes = {
-            spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._tell) for spec in self.specs
+            spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._news.tell) for spec in self.specs
         }
         self._cluster = Cluster(config, folder, engine, self.specs)
 
-    # -- what happens ---------------------------------------------------------------------------------------------
-
-    def _tell(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener.put_nowait(event)
-
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Yield what happens from now on until everything is shut down; see `fleet.Operator`."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._listeners.add(queue)
-        try:
-            while event := await queue.get():
-                yield event
-        finally:
-            self._listeners.discard(queue)
+        return self._news.events()
 
     async def snapshot(self) -> Snapshot:
         """Look at everything now; see `fleet.Operator`."""
@@ -226,13 +215,14 @@ class Supervisor:
         try:
             await (self.kill(["all"]) if at_once else self._stop(["all"]))
             if self._training and not self._training.done() and not at_once:
-                self._tell(Event(time.time(), "archive", ProcessState.STOPPING, "being written, this first time only"))
+                self._news.tell(
+                    Event(time.time(), "archive", ProcessState.STOPPING, "being written, this first time only")
+                )
                 await asyncio.wait([self._training], timeout=ARCHIVE_SECONDS)
         finally:
             if self._training:
                 self._training.cancel()
-            for listener in self._listeners:
-                listener.put_nowait(None)
+            self._news.end()
 
 
 @asynccontextmanager
