@@ -19,7 +19,7 @@ from microq.message import Outcome
 
 Kind = Literal[
     "begin", "earlier", "send", "outcome", "copies", "fault", "struck", "step", "drained", "read", "logged", "shown",
-    "absent", "combined", "end",
+    "absent", "combined", "doubt", "redelivered", "dead", "state", "took", "end",
 ]  # fmt: skip
 
 
@@ -77,6 +77,16 @@ FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "absent": {"instance": _text},
     # ids that the facade showed; met: did the reads reach every messages-service
     "combined": {"logs": _texts, "messages": _texts, "met": _flag},
+    # why this run proves nothing
+    "doubt": {"reason": _text},
+    # messages that somebody put into the queue again, after who had taken them died
+    "redelivered": {"ids": _texts},
+    # messages that were given up during the run
+    "dead": {"ids": _texts},
+    # what the facade says of a missing message: stored, pending, dead or unknown
+    "state": {"id": _text, "state": _text},
+    # missing messages that an instance says it took from the queue; lines: how many such lines it wrote in all
+    "took": {"instance": _text, "ids": _texts, "lines": _number},
     "end": {},
 }
 """Kind of event -> the facts that the judge rests on, each with what it must be. There may be more."""

@@ -53,15 +53,20 @@ class Copies:
         return "; ".join(parts)
 
 
-async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS) -> bool:
-    """Wait until the cluster is safe; return whether it was in time."""
+async def until(operator: Operator, effect: Callable[[Snapshot], bool], seconds: float, look: float = LOOK) -> bool:
+    """Wait until a snapshot shows an effect; return whether it was in time."""
     try:
         async with asyncio.timeout(seconds):
-            while not (await operator.snapshot()).safe:  # noqa: ASYNC110 - members tell no events
-                await asyncio.sleep(LOOK)
+            while not effect(await operator.snapshot()):  # noqa: ASYNC110 - members tell no events
+                await asyncio.sleep(look)
     except TimeoutError:
         return False
     return True
+
+
+async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS, look: float = LOOK) -> bool:
+    """Wait until the cluster is safe; return whether it was in time."""
+    return await until(operator, lambda view: view.safe, seconds, look)
 
 
 async def watch(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
 from microq.chaos.history import History
-from microq.chaos.recovery import WATCH_SECONDS
+from microq.chaos.patience import Patience
 from microq.client import FacadeClient, get_json, read_messages
 from microq.config import Address, Config
 from microq.errors import MicroqError
@@ -23,22 +23,6 @@ CONCURRENCY = 16
 LOOK = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long each wait of a run may take, in seconds."""
-
-    probe: float = 30.0
-    """... the first acknowledgement after a fault."""
-    watch: float = WATCH_SECONDS
-    """... the survivors, until every copy is in place again."""
-    drain: float = 60.0
-    """... the consumers, until the queue is empty."""
-    quiet: float = 0.3
-    """For how long nothing more must arrive when everything expected is there ..."""
-    loss: float = 3.0
-    """... and when something is missing: what was in the hands of a consumer may still come."""
-
-
 class Traffic:
     """A client of the system under test, which notes what it sends and what it sees."""
 
@@ -46,17 +30,22 @@ class Traffic:
         self, session: aiohttp.ClientSession, config: Config, history: History, patience: Patience | None = None
     ) -> None:
         self._session, self._config, self._history = session, config, history
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
         self._facade = FacadeClient(session, config.service_ips.facade_service)
-        self.acknowledged: set[str] = set()
+        self.acknowledged: dict[str, None] = {}
+        """Ids in the order of their acknowledgement."""
 
     async def reach(self) -> None:
         """Raise `NotRunningError` if there is no facade to send to."""
         await self._facade.get("/healthz")
 
-    async def send(self, text: str) -> Receipt:
-        """Send one message under an id made here."""
-        message_id = str(uuid.uuid4())
+    async def ask(self, path: str) -> Any:
+        """GET a path of the facade as JSON. Raises `NotRunningError` or `DeadlineError`."""
+        return await self._facade.get(path)
+
+    async def send(self, text: str, message_id: str = "") -> Receipt:
+        """Send one message under an id made here, or once more under its own."""
+        message_id = message_id or str(uuid.uuid4())
         self._history.note("send", id=message_id)
         receipt = await self._facade.send(text, message_id)
         self._history.note(
@@ -68,7 +57,7 @@ class Traffic:
             reason=receipt.reason,
         )
         if receipt.outcome is Outcome.ACKNOWLEDGED:
-            self.acknowledged.add(message_id)
+            self.acknowledged[message_id] = None
         return receipt
 
     async def send_all(self, texts: Iterable[str]) -> list[Receipt]:
@@ -89,7 +78,7 @@ class Traffic:
     async def probe(self, text: str) -> bool:
         """Send one message after another until one is acknowledged; return whether that was in time."""
         try:
-            async with asyncio.timeout(self._patience.probe):
+            async with asyncio.timeout(self.patience.probe):
                 while (await self.send(text)).outcome is not Outcome.ACKNOWLEDGED:  # noqa: ASYNC110 - a retry
                     await asyncio.sleep(LOOK)
         except TimeoutError:
@@ -100,10 +89,10 @@ class Traffic:
         """Wait until the queue is empty and nothing more arrives, and note whether that came to pass."""
         reason = ""
         try:
-            async with asyncio.timeout(self._patience.drain):
+            async with asyncio.timeout(self.patience.drain):
                 await self._drained()
         except TimeoutError:
-            reason = f"the queue was not empty and quiet after {self._patience.drain:g} s"
+            reason = f"the queue was not empty and quiet after {self.patience.drain:g} s"
         self._history.note("drained", complete=not reason, reason=reason)
 
     async def _drained(self) -> None:
@@ -115,7 +104,7 @@ class Traffic:
             if size != 0 or held != last:
                 last, since = held, loop.time()
             quiet = loop.time() - since
-            if quiet >= self._patience.loss or (quiet >= self._patience.quiet and await self._everything_is_there()):
+            if quiet >= self.patience.loss or (quiet >= self.patience.quiet and await self._everything_is_there()):
                 return
             await asyncio.sleep(LOOK)
 
@@ -138,7 +127,7 @@ class Traffic:
                 shown |= {message.id for message in await read_messages(self._session, address, "/messages")}
             except MicroqError:
                 return False
-        return self.acknowledged <= shown
+        return self.acknowledged.keys() <= shown
 
     async def earlier(self) -> None:
         """Note what the system holds already, so that it is not taken for something unexpected."""

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import dataclasses
+import inspect
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, emit, note, run
-from microq.config import Config
-from microq.errors import UsageError
+from microq.chaos.faults import FAULTS
+from microq.chaos.faults.base import Fault
+from microq.chaos.faults.members import KillMember, MemberFault
+from microq.cli import matrix
+from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, emit, note, run
+from microq.cli.trials import configured, run_trial
 
 EXIT = {"pass": 0, "fail": 1, "unknown": 3}
 """Verdict -> exit code."""
 
-HISTORY = "history.jsonl"
+MESSAGES_QUIET, MESSAGES_LIVE = 100, 5000
 
-MOST_MESSAGES = 100_000
-"""More would only take longer: the default queue holds no more."""
+MOST_SEED = 1 << 32
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Break the system on purpose and judge it.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands: one for each fault, and those over all of them."""
     app.add_typer(commands, name="chaos")
     app.command("verify")(verify)
+    for name, kind in FAULTS.items():
+        commands.command(name)(_command(kind))
+    matrix.register(commands)
 
 
 @commands.callback()
@@ -36,98 +42,122 @@ def group() -> None:
     """Break the system on purpose and judge it."""
 
 
-@commands.command("kill-member")
-def kill_member(
-    messages: Annotated[
-        int, typer.Option("--messages", "-m", min=1, max=MOST_MESSAGES, help="Messages sent before the kill.")
-    ] = 100,
-    target: Annotated[
-        str, typer.Option("--target", "-t", help="Which member: lowest (address), owner (of the queue), or a name.")
-    ] = "lowest",
-    members: Annotated[int, typer.Option("--members", min=1, max=2, help="How many members at once.")] = 1,
-    probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="Send one message more, to time the first acknowledgement.")
-    ] = True,
-    config: ConfigOption = None,
-    sets: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Kill a member, consumers off; count what was lost.
+@commands.command("list")
+def list_faults(as_json: JsonOption = False) -> None:
+    """Show the faults, and what each one needs."""
+    from microq.views.matrix import faults, summary  # noqa: PLC0415 - --help needs none of it
 
-    Uses the system that runs here, and restores it; starts one for the run if there is none.
+    rows = [
+        {
+            "fault": name,
+            "help": summary(kind),
+            "quiet": issubclass(kind, MemberFault),
+            "needs_links": kind.needs_links,
+            "settings": kind.settings,
+        }
+        for name, kind in FAULTS.items()
+    ]
+    emit(rows, lambda: faults(FAULTS), as_json=as_json)
 
-    \b
-    microq chaos kill-member                    the server with the lowest address
-    microq chaos kill-member --target owner     the one that holds the queue
-    microq chaos kill-member --members 2        two of three at the same moment
-    """
-    from microq.chaos.faults import KillMember  # noqa: PLC0415 - --help needs none of it
+
+# -- one command for each fault ---------------------------------------------------------------------------------------
+
+MessagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--messages",
+        "-m",
+        min=1,
+        max=matrix.MOST_MESSAGES,
+        help=f"Messages acknowledged at least: {MESSAGES_LIVE} under traffic, {MESSAGES_QUIET} quietly.",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=MOST_SEED, help="Repeat the choices of a run.", show_default="at random"),
+]
+ConnectionsOption = Annotated[
+    int, typer.Option("--connections", min=1, max=256, help="Messages under way at the same time, under traffic.")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet/--live", help="With the consumers off, or under traffic with them on.")
+]
+ProbeOption = Annotated[
+    bool,
+    typer.Option("--probe/--no-probe", help="Quiet: send one message more, to time the first acknowledgement."),
+]
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "messages": (MessagesOption, None),
+    "connections": (ConnectionsOption, 16),
+    "seed": (SeedOption, None),
+    "config": (ConfigOption, None),
+    "sets": (SetOption, None),
+    "as_json": (JsonOption, False),
+}
+"""The options of every fault: name -> type and default."""
+
+
+def _command(kind: type[Fault]) -> Callable[..., None]:
+    """Make the command of a fault: its help is the fault's docstring, its options the fault's fields and the common."""
+
+    def command(**options: Any) -> None:
+        _break(kind, options)
+
+    parameters = {**dict(_fields(kind)), **_forms(kind), **COMMON}
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what typer reads
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for name, (annotation, default) in parameters.items()
+        ]
+    )
+    command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
+    command.__doc__ = (kind.__doc__ or "").replace(r"\b", "\b")  # the mark that keeps lines apart
+    return command
+
+
+def _fields(kind: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        facts = field.metadata
+        flags = [f"--{field.name}", *([facts["flag"]] if facts["flag"] else [])]
+        given = typer.Option(*flags, min=facts["least"], max=facts["most"], help=facts["help"])
+        yield field.name, (Annotated[hints[field.name], given], field.default)
+
+
+def _forms(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
+    """Return the options of a fault that can be quiet; the check of the task, kill-member, is unless told."""
+    if not issubclass(kind, MemberFault):
+        return {}
+    return {"quiet": (QuietOption, kind is KillMember), "probe": (ProbeOption, True)}
+
+
+def _break(kind: Any, options: dict[str, Any]) -> None:
+    from microq.chaos.controls import NO_REDELIVERY  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.scenario import Trial  # noqa: PLC0415
     from microq.system.session import Interrupted  # noqa: PLC0415
     from microq.views.verdict import verdict as picture  # noqa: PLC0415
 
-    fault = KillMember(target, members)
+    fault = kind(**{field.name: options[field.name] for field in dataclasses.fields(kind)})
+    quiet = options.get("quiet", False)
+    seed = secrets.randbelow(MOST_SEED) if options["seed"] is None else options["seed"]
+    trial = Trial(
+        fault,
+        options["messages"] or (MESSAGES_QUIET if quiet else MESSAGES_LIVE),
+        seed,
+        options["connections"],
+        options.get("probe", True),
+        NO_REDELIVERY if quiet else {},
+    )
+    config = configured(fault, options["config"], options["sets"])
     try:
-        found, history = run(_scenario(_configuration(config, sets), fault, messages, probe=probe))
+        found, history = run(run_trial(config, trial, quiet=quiet))
     except Interrupted:
         note("Interrupted; everything that was started for this run is stopped.")
         raise typer.Exit(INTERRUPTED) from None
-    emit(found.to_json(str(history)), lambda: picture(found, str(history)), as_json=as_json)
+    emit(found.to_json(history), lambda: picture(found, history), as_json=options["as_json"])
     raise typer.Exit(EXIT[found.verdict])
-
-
-def _configuration(path: Path | None, sets: list[str] | None) -> Config:
-    """Return the configuration of the system that runs here, else what the options ask for."""
-    from microq.system import records  # noqa: PLC0415 - --help needs none of it
-
-    config = configuration(path, sets)
-    if sets and records.supervisor_pid(config) is not None:
-        raise UsageError("a system runs here already, so --set would change nothing; `microq down` ends it")
-    return records.in_force(config)
-
-
-async def _scenario(config: Config, fault: Any, messages: int, *, probe: bool) -> tuple[Any, Path]:
-    from microq.chaos.history import record  # noqa: PLC0415 - --help needs none of it
-    from microq.chaos.scenario import ConsumersOff  # noqa: PLC0415
-    from microq.client import open_session  # noqa: PLC0415
-    from microq.system import records, runs  # noqa: PLC0415
-
-    if records.supervisor_pid(config) is None:
-        fault.check(config.hazelcast.hazelcast_clients)  # before anything is started for nothing
-    folder = runs.new_run(config, fault.name)
-    history = folder / HISTORY
-    async with _operator(config, folder) as (operator, ours), open_session() as session:
-        with record(history) as written:
-            scenario = ConsumersOff(
-                config, operator, session, written, fault, messages, probe=probe, restore=not ours, say=note
-            )
-            return await scenario.run(), history
-
-
-@asynccontextmanager
-async def _operator(config: Config, folder: Path) -> AsyncIterator[tuple[Any, bool]]:
-    """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
-    from microq.cli.launch import names_of, warn  # noqa: PLC0415 - --help needs none of it
-    from microq.cli.progress import Progress  # noqa: PLC0415
-    from microq.cli.system import provide  # noqa: PLC0415
-    from microq.system import control, records, session  # noqa: PLC0415
-
-    if records.supervisor_pid(config) is not None:
-        note("Using the system that runs here; it is restored afterwards.")
-        async with control.connect(config) as operator:
-            yield operator, False
-        return
-    warn(config)
-    ended = asyncio.Event()
-    progress = Progress([])
-    engine = provide(config)
-    async with session.running(config, engine, folder, progress.hear_quietly, ended) as supervisor:
-        with progress:
-            async with session.interruptible(ended):
-                await supervisor.start(names_of(config, no_messages=True))
-        note(f"The system is ready after {progress.seconds:.1f} s.")
-        supervisor.train_archive()
-        async with session.interruptible(ended):
-            yield supervisor, True
 
 
 def verify(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from microq.chaos.judge import Ruling, Verdict
+from microq.chaos.verdict import Ruling, Verdict
+from microq.fleet import Role
 from microq.views.terminal import NOTHING
 
 STYLE = {Ruling.PASS: "bold green", Ruling.FAIL: "bold red", Ruling.UNKNOWN: "bold yellow"}
@@ -23,18 +25,32 @@ def verdict(found: Verdict, history: str) -> RenderableType:
     parts += [Text(f"  {reason}", style=STYLE[found.verdict]) for reason in found.reasons]
     parts += [Text(f"  note: {cue}", style="yellow") for cue in found.cues]
     parts.append(Text(f"History {history}   (`microq verify` judges it again)", style="dim"))
+    if found.seed is not None:
+        parts.append(Text(f"Seed {found.seed}   (`--seed {found.seed}` repeats its choices)", style="dim"))
     return Group(*parts)
 
 
 def _headline(found: Verdict) -> Text:
-    owner = " and ".join(
-        f"{fault.target} ({'the primary owner' if fault.owner else 'not the owner'})" for fault in found.faults
-    )
     return Text.assemble(
         (f"{found.verdict.upper()}  ", STYLE[found.verdict]),
         f"{found.acknowledged} acknowledged, {found.stored} stored, {len(found.lost)} lost, "
-        f"{len(found.duplicated)} duplicated   hit: {owner or 'nothing'}",
+        f"{len(found.duplicated)} duplicated   hit: {_hits(found) or 'nothing'}",
     )
+
+
+def _hits(found: Verdict) -> str:
+    """Return what was hit, each thing once with how many times."""
+    times = Counter((fault.target, fault.owner) for fault in found.faults)
+    return " and ".join(
+        f"{target}{_ownership(target, owner=owner)}{f' × {count}' if count > 1 else ''}"
+        for (target, owner), count in times.items()
+    )
+
+
+def _ownership(target: str, *, owner: bool) -> str:
+    if owner:
+        return " (the primary owner)"
+    return " (not the owner)" if target.startswith(f"{Role.HAZELCAST}-") else ""
 
 
 def _counts(found: Verdict) -> RenderableType:
@@ -43,8 +59,10 @@ def _counts(found: Verdict) -> RenderableType:
     table.add_column(justify="left")
     for name in ("attempted", "acknowledged", "rejected", "indeterminate", "stored", "logged"):
         table.add_row(name, str(getattr(found, name)))
-    for name in ("lost", "unlogged", "unexpected", "duplicated", "recovered"):
+    for name in ("lost", "unlogged", "unexpected", "duplicated", "recovered", "redelivered", "dead"):
         table.add_row(name, _ids(getattr(found, name)))
+    if found.layers:
+        table.add_row("last seen in", _by(dict(Counter(found.layers.values()))))
     table.add_row("by messages-service", _by(found.by_consumer))
     table.add_row("by logging-service", _by(found.by_logger))
     table.add_row("first acknowledgement", _after(found.first_acknowledgement_s))
@@ -65,4 +83,4 @@ def _by(counts: dict[str, int]) -> str:
 
 
 def _after(seconds: float | None) -> str:
-    return NOTHING if seconds is None else f"{seconds:.2f} s after the kill"
+    return NOTHING if seconds is None else f"{seconds:.2f} s after the fault"

@@ -1,0 +1,102 @@
+"""How a trial is run: on the system that runs here, or on one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from microq.chaos.faults.base import Fault
+from microq.cli.output import configuration, note
+from microq.config import Config
+from microq.errors import UsageError
+
+HISTORY = "history.jsonl"
+
+RUNS_HERE = "a system runs here already"
+
+
+def configured(fault: Fault, path: Path | None, sets: list[str] | None, settings: tuple[str, ...] = ()) -> Config:
+    """Return the configuration of the system that runs here, else what fault and options ask for.
+
+    Raises `UsageError` if the running system would have to be another one.
+    """
+    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+
+    needed = [*fault.settings, *settings]
+    config = configuration(path, [*needed, *(sets or [])])
+    if records.supervisor_pid(config) is None:
+        fault.check(config.hazelcast.hazelcast_clients)  # before anything is started for nothing
+        return config
+    if needed or fault.needs_links:
+        what = ", ".join([*needed, *(["links between its processes"] if fault.needs_links else [])])
+        raise UsageError(f"{RUNS_HERE}, and {fault.name} needs one of its own, with {what}; `microq down` ends it")
+    if sets:
+        raise UsageError(f"{RUNS_HERE}, so --set would change nothing; `microq down` ends it")
+    return records.in_force(config)
+
+
+def alone(path: Path | None, sets: list[str] | None) -> None:
+    """Raise `UsageError` if a system runs here: what is run needs fresh ones."""
+    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+
+    if records.supervisor_pid(configuration(path, sets)) is not None:
+        raise UsageError(f"{RUNS_HERE}, and each run needs a fresh one; `microq down` ends it")
+
+
+async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, str]:
+    """Run a trial in one of its forms; return its verdict and the path of its history."""
+    from microq.chaos.forms import scenario  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.history import record  # noqa: PLC0415
+    from microq.chaos.scenario import Stage  # noqa: PLC0415
+    from microq.client import open_session  # noqa: PLC0415
+    from microq.system import runs  # noqa: PLC0415
+
+    folder = runs.new_run(config, trial.fault.name)
+    history = folder / HISTORY
+    async with (
+        _links(config, trial.fault) as (linked, links),
+        _operator(linked, folder, trial.defects, no_messages=quiet) as (operator, ours),
+        open_session() as session,
+    ):
+        with record(history) as written:
+            stage = Stage(linked, operator, session, written, note, restore=not ours, links=links)
+            return await scenario(stage, trial, quiet=quiet).run(), str(history)
+
+
+@asynccontextmanager
+async def _links(config: Config, _fault: Fault) -> AsyncIterator[tuple[Config, Any]]:
+    """Yield the configuration with which the system is started, and its links if the fault needs some."""
+    yield config, None
+
+
+@asynccontextmanager
+async def _operator(
+    config: Config, folder: Path, defects: Mapping[str, str], *, no_messages: bool
+) -> AsyncIterator[tuple[Any, bool]]:
+    """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
+    from microq.cli.launch import names_of  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.progress import Progress  # noqa: PLC0415
+    from microq.cli.system import provide  # noqa: PLC0415
+    from microq.system import control, records, session  # noqa: PLC0415
+
+    if records.supervisor_pid(config) is not None:
+        note("Using the system that runs here; it is restored afterwards.")
+        async with control.connect(config) as operator:
+            yield operator, False
+        return
+    ended = asyncio.Event()
+    progress = Progress([])
+    engine = provide(config)
+    async with session.running(config, engine, folder, progress.hear_quietly, ended) as supervisor:
+        for role, defect in defects.items():
+            await supervisor.sabotage(role, defect)
+        with progress:
+            async with session.interruptible(ended):
+                await supervisor.start(names_of(config, no_messages=no_messages))
+        note(f"The system is ready after {progress.seconds:.1f} s.")
+        supervisor.train_archive()
+        async with session.interruptible(ended):
+            yield supervisor, True
