@@ -13,10 +13,12 @@ from conftest import make_project
 from fakes import FakeMap, FakeQueue, FakeStore
 
 from microq.config import Address, Config
+from microq.errors import MessageError
 from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
-from microq.services import ROLES, addresses, facade, logging, messages
+from microq.services import ROLES, addresses, config, facade, logging, messages
+from microq.services.defects import Blind, Undiscerning
 
 
 class LossyQueue(FakeQueue):
@@ -96,6 +98,7 @@ class InProcess:
         """A kill is confirmed and did nothing."""
         self.without: set[str] = set()
         """Services that are said to be up and never were."""
+        self.defects: dict[str, str] = {}
         self.refuses: Exception | None = None
         """What starting the consumers raises."""
         self._runners: dict[str, web.AppRunner] = {}
@@ -134,11 +137,23 @@ class InProcess:
 
     def _app(self, name: str) -> web.Application:
         role = self._views[name].role
+        if defect := self.defects.get(role):
+            # The real one, but for the queue and the maps.
+            return self._broken(name, defect)
         if role is Role.FACADE:
             return facade.make_app(self.config, name, self._open_queue, self.store.opener())
         if role is Role.LOGGING:
             return logging.make_app(self.config, name, self.store.opener())
+        if role is Role.CONFIG:
+            return config.make_app(self.config, name)
         return messages.make_app(self.config, name, self._open_queue, self.store.opener())
+
+    def _broken(self, name: str, defect: str) -> web.Application:
+        if defect == "no-redelivery":
+            return facade.make_app(self.config, name, self._open_queue, self.store.opener(), Blind)
+        if defect == "no-dedupe":
+            return messages.make_app(self.config, name, self._open_queue, self.store.opener(), Undiscerning)
+        raise NotImplementedError(defect)
 
     @asynccontextmanager
     async def _open_queue(self, _config: Config, name: str) -> AsyncIterator[MessageQueue]:
@@ -188,10 +203,13 @@ class InProcess:
 
     async def stop(self, names: Sequence[str]) -> list[str]:
         self.verbs.append(("stop", list(names)))
+        if self.misses:
+            return list(names)
         chosen = self._select(names, up=True)
         for name in chosen:
             await self._end(name)
             self._set(name, ProcessState.STOPPED, None)
+        self._promote()
         return chosen
 
     async def kill(self, names: Sequence[str]) -> list[str]:
@@ -199,31 +217,54 @@ class InProcess:
         if self.misses:
             return list(names)
         for name in names:
+            await self._end(name)
             self._set(name, ProcessState.EXITED, None)
-        if self.owner in names:
-            if self.config.queue.backup_count == 0:
-                self.queue.items.clear()
-            self.owner = next(iter(self._alive()), None)
+        self._promote()
         return list(names)
 
+    def _promote(self) -> None:
+        """A backup becomes the owner if the owner is gone; without backups the items are gone too."""
+        if self.owner is None or self.owner in self._alive():
+            return
+        if self.config.queue.backup_count == 0:
+            self.queue.items.clear()
+        self.owner = next(iter(self._alive()), None)
+
     async def pause(self, names: Sequence[str]) -> list[str]:
-        raise NotImplementedError
+        self.verbs.append(("pause", list(names)))
+        for name in [] if self.misses else names:
+            self._set(name, ProcessState.PAUSED, self._views[name].pid)
+        self._promote()
+        return list(names)
 
     async def resume(self, names: Sequence[str]) -> list[str]:
-        raise NotImplementedError
+        self.verbs.append(("resume", list(names)))
+        for name in names:
+            self._set(name, ProcessState.READY, self._views[name].pid)
+        return list(names)
 
     async def restart(self, names: Sequence[str]) -> list[str]:
-        raise NotImplementedError
+        await self.stop(names)
+        return await self.start(names)
+
+    async def plant(self, _config: Config, items: Sequence[str]) -> None:
+        """Put items into the queue as they are; a `Planter`."""
+        for item in [] if self.misses else items:
+            try:
+                self.queue.items.append(Message.from_json(item))
+            except MessageError as error:
+                self.queue.items.append(Refused(str(error), item))
 
     async def sabotage(self, role: str, defect: str) -> None:
         self.verbs.append(("sabotage", [role, defect]))
+        self.defects[role] = defect
 
     async def events(self) -> AsyncIterator[Event]:
         raise NotImplementedError
         yield
 
     def _alive(self) -> list[str]:
-        return [name for name in self._named(Role.HAZELCAST) if self._views[name].state in UP]
+        return [name for name in self._named(Role.HAZELCAST) if self._views[name].state is ProcessState.READY]
 
     async def snapshot(self) -> Snapshot:
         alive = self._alive()
@@ -243,9 +284,15 @@ class InProcess:
                 )
                 for name in alive
             ),
-            queue=QueueView("memory", "messages-queue", size, 1000, self.config.queue.backup_count, self.owner),
+            queue=self._queue_view(size),
             managed=self.managed,
         )
+
+    def _queue_view(self, size: int) -> QueueView | None:
+        """What the facade says of the queue, if it is there to say something."""
+        if self._views[self._named(Role.FACADE)[0]].state is not ProcessState.READY:
+            return None
+        return QueueView("memory", "messages-queue", size, 1000, self.config.queue.backup_count, self.owner)
 
 
 def figures(name: str, *, items: int = 0, backups: int = 0, seen: int = 3, safe: bool = True) -> MemberFigures:

@@ -23,7 +23,7 @@ class ConsumersOff(Scenario):
     def __init__(self, stage: Stage, trial: Trial, fault: MemberFault) -> None:
         super().__init__(stage, trial)
         self._fault = fault
-        self._probes = trial.probe
+        self._probes = trial.probe and trial.messages > 0
 
     async def act(self) -> None:
         """See `Scenario.act`."""

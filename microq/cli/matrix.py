@@ -172,7 +172,7 @@ def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) 
     from microq.chaos.scenario import Trial  # noqa: PLC0415
 
     note(f"{control.name}: {control.help} Expected: {control.expectation}.")
-    trial = Trial(control.fault, control.messages, seed, defects=control.defects, probe=bool(control.messages))
+    trial = Trial(control.fault, control.messages, seed, defects=control.defects)
     try:
         settings = configured(control.fault, config, sets, control.settings)
         found, history = run(run_trial(settings, trial, quiet=control.quiet))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,22 +18,33 @@ STYLES = {**{ruling.value: style for ruling, style in STYLE.items()}, ERROR: "bo
 
 
 def _table(*columns: str, texts: int = 1) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place < texts else "right", no_wrap=place == 0)
     return table
 
 
 def summaries(found: Sequence[Summary]) -> RenderableType:
-    """Return one line for each fault: its verdicts, its counts, its longest gaps."""
-    table = _table("FAULT", "RUNS", "PASS", "FAIL", "UNKNOWN", "ERROR", *map(str.upper, COUNTED), "GAP p50/p95/max")
+    """Return one line for each fault: its verdicts, what was counted somewhere, its longest gaps."""
+    counted = [name for name in COUNTED if any(one.counts[name] for one in found)]
+    columns = ["RUNS", "PASS", "FAIL", "UNKNOWN", *map(str.upper, counted), "P50", "P95", "MAX"]
+    table = _table("FAULT", *columns)
     for one in found:
-        gaps = "/".join(f"{gap:.2f}" for gap in one.gaps) + " s" if one.gaps else NOTHING
-        numbers = [one.runs, one.passed, one.failed, one.unknown, one.errors, *one.counts.values()]
-        red, doubtful = one.failed or one.errors, one.unknown
-        style = "red" if red else "yellow" if doubtful else ""
-        table.add_row(Text(one.fault, style=style), *map(str, numbers), gaps)
-    return table
+        gaps = [f"{gap:.2f}" for gap in one.gaps] if one.gaps else [NOTHING] * 3
+        numbers = [one.runs, one.passed, one.failed, one.unknown + one.errors, *(one.counts[c] for c in counted)]
+        style = "red" if one.failed else "yellow" if one.unknown + one.errors else ""
+        table.add_row(Text(one.fault, style=style), *map(str, numbers), *gaps)
+    return Group(
+        table, Text(_totals(found)), Text("P50, P95, MAX: longest time without an acknowledgement in a run, s")
+    )
+
+
+def _totals(found: Sequence[Summary]) -> str:
+    """Return what all runs have together; no column is needed for what none has."""
+    nothing = [name for name in COUNTED if not any(one.counts[name] for one in found)]
+    errors = sum(one.errors for one in found)
+    parts = [f"{sum(one.runs for one in found)} runs", *(f"0 {name}" for name in nothing)]
+    return ", ".join(parts) + (f"; {errors} could not be made" if errors else "")
 
 
 def row(one: Row, number: int, total: int) -> RenderableType:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
-from pathlib import Path
+from random import Random
 
 import pytest
-from inprocess import in_process
+from inprocess import figures
 
-from microq.chaos.faults import FAULTS, Hit, KillMember
+from microq.chaos.faults import FAULTS
+from microq.chaos.faults.base import Hit, dropped, gone, restarted
+from microq.chaos.faults.members import KillMember, KillTwoMembers, MemberFault
+from microq.chaos.matrix import make
 from microq.config import Address
 from microq.errors import UsageError
 from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
@@ -28,8 +30,8 @@ def snapshot(*members: ProcessView, owner: str | None = "hazelcast-5703") -> Sna
     return Snapshot(0.0, "", (*(members or map(member, PORTS)), facade), (), queue)
 
 
-def targets(fault: KillMember, view: Snapshot) -> list[str]:
-    return [hit.target for hit in fault.choose(view)]
+def targets(fault: MemberFault, view: Snapshot, seed: int = 0) -> list[str]:
+    return [hit.target for hit in fault.choose(view, Random(seed))]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def targets(fault: KillMember, view: Snapshot) -> list[str]:
     [
         ("lowest", "hazelcast-5702"),
         ("owner", "hazelcast-5703"),
+        ("backup", "hazelcast-5702"),
         ("hazelcast-15701", "hazelcast-15701"),
         ("127.0.0.1:15701", "hazelcast-15701"),
         ("15701", "hazelcast-15701"),
@@ -47,10 +50,12 @@ def test_a_target_can_be_said_in_many_ways(target: str, chosen: str) -> None:
 
 
 def test_a_hit_says_whether_it_is_the_owner() -> None:
-    assert KillMember("lowest").choose(snapshot()) == [Hit("hazelcast-5702", 5702, "127.0.0.1:5702", owner=False)]
-    assert KillMember("owner").choose(snapshot())[0].owner
-    assert KillMember("lowest").choose(snapshot(owner="hazelcast-5702"))[0].owner
-    assert not KillMember("lowest").choose(replace(snapshot(), queue=None))[0].owner
+    assert KillMember("lowest").choose(snapshot(), Random(0)) == [
+        Hit("hazelcast-5702", 5702, "127.0.0.1:5702", owner=False)
+    ]
+    assert KillMember("owner").choose(snapshot(), Random(0))[0].owner
+    assert KillMember("lowest").choose(snapshot(owner="hazelcast-5702"), Random(0))[0].owner
+    assert not KillMember("lowest").choose(replace(snapshot(), queue=None), Random(0))[0].owner
 
 
 @pytest.mark.parametrize(
@@ -69,15 +74,15 @@ def test_only_members_that_are_up_are_chosen() -> None:
     view = snapshot(member(5702, ProcessState.EXITED), member(5703), member(15701))
     assert targets(KillMember("lowest"), view) == ["hazelcast-5703"]
     with pytest.raises(UsageError, match="2 members cannot lose 2"):
-        KillMember("lowest", members=2).choose(view)
+        KillMember("lowest", members=2).choose(view, Random(0))
     with pytest.raises(UsageError, match=r"5702 is no member that is up; .* hazelcast-5703, hazelcast-15701"):
-        KillMember("5702").choose(view)
+        KillMember("5702").choose(view, Random(0))
 
 
 @pytest.mark.parametrize("target", ["nosuch", "", "facade-5000", "5000", "hazelcast", "127.0.0.1", "all"])
 def test_what_is_no_member_is_refused(target: str) -> None:
-    with pytest.raises(UsageError, match="is no member that is up; there are lowest, owner, hazelcast-"):
-        KillMember(target).choose(snapshot())
+    with pytest.raises(UsageError, match="is no member that is up; there are lowest, owner, backup, random, haz"):
+        KillMember(target).choose(snapshot(), Random(0))
     with pytest.raises(UsageError, match="is no member"):
         KillMember(target).check([Address("127.0.0.1", port) for port in PORTS])
 
@@ -85,7 +90,22 @@ def test_what_is_no_member_is_refused(target: str) -> None:
 @pytest.mark.parametrize("view", [snapshot(owner=None), replace(snapshot(), queue=None)])
 def test_an_owner_that_nobody_knows_is_refused(view: Snapshot) -> None:
     with pytest.raises(UsageError, match="nobody knows now who owns the queue"):
-        KillMember("owner").choose(view)
+        KillMember("owner").choose(view, Random(0))
+
+
+def test_a_seed_repeats_the_choice() -> None:
+    chosen = [targets(KillMember("random"), snapshot(), seed) for seed in range(20)]
+    assert chosen == [targets(KillMember("random"), snapshot(), seed) for seed in range(20)]
+    assert {name for [name] in chosen} == {f"hazelcast-{port}" for port in PORTS}
+
+
+def test_two_members_are_two() -> None:
+    assert targets(KillTwoMembers(), snapshot()) == ["hazelcast-5703", "hazelcast-5702"]
+    with pytest.raises(UsageError, match="2 members cannot lose 2"):
+        KillTwoMembers().check([Address("127.0.0.1", port) for port in PORTS[:2]])
+
+
+HIT = Hit("hazelcast-5702", 5702, "127.0.0.1:5702")
 
 
 @pytest.mark.parametrize(
@@ -98,30 +118,42 @@ def test_an_owner_that_nobody_knows_is_refused(view: Snapshot) -> None:
         (replace(member(5702), pid=99), True),
     ],
 )
-def test_it_happened_when_the_process_is_gone(now: ProcessView, *, seen: bool) -> None:
-    hit = KillMember("5702").choose(snapshot())[0]
-    assert KillMember().seen(snapshot(now, member(5703)), hit) is seen
+def test_a_kill_happened_when_the_process_is_gone(now: ProcessView, *, seen: bool) -> None:
+    assert gone(snapshot(now, member(5703)), HIT) is seen
 
 
 def test_a_process_that_never_was_cannot_have_been_killed() -> None:
     view = snapshot(member(5702, ProcessState.EXITED), member(5703))
-    assert not KillMember().seen(view, Hit("hazelcast-5702", None, "127.0.0.1:5702", owner=False))
+    assert not gone(view, replace(HIT, pid=None))
+
+
+@pytest.mark.parametrize(
+    ("now", "seen"),
+    [
+        (member(5702), False),
+        (replace(member(5702), pid=99), True),
+        (replace(member(5702, ProcessState.STARTING), pid=99), False),
+        (member(5702, ProcessState.EXITED), False),
+    ],
+)
+def test_a_restart_happened_when_another_process_is_ready(now: ProcessView, *, seen: bool) -> None:
+    assert restarted(snapshot(now), HIT) is seen
+
+
+@pytest.mark.parametrize(
+    ("state", "others_see", "seen"),
+    [(ProcessState.PAUSED, 1, True), (ProcessState.PAUSED, 2, False), (ProcessState.READY, 1, False)],
+)
+def test_a_pause_happened_when_the_others_dropped_it(state: ProcessState, others_see: int, *, seen: bool) -> None:
+    view = snapshot(member(5702, state), member(5703))
+    assert dropped(replace(view, members=(figures("hazelcast-5703", seen=others_see),)), HIT) is seen
+    assert not dropped(view, HIT)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_does_what_it_says_and_undoes_it(tmp_path: Path, name: str) -> None:
-    system, fault = in_process(tmp_path), FAULTS[name]()
-
-    async def life() -> None:
-        hits = fault.choose(await system.snapshot())
-        before = await system.snapshot()
-        await fault.inject(system, hits)
-        broken = await system.snapshot()
-        await fault.heal(system, hits)
-        after = await system.snapshot()
-        assert hits
-        for hit in hits:
-            assert [fault.seen(view, hit) for view in (before, broken)] == [False, True]
-            assert after.named(hit.target).state is ProcessState.READY
-
-    asyncio.run(life())
+def test_every_fault_says_what_it_does(name: str) -> None:
+    kind = FAULTS[name]
+    assert kind.name == name
+    assert kind.__doc__
+    assert kind.__doc__.strip().partition("\n")[0].endswith((".", "live."))
+    assert make(name, nonsense=1) == kind()

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microq.chaos.history import Entry, History, Kind, read, record
-from microq.chaos.judge import Ruling, Verdict, judge
+from microq.chaos.judge import judge
+from microq.chaos.verdict import Layer, Ruling, Verdict
 from microq.errors import UsageError
 from microq.message import Outcome
 
@@ -256,6 +257,113 @@ def test_json_has_every_name_of_the_task() -> None:
     assert plain["faults"] == [{"fault": "kill-member", "target": "hazelcast-1", "owner": True, "seen": True}]
 
 
+# -- many sends under one id, many strikes, several layers ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counted"),
+    [
+        ([Outcome.REJECTED, Outcome.ACKNOWLEDGED], "acknowledged"),
+        ([Outcome.INDETERMINATE, Outcome.ACKNOWLEDGED], "acknowledged"),
+        ([Outcome.ACKNOWLEDGED, Outcome.INDETERMINATE], "acknowledged"),
+        ([Outcome.ACKNOWLEDGED, None], "acknowledged"),
+        ([Outcome.INDETERMINATE, Outcome.REJECTED], "indeterminate"),
+        ([Outcome.REJECTED, Outcome.INDETERMINATE], "indeterminate"),
+        ([Outcome.REJECTED, None], "indeterminate"),
+        ([Outcome.REJECTED, Outcome.REJECTED], "rejected"),
+    ],
+)
+def test_an_id_has_one_outcome_however_often_it_was_sent(outcomes: list[Outcome | None], counted: str) -> None:
+    sends = [entry for outcome in outcomes for entry in sent("c", outcome)]
+    found = verdict(begin(), A_B, sends, TAIL, ALL_THERE)
+    assert found.attempted == 3
+    counts = {"acknowledged": 2, "indeterminate": 0, "rejected": 0}
+    counts[counted] += 1
+    assert {name: getattr(found, name) for name in counts} == counts
+    assert found.lost == (("c",) if counted == "acknowledged" else ())
+
+
+def test_a_message_that_may_be_in_is_never_unexpected() -> None:
+    twice = [*sent("c", Outcome.INDETERMINATE), *sent("c", Outcome.REJECTED)]
+    found = verdict(begin(), A_B, twice, TAIL, logged("a", "b"), shown("a", "b", "c"))
+    assert (found.verdict, found.unexpected, found.recovered) == (Ruling.PASS, (), ("c",))
+
+
+def test_each_strike_must_be_seen() -> None:
+    found = verdict(begin(), A_B, fault(), fault(struck=False), drained(), ALL_THERE)
+    assert (found.verdict, [hit.seen for hit in found.faults]) == (Ruling.UNKNOWN, [True, False])
+    first_missed = verdict(begin(), A_B, fault(struck=False), fault(), drained(), ALL_THERE)
+    assert (first_missed.verdict, [hit.seen for hit in first_missed.faults]) == (Ruling.UNKNOWN, [False, True])
+    assert verdict(begin(), A_B, fault(), fault(), drained(), ALL_THERE).verdict is Ruling.PASS
+
+
+def test_a_doubt_is_no_pass() -> None:
+    found = verdict(begin(), A_B, TAIL, ALL_THERE, at(4, "doubt", reason="it took too long"))
+    assert (found.verdict, found.reasons) == (Ruling.UNKNOWN, ("it took too long",))
+
+
+def listed(kind: Kind, *ids: str) -> Entry:
+    return at(5, kind, ids=list(ids))
+
+
+def test_what_redelivery_brings_back_fails_the_proof_of_the_queue() -> None:
+    found = verdict(begin(form="quiet"), A_B, TAIL, ALL_THERE, listed("redelivered", "b", "somebody else's"))
+    assert (found.verdict, found.redelivered, found.lost) == (Ruling.FAIL, ("b",), ())
+    assert found.reasons == ("1 lost by the queue; redelivery brought them back",)
+
+
+def test_under_traffic_redelivery_is_counted_apart() -> None:
+    found = verdict(begin(form="live"), A_B, TAIL, ALL_THERE, listed("redelivered", "a", "b"))
+    assert (found.verdict, found.redelivered, found.quiet) == (Ruling.PASS, ("a", "b"), False)
+    assert found.cues == ("redelivery brought back 2 messages that the queue had lost",)
+    assert verdict(begin(form="live"), A_B, TAIL, ALL_THERE, listed("redelivered")).cues == ()
+
+
+def test_a_dead_letter_of_an_acknowledged_message_is_a_loss() -> None:
+    found = verdict(begin(), A_B, TAIL, logged("a", "b"), shown("a"), listed("dead", "b", "poison"))
+    assert (found.verdict, found.lost, found.dead) == (Ruling.FAIL, ("b",), ("b", "poison"))
+    assert found.layers == {"b": Layer.DEAD}
+
+
+def took(*ids: str, lines: int = 1) -> Entry:
+    return at(5, "took", instance="messages-1", ids=list(ids), lines=lines)
+
+
+def state(state: str) -> Entry:
+    return at(5, "state", id="b", state=state)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "layer"),
+    [
+        ([], Layer.UNKNOWN),
+        ([state("unknown")], Layer.UNKNOWN),
+        ([state("pending")], Layer.PENDING),
+        ([state("pending"), took(lines=0)], Layer.PENDING),
+        ([state("pending"), took()], Layer.QUEUE),
+        ([took()], Layer.QUEUE),
+        ([took("b"), state("pending")], Layer.CONSUMER),
+        ([state("stored")], Layer.CONSUMER),
+        ([took("b"), state("dead")], Layer.DEAD),
+    ],
+)
+def test_the_layer_that_had_a_lost_message_last(evidence: list[Entry], layer: Layer) -> None:
+    found = verdict(begin(), A_B, TAIL, logged("a", "b"), shown("a"), evidence)
+    assert (found.lost, found.layers) == (("b",), {"b": layer})
+
+
+@pytest.mark.parametrize(
+    ("logs", "layer"),
+    [
+        ([*logged("a"), *logged("a", "b", instance="logging-2")], Layer.LOG),
+        (logged("a"), Layer.CONSUMER),
+    ],
+)
+def test_the_layer_that_has_an_unlogged_message(logs: list[Entry], layer: Layer) -> None:
+    found = verdict(begin(), A_B, TAIL, logs, shown("a", "b"))
+    assert (found.unlogged, found.layers) == (("b",), {"b": layer})
+
+
 # -- histories in files -----------------------------------------------------------------------------------------------
 
 
@@ -283,6 +391,9 @@ BEGIN = line("begin", scenario="kill-member", queue="hazelcast", backup_count=2)
         ([BEGIN, line("outcome", id="a", outcome="fine")], 2, "cannot be 'fine'"),
         ([BEGIN, line("copies", when="before", members={"m1": [1]})], 2, "cannot be"),
         ([BEGIN, line("earlier", ids=[1])], 2, "cannot be"),
+        ([BEGIN, line("doubt")], 2, "'reason'"),
+        ([BEGIN, line("took", instance="m", ids=["a"])], 2, "'lines'"),
+        ([BEGIN, line("redelivered", ids="a")], 2, "cannot be"),
         ([BEGIN, line("shown", instance="m", id="a", at=True)], 2, "'at'"),
         ([line("begin", scenario="kill-member", queue="hazelcast")], 1, "'backup_count'"),
     ],

@@ -10,17 +10,21 @@ import pytest
 from fakes import FakeMap, FakeQueue
 from inprocess import AmnesiacMap, CarelessMap, InProcess, LossyQueue, RepeatingQueue, StuckQueue, in_process
 
-from microq.chaos.faults import KillMember
+from microq.chaos.faults.base import Fault
+from microq.chaos.faults.members import KillMember, KillTwoMembers, PauseMember, StopMember
+from microq.chaos.faults.services import KillFacade
+from microq.chaos.forms import scenario
 from microq.chaos.history import read, record
-from microq.chaos.judge import Ruling, Verdict, judge
-from microq.chaos.scenario import ConsumersOff
-from microq.chaos.traffic import Patience
+from microq.chaos.judge import judge
+from microq.chaos.patience import Patience
+from microq.chaos.scenario import Stage, Trial
+from microq.chaos.verdict import Ruling, Verdict
 from microq.client import open_session
 from microq.errors import MachineError, StartTimeoutError, UsageError
 from microq.fleet import ProcessState, Role
 from microq.message import Message
 
-SOON = Patience(probe=1.0, watch=1.0, drain=1.5, quiet=0.1, loss=0.4)
+SOON = Patience(probe=1.0, watch=1.0, drain=1.5, effect=1.0, quiet=0.1, loss=0.4)
 
 
 @dataclass
@@ -30,9 +34,10 @@ class Run:
     system: InProcess
     folder: Path
     messages: int = 20
-    fault: KillMember = field(default_factory=lambda: KillMember("owner"))
+    fault: Fault = field(default_factory=lambda: KillMember("owner"))
     probe: bool = True
     restore: bool = False
+    defects: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
     @property
@@ -48,18 +53,18 @@ class Run:
     async def _run(self) -> Verdict:
         async with self.system as system, open_session() as session:
             with record(self.history) as history:
-                return await ConsumersOff(
+                stage = Stage(
                     system.config,
                     system,
                     session,
                     history,
-                    self.fault,
-                    self.messages,
-                    self.probe,
-                    self.restore,
                     self.said.append,
-                    SOON,
-                ).run()
+                    restore=self.restore,
+                    planter=system.plant,
+                    patience=SOON,
+                )
+                trial = Trial(self.fault, self.messages, probe=self.probe, defects=self.defects)
+                return await scenario(stage, trial, quiet=True).run()
 
 
 def test_an_honest_queue_passes(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_a_fault_that_misses_proves_nothing(tmp_path: Path) -> None:
     found = run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "was not seen to happen" in found.reasons[0]
-    assert "still lives: the fault missed" in "\n".join(run.said)
+    assert "was not killed: the fault missed" in "\n".join(run.said)
     assert "not seen in 1 s: left the member list" in "\n".join(run.said)
 
 
@@ -278,3 +283,36 @@ def test_a_cluster_that_is_not_safe_proves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="does not become safe"):
         run.verdict()
     assert "waiting until every copy is in place" in run.said[0]
+
+
+def test_the_proof_of_the_queue_runs_without_redelivery_and_gives_the_system_back(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    found = Run(system, tmp_path, restore=True, defects={"facade": "no-redelivery"}).verdict()
+    assert found.verdict is Ruling.PASS
+    changes = [verb for verb in system.verbs if verb[0] == "sabotage" or "facade" in verb[1]]
+    assert changes == [
+        ("sabotage", ["facade", "no-redelivery"]),
+        ("stop", ["facade"]),
+        ("start", ["facade"]),
+        ("sabotage", ["facade", ""]),
+        ("stop", ["facade"]),
+        ("start", ["facade"]),
+    ]
+
+
+def test_a_system_of_its_own_has_its_defects_from_the_start(tmp_path: Path) -> None:
+    system = in_process(tmp_path)
+    Run(system, tmp_path, defects={"facade": "no-redelivery"}).verdict()
+    assert not [verb for verb in system.verbs if verb[0] == "sabotage"]
+
+
+@pytest.mark.parametrize("fault", [StopMember(), PauseMember(seconds=0.1), KillTwoMembers()], ids=lambda f: f.name)
+def test_other_faults_of_members_can_be_quiet(tmp_path: Path, fault: Fault) -> None:
+    found = Run(in_process(tmp_path), tmp_path, fault=fault).verdict()
+    assert (found.verdict, found.reasons, found.quiet) == (Ruling.PASS, (), True)
+    assert all(hit.fault == fault.name and hit.seen for hit in found.faults)
+
+
+def test_a_fault_that_needs_traffic_cannot_be_quiet(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="kill-facade has no quiet form"):
+        Run(in_process(tmp_path), tmp_path, fault=KillFacade()).verdict()
