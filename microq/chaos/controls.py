@@ -68,6 +68,8 @@ class Control:
     """The list of ids in the verdict that must not be empty."""
     layer: Layer | None = None
     """Where each missing message must have been seen last."""
+    reason: str = ""
+    """What must be among the reasons of the verdict: it may be unknown for another one."""
     quiet: bool = True
     messages: int = 100
     settings: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class Control:
     def red(self, found: Verdict) -> bool:
         """Return whether a verdict is what this control must bring about."""
         if found.verdict is not self.expected:
+            return False
+        if self.reason not in "; ".join(found.reasons):
             return False
         if self.category and not getattr(found, self.category):
             return False
@@ -148,6 +152,7 @@ CONTROLS: dict[str, Control] = {
             "Nothing is sent.",
             KillMember("owner"),
             Ruling.UNKNOWN,
+            reason="nothing was acknowledged",
             messages=0,
             defects=NO_REDELIVERY,
         ),
@@ -156,6 +161,7 @@ CONTROLS: dict[str, Control] = {
             "The fault does nothing.",
             Miss(),
             Ruling.UNKNOWN,
+            reason="the fault was not seen to happen",
             defects=NO_REDELIVERY,
         ),
     )

@@ -166,7 +166,10 @@ def test_every_module_opens_with_its_role() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["up", "--help"], ["chaos", "kill-member", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["up", "--help"], ["chaos", "kill-member", "--help"], ["chaos", "all", "--help"]],
+)
 def test_help_loads_no_client_library(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "microq", *words], capture_output=True, text=True, check=True

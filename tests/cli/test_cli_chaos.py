@@ -1,0 +1,78 @@
+"""The commands of the faults: made from the registry, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import complaint
+from conftest import Project
+
+from microq.chaos.faults import FAULTS
+from microq.views.matrix import summary
+
+
+def test_the_list_is_the_registry(project: Project) -> None:
+    done = project.microq("chaos", "list", "--json")
+    assert done.returncode == 0
+    rows = json.loads(done.stdout)
+    assert [row["fault"] for row in rows] == list(FAULTS)
+    assert {row["fault"]: row["settings"] for row in rows}["full-queue"] == ["queue.max-size=100"]
+    shown = project.microq("chaos", "list").stdout
+    assert all(name in shown for name in FAULTS)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_help_of_a_fault_is_its_docstring(project: Project, name: str) -> None:
+    done = project.microq("chaos", name, "--help")
+    assert done.returncode == 0
+    words = " ".join(done.stdout.split())
+    assert summary(FAULTS[name]) in words
+    assert all(option in words for option in ("--messages", "--seed", "--connections", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("all --only nonsense", "there is no fault 'nonsense'; there are kill-member,"),
+        ("all --skip nonsense", "there is no fault 'nonsense'"),
+        ("all --only poison --skip poison", "no fault is left to run"),
+        ("controls --only nonsense", "there is no control 'nonsense'; there are no-backup,"),
+        ("pause-member --target nosuch", "--target nosuch is no member"),
+        ("kill-two-members --set members=2", "2 members cannot lose 2"),
+        ("full-queue --set queue.max-size=none", "max-size"),
+    ],
+)
+def test_what_cannot_be_gets_one_line(project: Project, words: str, part: str) -> None:
+    assert part in complaint(project.microq("chaos", *words.split()), 2)
+    assert not (project.folder / ".microq" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nonsense",
+        "kill-facade --quiet",
+        "kill-consumer --times 0",
+        "poison -m 0",
+        "all --runs 0",
+        "kill-member --seed -1",
+    ],
+)
+def test_wrong_options_get_a_usage(project: Project, words: str) -> None:
+    done = project.microq("chaos", *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: microq chaos")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("full-queue", "a system runs here already, and full-queue needs one of its own, with queue.max-size=100"),
+        ("kill-facade --set messages=1", "a system runs here already, so --set would change nothing"),
+        ("all", "a system runs here already, and each run needs a fresh one"),
+        ("controls", "a system runs here already, and each run needs a fresh one"),
+    ],
+)
+def test_what_needs_a_system_of_its_own_refuses_the_one_that_runs(system: Project, words: str, part: str) -> None:
+    assert part in complaint(system.microq("chaos", *words.split()), 2)

@@ -1,0 +1,52 @@
+"""Every fault on real members and services, with small counts; and the controls, which must be red."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from conftest import Project
+
+from microq.chaos.controls import CONTROLS
+from microq.chaos.faults import FAULTS
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+SHORT = {"bounce-owner": ["--times", "2"], "kill-consumer": ["--times", "3"], "kill-logging": ["--times", "1"]}
+"""Fault -> options that make it short; the full counts are those of `microq chaos all`."""
+
+
+def told(project: Project, *words: str) -> Any:
+    done = project.microq("chaos", *words, "--json")
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost_under_a_fault(project: Project, name: str) -> None:
+    live = ["--live", "--target", "owner"] if name == "kill-member" else []
+    found = told(project, name, "-m", "300", "--seed", "1", *live, *SHORT.get(name, []))
+    assert (found["verdict"], found["reasons"], found["quiet"], found["seed"]) == ("pass", [], False, 1)
+    assert found["acknowledged"] >= 300
+    assert [found[kind] for kind in ("lost", "unlogged", "unexpected", "duplicated")] == [[]] * 4
+    assert found["faults"]
+    assert all(hit["fault"] == name and hit["seen"] for hit in found["faults"])
+    assert not project.alive()
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_is_red(project: Project, name: str) -> None:
+    [row] = told(project, "controls", "--only", name)
+    assert (row["control"], row["runs"], row["red"]) == (name, 1, 1)
+    assert not project.alive()
+
+
+def test_the_matrix_writes_a_row_a_run_and_needs_a_folder_without_a_system(project: Project) -> None:
+    done = project.microq("chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100", "--json", "rows.jsonl")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    [row] = [json.loads(line) for line in (project.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (row["fault"], row["verdict"], row["lost"]) == ("kill-logging", "pass", 0)
+    assert project.microq("verify", row["history"]).returncode == 0
+    assert "kill-logging" in done.stdout
+    assert not project.alive()
