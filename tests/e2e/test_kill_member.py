@@ -161,11 +161,11 @@ def waits(project: Project) -> int:
 
 
 def untouched(processes: dict[str, dict[str, Any]], targets: set[str]) -> dict[str, int]:
-    """The pids of all that a run has no reason to touch."""
+    """The pids of all that a run has no reason to touch; the facade is another one while nobody redelivers."""
     return {
         name: process["pid"]
         for name, process in processes.items()
-        if name not in targets and process["role"] != "messages"
+        if name not in targets and process["role"] not in ("messages", "facade")
     }
 
 
