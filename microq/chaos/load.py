@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import math
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -84,11 +85,21 @@ class Load:
                 return
             await asyncio.sleep(pause)
 
-    async def passes(self, count: int) -> None:
+    async def passes(self, count: int) -> bool:
         """See `Flow.passes`; nothing is waited for where nothing is under way."""
         wanted = self.acknowledged + count
         while self._running and self.acknowledged < wanted:  # noqa: ASYNC110 - `run` ends in time
             await asyncio.sleep(LOOK)
+        return self.acknowledged >= wanted
+
+    async def ping(self) -> float:
+        """See `Flow.ping`."""
+        began = time.perf_counter()
+        try:
+            await self._traffic.ask("/healthz")
+        except MicroqError:
+            return 0.0
+        return time.perf_counter() - began
 
     async def burst(self, count: int) -> int:
         """See `Flow.burst`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from microq.chaos.faults.base import Fault
 from microq.cli.output import configuration, note
 from microq.config import Config
 from microq.errors import UsageError
+from microq.fleet import Detour
 
 HISTORY = "history.jsonl"
 
@@ -57,27 +58,35 @@ async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, st
     folder = runs.new_run(config, trial.fault.name)
     history = folder / HISTORY
     async with (
-        _links(config, trial.fault) as (linked, links),
-        _operator(linked, folder, trial.defects, no_messages=quiet) as (operator, ours),
+        _links(config, trial.fault) as (detours, links),
+        _operator(config, folder, trial.defects, detours, no_messages=quiet) as (operator, ours),
         open_session() as session,
     ):
         with record(history) as written:
-            stage = Stage(linked, operator, session, written, note, restore=not ours, links=links)
+            stage = Stage(config, operator, session, written, note, restore=not ours, links=links)
             return await scenario(stage, trial, quiet=quiet).run(), str(history)
 
 
 @asynccontextmanager
-async def _links(config: Config, _fault: Fault) -> AsyncIterator[tuple[Config, Any]]:
-    """Yield the configuration with which the system is started, and its links if the fault needs some."""
-    yield config, None
+async def _links(config: Config, fault: Fault) -> AsyncIterator[tuple[Sequence[Detour], Any]]:
+    """Yield the detours with which the system is started, and its links, if the fault needs some."""
+    if not fault.needs_links:
+        yield (), None
+        return
+    from microq.chaos.links import open_links  # noqa: PLC0415 - --help needs none of it
+    from microq.system.topology import plan_detours  # noqa: PLC0415
+
+    detours = plan_detours(config)
+    async with open_links(detours) as links:
+        yield detours, links
 
 
 @asynccontextmanager
 async def _operator(
-    config: Config, folder: Path, defects: Mapping[str, str], *, no_messages: bool
+    config: Config, folder: Path, defects: Mapping[str, str], detours: Sequence[Detour], *, no_messages: bool
 ) -> AsyncIterator[tuple[Any, bool]]:
     """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
-    from microq.cli.launch import names_of  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.launch import names_of, warn  # noqa: PLC0415 - --help needs none of it
     from microq.cli.progress import Progress  # noqa: PLC0415
     from microq.cli.system import provide  # noqa: PLC0415
     from microq.system import control, records, session  # noqa: PLC0415
@@ -87,10 +96,11 @@ async def _operator(
         async with control.connect(config) as operator:
             yield operator, False
         return
+    warn(config)
     ended = asyncio.Event()
     progress = Progress([])
     engine = provide(config)
-    async with session.running(config, engine, folder, progress.hear_quietly, ended) as supervisor:
+    async with session.running(config, engine, folder, progress.hear_quietly, ended, detours) as supervisor:
         for role, defect in defects.items():
             await supervisor.sabotage(role, defect)
         with progress:

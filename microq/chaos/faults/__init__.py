@@ -5,6 +5,7 @@ from __future__ import annotations
 from microq.chaos.faults.base import Fault
 from microq.chaos.faults.load import FullQueue, Poison
 from microq.chaos.faults.members import BounceOwner, KillMember, KillTwoMembers, PauseMember, StopMember
+from microq.chaos.faults.network import CutClient, LoseReplies, SlowNetwork, SplitCluster
 from microq.chaos.faults.services import KillConsumer, KillFacade, KillLogging, RollingRestart
 
 FAULTS: dict[str, type[Fault]] = {
@@ -19,6 +20,10 @@ FAULTS: dict[str, type[Fault]] = {
         KillConsumer,
         KillLogging,
         KillFacade,
+        CutClient,
+        SplitCluster,
+        SlowNetwork,
+        LoseReplies,
         FullQueue,
         Poison,
     )

@@ -40,8 +40,12 @@ Proof = Callable[[Snapshot, Hit], bool]
 class Flow(Protocol):
     """The messages around a fault. A quiet scenario has none on the way, and waits for none."""
 
-    async def passes(self, count: int) -> None:
-        """Wait until `count` more messages are acknowledged; a moment that a seed repeats."""
+    async def passes(self, count: int) -> bool:
+        """Wait until `count` more messages are acknowledged, a moment that a seed repeats; return whether they were."""
+        ...
+
+    async def ping(self) -> float:
+        """Return how long a request to the facade takes that does nothing, in seconds; 0 if there was no answer."""
         ...
 
     async def burst(self, count: int) -> int:
