@@ -65,9 +65,9 @@ class Cluster:
         """Return the client's proxy of the distributed map `name`."""
         return await self._client.get_map(name)
 
-    def on_change(self, tell: Callable[[], None]) -> None:
-        """Call `tell` whenever a member joins or leaves."""
-        self._client.cluster_service.add_listener(lambda _member: tell(), lambda _member: tell())
+    def on_join(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a member joins, as one of a half that merges does."""
+        self._client.cluster_service.add_listener(member_added=lambda _member: tell())
 
     async def owner(self, name: str) -> Address | None:
         """Return the member that owns the partition of the structure `name`, or None while nobody does."""

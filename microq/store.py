@@ -84,6 +84,11 @@ class RecordMap(Generic[R]):
         raw = await self._call(self._map.get(record_id))
         return None if raw is None else self._or_none(raw)
 
+    async def some(self, ids: Sequence[str]) -> dict[str, R]:
+        """Return the records under those of the ids that have one."""
+        found = await self._call(self._map.get_all(list(ids)))
+        return {record.id: record for record in map(self._or_none, found.values()) if record}
+
     async def all(self) -> list[R]:
         """Return every record, oldest first. Entries that are none of ours are left out, with a warning."""
         values = await self._call(self._map.values())
@@ -174,8 +179,8 @@ class Store:
     stored: MessageMap
     redelivered: RecordMap[Redelivery]
     dead: RecordMap[DeadLetter]
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever a member joins or leaves: after a split a map may hold what the other half wrote."""
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a member joins: it may be of the other half of a split, which changes what the maps hold."""
 
     @property
     def connected(self) -> bool:
@@ -197,5 +202,5 @@ async def open_store(config: Config, name: str) -> AsyncIterator[Store]:
             RecordMap(cluster, await cluster.map(REDELIVERED_MAP), Redelivery),
             RecordMap(cluster, await cluster.map(DEAD_MAP), DeadLetter),
         )
-        cluster.on_change(store.changed.set)
+        cluster.on_join(store.joined.set)
         yield store

@@ -88,6 +88,10 @@ class FakeMap:
         await self._turn()
         return self.entries.get(key)
 
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        await self._turn()
+        return {key: self.entries[key] for key in keys if key in self.entries}
+
     async def key_set(self) -> list[Any]:
         await self._turn()
         return list(self.entries)
@@ -196,15 +200,15 @@ class Consuming:
     consumer: messages.Consumer
     health: Health
     client: FakeClient
-    changed: asyncio.Event
-    """Set it where members would come or go."""
+    store: Store
+    """Its `joined` is set where a member would join."""
 
 
 def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1", dead: FakeMap | None = None) -> Consuming:
     health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
     real = store.real(name)
     found = messages.Consumer(queue, real, health, PLAIN.limits.max_body)
-    return Consuming(found, health, store.client, real.changed)
+    return Consuming(found, health, store.client, real)
 
 
 def queue_opener(queue: FakeQueue) -> QueueOpener:

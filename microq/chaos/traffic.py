@@ -121,13 +121,14 @@ class Traffic:
         return queue["size"], [consumer["held"] for consumer in consumers]
 
     async def _everything_is_there(self) -> bool:
-        shown: set[str] = set()
-        for address in self._config.service_ips.messages_service:
-            try:
-                shown |= {message.id for message in await read_messages(self._session, address, "/messages")}
-            except MicroqError:
-                return False
-        return self.acknowledged.keys() <= shown
+        """Return whether everything acknowledged is shown, once, and logged; after a split it takes a while."""
+        ips = self._config.service_ips
+        try:
+            shown = [m.id for a in ips.messages_service for m in await read_messages(self._session, a, "/messages")]
+            logged = {m.id for m in await read_messages(self._session, ips.logging_service[0], "/log")}
+        except MicroqError:
+            return False
+        return len(shown) == len(set(shown)) and self.acknowledged.keys() <= (logged & set(shown))
 
     async def earlier(self) -> None:
         """Note what the system holds already, so that it is not taken for something unexpected."""

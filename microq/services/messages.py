@@ -71,7 +71,7 @@ class Arrivals:
 class Consumer:
     """Moves messages from the queue into memory, each id once in the whole system."""
 
-    settle_seconds = 4.0
+    settle_seconds = 3.0
     """How long no member must have come or gone until it is looked whose the messages are: merges come after joins."""
 
     def __init__(self, queue: MessageQueue, store: Store, health: Health, longest: int) -> None:
@@ -87,26 +87,36 @@ class Consumer:
         if self.held:
             log.info("took %d messages back into memory", len(self.held))
 
-    async def reconcile_after_changes(self) -> None:
-        """Reconcile each time after members came or went, until cancelled."""
+    async def reconcile_after_joins(self) -> None:
+        """Reconcile each time after members joined, until cancelled."""
         while True:
-            await self._store.changed.wait()
-            while self._store.changed.is_set():
-                self._store.changed.clear()
+            await self._store.joined.wait()
+            while self._store.joined.is_set():
+                self._store.joined.clear()
                 await asyncio.sleep(self.settle_seconds)
-            await _persist(self._reconcile, list(self.held.values()))
+            held = list(self.held.values())
+            for begin in range(0, len(held), LARGEST_BATCH):
+                await _persist(self._reconcile, held[begin : begin + LARGEST_BATCH])
 
     async def _reconcile(self, messages: Sequence[Message]) -> None:
-        """Show only what the cluster says is this instance's.
+        """Show only what the cluster says is this instance's, and give it back what it lost of the rest.
 
-        While a cluster is split each half may give the same message away; when they merge one claim remains.
+        While a cluster is split each half may give the same message away; when they merge one claim remains. What one
+        half wrote just before may be lost altogether.
         """
-        for begin in range(0, len(messages), LARGEST_BATCH):
-            for entry in await self._store.stored.add(messages[begin : begin + LARGEST_BATCH]):
-                if entry.message.by != self._health.name and entry.message.id in self.held:
-                    del self.held[entry.message.id]
-                    self._health.count("messages_yielded")
-                    log.warning("gave up %s, which is %s's since the merge", entry.message.id, entry.message.by)
+        ids = [message.id for message in messages]
+        claims, logged = await asyncio.gather(self._store.stored.some(ids), self._store.log.some(ids))
+        unclaimed = [message for message in messages if message.id not in claims]
+        claims |= {kept.message.id: kept.message for kept in await self._store.stored.add(unclaimed)}
+        unlogged = [message for message in messages if message.id not in logged]
+        await self._store.log.add(unlogged)
+        if unclaimed or unlogged:
+            log.warning("gave %d claims and %d log entries back to the cluster", len(unclaimed), len(unlogged))
+        for message_id, claim in claims.items():
+            if claim.by != self._health.name and message_id in self.held:
+                del self.held[message_id]
+                self._health.count("messages_yielded")
+                log.warning("gave up %s, which is %s's since the merge", message_id, claim.by)
 
     def stop(self) -> None:
         """Let `run` end after the batch under way."""
@@ -211,7 +221,7 @@ def make_app(
             health.held = lambda: len(consumer.held)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(consumer.run())
-                reconciling = tasks.create_task(consumer.reconcile_after_changes())
+                reconciling = tasks.create_task(consumer.reconcile_after_joins())
                 yield
                 reconciling.cancel()
                 consumer.stop()

@@ -207,26 +207,28 @@ def test_a_received_message_is_logged_with_id_and_text(caplog: pytest.LogCapture
     assert 'received a "hello"' in caplog.messages
 
 
-def test_after_members_came_or_went_only_what_the_cluster_says_is_shown() -> None:
+def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_it_lost() -> None:
     stored, theirs = FakeMap(), Message("id-1", "msg1", 1.0, "messages-2").to_json()
 
     async def main() -> None:
-        found = consumer(FakeQueue(messages(4)), stored)
+        found = consumer(FakeQueue(), stored)
         one = found.consumer
         one.settle_seconds = 0.01
         await one.keep(messages(4))
+        await found.store.log.add(messages(3))
         stored.entries["id-1"] = theirs
         del stored.entries["id-2"]
-        reconciling = asyncio.create_task(one.reconcile_after_changes())
+        reconciling = asyncio.create_task(one.reconcile_after_joins())
         await asyncio.sleep(0.05)
-        assert len(one.held) == 4, "nothing has changed yet"
-        found.changed.set()
+        assert len(one.held) == 4, "nobody has joined yet"
+        found.store.joined.set()
         await until(lambda: len(one.held) == 3)
-        await until(lambda: "id-2" in stored.entries)
         reconciling.cancel()
         assert list(one.held) == ["id-0", "id-2", "id-3"]
         assert stored.entries["id-1"] == theirs
         assert found.health.counters["messages_yielded"] == 1
+        assert await found.store.stored.ids() == {f"id-{n}" for n in range(4)}
+        assert await found.store.log.ids() == {f"id-{n}" for n in range(4)}
 
     asyncio.run(main())
 
