@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Self
 
 from aiohttp import web
 from conftest import make_project
 from fakes import FakeMap, FakeQueue, FakeStore
 
+from microq.chaos.conditions import Counts, Ends, Selection
+from microq.chaos.wire import Kind, Reply
 from microq.config import Address, Config
 from microq.errors import MessageError
 from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
 from microq.services import ROLES, addresses, config, facade, logging, messages
-from microq.services.defects import Blind, Undiscerning
+from microq.services.defects import Blind, Handler, Undiscerning
 
 
 class LossyQueue(FakeQueue):
@@ -75,6 +79,48 @@ class CarelessMap(FakeMap):
         await self.set(key, value)
 
 
+class FakeLinks:
+    """What a fault does to `Links`: the members see what is left of each other, requests take their time."""
+
+    def __init__(self, system: InProcess) -> None:
+        self._system = system
+        self.counts = Counts()
+        self._lonely = ""
+        self._lag = 0.0
+
+    def seen(self, member: str, members: int) -> int:
+        if not self._lonely:
+            return members
+        return 1 if member == self._lonely else members - 1
+
+    @web.middleware
+    async def delay(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.sleep(self._lag)
+        return await handler(request)
+
+    def cut(self, where: Selection, **_how: bool) -> int:
+        if self._system.misses:
+            return 0
+        members = self._system.members()
+        self._lonely = next((name for name in members if where(Ends(Kind.MEMBER, name))), "")
+        return sum(where(Ends(Kind.CLIENT, name)) for name in members)
+
+    def heal(self) -> None:
+        self._lonely = ""
+
+    def slow(self, delay: float, _jitter: float, _rate: float, _rng: Random) -> None:
+        self._lag = 0.0 if self._system.misses else 2 * delay
+
+    def hurry(self) -> None:
+        self._lag = 0.0
+
+    def lose_replies(self, reply: Reply, _every: int) -> None:
+        self.counts.lost[reply] += 0 if self._system.misses else 1000
+
+    def keep_replies(self) -> None:
+        """They are lost at once, in numbers."""
+
+
 class InProcess:
     """An `Operator` whose services are applications in this process, and whose members are rows of its snapshot."""
 
@@ -101,6 +147,7 @@ class InProcess:
         self.defects: dict[str, str] = {}
         self.refuses: Exception | None = None
         """What starting the consumers raises."""
+        self.links = FakeLinks(self)
         self._runners: dict[str, web.AppRunner] = {}
         self._views = {
             f"{role}-{address.port}": ProcessView(
@@ -119,6 +166,9 @@ class InProcess:
         self.pid += 1
         return self.pid
 
+    def members(self) -> list[str]:
+        return self._named(Role.HAZELCAST)
+
     def _named(self, role: Role) -> list[str]:
         return [name for name, view in self._views.items() if view.role is role]
 
@@ -136,6 +186,11 @@ class InProcess:
             await self._end(name)
 
     def _app(self, name: str) -> web.Application:
+        app = self._made(name)
+        app.middlewares.append(self.links.delay)
+        return app
+
+    def _made(self, name: str) -> web.Application:
         role = self._views[name].role
         if defect := self.defects.get(role):
             # The real one, but for the queue and the maps.
@@ -279,7 +334,7 @@ class InProcess:
                     name,
                     items=size if name == self.owner else 0,
                     backups=size if name in holders else 0,
-                    seen=len(alive),
+                    seen=self.links.seen(name, len(alive)),
                     safe=self.safe,
                 )
                 for name in alive

@@ -50,7 +50,9 @@ def _judge(record: Evidence) -> Verdict:
     )
     failures += _repaired(record, redelivered)
     doubts = _doubts(record, acknowledged)
-    ruling = Ruling.UNKNOWN if doubts else Ruling.FAIL if failures else Ruling.PASS
+    # What is missing may still come where something is in doubt; what should not be there is there.
+    certain = unexpected or duplicated or (failures and not doubts)
+    ruling = Ruling.FAIL if certain else Ruling.UNKNOWN if doubts else Ruling.PASS
     in_order = _orderer(record.sent)
     return Verdict(
         scenario=record.begin.facts["scenario"],

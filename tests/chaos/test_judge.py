@@ -302,6 +302,14 @@ def test_a_doubt_is_no_pass() -> None:
     assert (found.verdict, found.reasons) == (Ruling.UNKNOWN, ("it took too long",))
 
 
+def test_a_doubt_hides_nothing_that_should_not_be_there() -> None:
+    doubt = at(4, "doubt", reason="it took too long")
+    twice = verdict(begin(), A_B, TAIL, ALL_THERE, shown("a", instance="messages-2"), doubt)
+    assert (twice.verdict, twice.reasons) == (Ruling.FAIL, ("it took too long", "1 duplicated"))
+    missing = verdict(begin(), A_B, TAIL, logged("a", "b"), shown("a"), doubt)
+    assert missing.verdict is Ruling.UNKNOWN, "it may still come"
+
+
 def listed(kind: Kind, *ids: str) -> Entry:
     return at(5, kind, ids=list(ids))
 
@@ -498,7 +506,8 @@ def test_the_counts_add_up_and_the_file_says_the_same(tmp_path_factory: pytest.T
         clean = not (found.lost or found.unlogged or found.unexpected or found.duplicated)
         assert found.verdict is (Ruling.PASS if clean else Ruling.FAIL)
     else:
-        assert found.verdict is Ruling.UNKNOWN
+        # Where nothing was acknowledged nothing is proved, but what should not be there is there.
+        assert found.verdict is (Ruling.FAIL if found.unexpected or found.duplicated else Ruling.UNKNOWN)
 
 
 @given(run=RUNS)

@@ -28,7 +28,7 @@ from microq.fleet import ProcessState
 
 SOON = Patience(probe=2.0, watch=1.0, effect=1.0, fault=30.0, load=30.0, drain=15.0, quiet=0.1, loss=0.4)
 
-SMALL: dict[str, Any] = {"times": 2, "seconds": 0.1, "sends": 60}
+SMALL: dict[str, Any] = {"times": 2, "seconds": 0.1, "sends": 60, "delay": 20.0, "passing": 5, "every": 5}
 """Options that make a fault short."""
 
 QUEUES = {"full-queue": 20}
@@ -75,6 +75,7 @@ class Run:
                     history,
                     self.said.append,
                     restore=self.restore,
+                    links=system.links,
                     planter=system.plant,
                     patience=self.patience,
                 )
@@ -82,8 +83,8 @@ class Run:
                 return await scenario(stage, trial, quiet=self.quiet).run()
 
 
-def small(tmp_path: Path, name: str) -> Run:
-    system = in_process(tmp_path, queue=FakeQueue(most=QUEUES.get(name, 1000)))
+def small(tmp_path: Path, name: str, most: int = 1000) -> Run:
+    system = in_process(tmp_path, queue=FakeQueue(most=most))
     return Run(system, tmp_path, make(name, **SMALL))
 
 
@@ -93,7 +94,7 @@ def states(system: InProcess) -> set[ProcessState]:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
-    run = small(tmp_path, name)
+    run = small(tmp_path, name, QUEUES.get(name, 1000))
     found = run.verdict()
     assert (found.verdict, found.reasons, found.quiet, found.seed) == (Ruling.PASS, (), False, 1)
     assert found.faults
@@ -150,7 +151,7 @@ def test_a_message_is_sent_again_under_its_id_until_it_is_acknowledged(tmp_path:
 
 
 def test_rejected_messages_of_a_full_queue_are_nowhere(tmp_path: Path) -> None:
-    found = small(tmp_path, "full-queue").verdict()
+    found = small(tmp_path, "full-queue", QUEUES["full-queue"]).verdict()
     assert found.rejected > 0
     assert found.attempted == found.acknowledged + found.rejected
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import mean
 from typing import ClassVar
 
 from microq.chaos.conditions import around, clients
@@ -16,6 +18,13 @@ from microq.fleet import Snapshot
 
 RECOVERY = 50
 """Messages that pass after one kind of reply was lost, before the next kind is."""
+
+
+PINGS = 3
+"""Pings of which the mean is taken: single ones vary with the delay."""
+
+LOSING = 2.0
+"""How many times as long as for another effect is waited for one kind of replies to be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +92,14 @@ class SlowNetwork(Fault):
     passing: int = option(100, "How many messages pass meanwhile.", 1, 100_000)
 
     async def strike(self, arena: Arena) -> None:
-        """See `Fault.strike`: a request and its answer take as long as both ways at least."""
-        least = 2 * max(0.0, self.delay - self.jitter) / 1000
-        ping = 0.0
-        async with arena.hitting([Hit("every link")], "slow", lambda _view, _hit: ping > 0 and ping >= least):
+        """See `Fault.strike`: pings, which are delayed on both ways, take longer by one of them at least."""
+        before, ping = await arena.flow.ping(), 0.0
+        longer = before + self.delay / 1000
+        async with arena.hitting([Hit("every link")], "slow", lambda _view, _hit: ping >= longer):
             rng = Random(arena.random.random())
             arena.links.slow(self.delay / 1000, self.jitter / 1000, self.rate * 1024, rng)
-            ping = await arena.flow.ping()
-        arena.say(f"  A request to the facade and its answer take {ping:.2f} s.")
+            ping = mean([await arena.flow.ping() for _ in range(PINGS)])
+        arena.say(f"  A request to the facade and its answer take {ping:.2f} s, before it was {before:.2f} s.")
         await arena.flow.passes(self.passing)
 
     async def heal(self, arena: Arena) -> None:
@@ -118,9 +127,11 @@ class LoseReplies(Fault):
         lost = arena.links.counts.lost
         async with arena.hitting([Hit(f"{reply} replies")], "lost", lambda _view, _hit: lost[reply] >= self.losses):
             arena.links.lose_replies(reply, self.every)
-            # In steps, because traffic that ends lets no more of them be lost.
-            while lost[reply] < self.losses and await arena.flow.passes(self.every):
-                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOSING * arena.patience.effect):
+                    # In steps, because traffic that ends lets no more of them be lost.
+                    while lost[reply] < self.losses and await arena.flow.passes(self.every):
+                        pass
             arena.links.keep_replies()
         arena.say(f"  {lost[reply]} {reply} replies were lost.")
 
