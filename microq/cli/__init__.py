@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import chaos, dead, logs, machine, output, services, system, topics, traffic
+from microq.cli import bench, chaos, dead, logs, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -59,6 +59,7 @@ logs.register(app)
 traffic.register(app)
 dead.register(app)
 chaos.register(app)
+bench.register(app)
 services.register(app)
 machine.register(app)
 topics.register(app)

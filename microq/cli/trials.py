@@ -59,7 +59,7 @@ async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, st
     history = folder / HISTORY
     async with (
         _links(config, trial.fault) as (detours, links),
-        _operator(config, folder, trial.defects, detours, no_messages=quiet) as (operator, ours),
+        operating(config, folder, trial.defects, detours, no_messages=quiet) as (operator, ours),
         open_session() as session,
     ):
         with record(history) as written:
@@ -82,7 +82,7 @@ async def _links(config: Config, fault: Fault) -> AsyncIterator[tuple[Sequence[D
 
 
 @asynccontextmanager
-async def _operator(
+async def operating(
     config: Config, folder: Path, defects: Mapping[str, str], detours: Sequence[Detour], *, no_messages: bool
 ) -> AsyncIterator[tuple[Any, bool]]:
     """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""

@@ -1,0 +1,82 @@
+"""Measure what the guarantees cost: rates with and without them, in turn, in one run.
+
+A figure of a shared machine says little by itself; what is told is a ratio of two that were measured side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from microq.client import FacadeClient
+from microq.fleet import Operator, Role
+from microq.message import Outcome
+
+BARE: Mapping[str, str] = {Role.FACADE.value: "no-redelivery", Role.MESSAGES.value: "no-dedupe"}
+"""Role -> the defect that leaves crash safety out: nobody watches, and no consumer claims what it shows."""
+
+WARM_SECONDS = 1.5
+"""How long a system that was just restarted is used before it is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many messages a second were acknowledged, with crash safety or without it."""
+
+    safe: bool
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The median rates over all rounds, in messages per second, and the share that crash safety costs."""
+
+    safe: float
+    bare: float
+    share: float
+
+
+async def rates(
+    operator: Operator, facade: FacadeClient, connections: int, seconds: float, rounds: int
+) -> AsyncIterator[Rate]:
+    """Measure both in turn, `rounds` times, each for `seconds`; afterwards everything is as safe as before."""
+    try:
+        for _ in range(rounds):
+            for safe in (True, False):
+                await _become(operator, safe=safe)
+                await _rate(facade, connections, WARM_SECONDS)
+                yield Rate(safe, await _rate(facade, connections, seconds))
+    finally:
+        await _become(operator, safe=True)
+
+
+def cost(found: list[Rate]) -> Cost:
+    """Return what the rates say together."""
+    safe, bare = (median(rate.per_second for rate in found if rate.safe is which) for which in (True, False))
+    return Cost(round(safe, 1), round(bare, 1), round(1 - safe / bare, 3) if bare else 0.0)
+
+
+async def _become(operator: Operator, *, safe: bool) -> None:
+    for role, defect in BARE.items():
+        await operator.sabotage(role, "" if safe else defect)
+    await operator.restart(list(BARE))
+
+
+async def _rate(facade: FacadeClient, connections: int, seconds: float) -> float:
+    """Send over so many connections for so long; return how many messages a second were acknowledged."""
+    acknowledged = 0
+    began = time.perf_counter()
+
+    async def work() -> None:
+        nonlocal acknowledged
+        while time.perf_counter() - began < seconds:
+            receipt = await facade.send("a message of the benchmark")
+            acknowledged += receipt.outcome is Outcome.ACKNOWLEDGED
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(connections):
+            tasks.create_task(work())
+    return acknowledged / (time.perf_counter() - began)
