@@ -146,6 +146,11 @@ class FakeQueue:
         self.items: deque[Message | Refused] = deque(items)
         self.most = most
         self.errors: deque[Exception] = deque()
+        self.late_errors: deque[Exception] = deque()
+        """Each fails one put that took effect."""
+        self.repeated = 0
+        """Messages that were put although they had been in the queue before."""
+        self._seen: set[str] = set()
         self.longest_wait = 0.01
         """Tests that are not about waiting do not wait."""
         self.up = True
@@ -155,6 +160,11 @@ class FakeQueue:
         if len(self.items) + len(messages) > self.most:
             raise QueueFullError("the queue is full")
         self.items.extend(messages)
+        ids = {message.id for message in messages}
+        self.repeated += len(ids & self._seen)
+        self._seen |= ids
+        if self.late_errors:
+            raise self.late_errors.popleft()
 
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
         await self._turn()

@@ -17,7 +17,7 @@ from fakes import FakeMap, FakeQueue, FakeStore
 from microq.chaos.conditions import Counts, Ends, Selection
 from microq.chaos.wire import Kind, Reply
 from microq.config import Address, Config
-from microq.errors import MessageError
+from microq.errors import MessageError, QueueUncertainError
 from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
@@ -115,7 +115,11 @@ class FakeLinks:
         self._lag = 0.0
 
     def lose_replies(self, reply: Reply, _every: int) -> None:
-        self.counts.lost[reply] += 0 if self._system.misses else 1000
+        if self._system.misses:
+            return
+        self.counts.lost[reply] += 1000
+        if reply is Reply.ENQUEUE:
+            self._system.queue.late_errors.extend([QueueUncertainError("the reply was lost")] * 5)
 
     def keep_replies(self) -> None:
         """They are lost at once, in numbers."""

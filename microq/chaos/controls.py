@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from microq.chaos.faults.base import Arena, Fault, Hit
 from microq.chaos.faults.members import KillMember, MemberFault
+from microq.chaos.faults.network import LoseReplies
 from microq.chaos.faults.services import KillConsumer
 from microq.chaos.verdict import Layer, Ruling, Verdict
 from microq.fleet import Role, Snapshot
@@ -32,18 +33,15 @@ class Miss(MemberFault):
 
 @dataclass(frozen=True, slots=True)
 class Plant(Fault):
-    """Put messages straight into the queue that nobody sent: `fresh` ones, or copies of what was sent."""
+    """Put messages straight into the queue that nobody sent."""
 
     name: ClassVar[str] = "plant"
 
-    fresh: bool = True
     count: int = 3
 
     async def strike(self, arena: Arena) -> None:
         """See `Fault.strike`."""
         ids = [f"planted-{uuid.UUID(int=arena.random.getrandbits(128))}" for _ in range(self.count)]
-        if not self.fresh:
-            ids = arena.random.sample(arena.flow.sent(), self.count)
         async with arena.hitting([Hit(arena.config.queue.name)], "given items that nobody sent", _planted):
             await arena.flow.plant([Message(i, "planted", 1.0).to_json() for i in ids])
 
@@ -124,11 +122,12 @@ CONTROLS: dict[str, Control] = {
         ),
         Control(
             "no-dedupe",
-            "What the queue gives twice is shown twice.",
-            Plant(fresh=False),
+            "Replies are lost, so messages are sent again, and what the queue gives twice is shown twice.",
+            LoseReplies(every=10, losses=3),
             Ruling.FAIL,
             "duplicated",
             quiet=False,
+            messages=200,
             defects={Role.MESSAGES.value: "no-dedupe"},
         ),
         Control(

@@ -47,10 +47,6 @@ class Load:
         """How many messages are acknowledged by now."""
         return len(self._traffic.acknowledged)
 
-    def sent(self) -> Sequence[str]:
-        """See `Flow.sent`."""
-        return list(self._traffic.acknowledged)
-
     async def run(self) -> None:
         """Send until the goal is reached, or the patience with the whole load ends."""
         self._end = asyncio.get_running_loop().time() + self._traffic.patience.load

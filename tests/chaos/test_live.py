@@ -13,7 +13,7 @@ import pytest
 from fakes import FakeQueue
 from inprocess import AmnesiacMap, InProcess, LossyQueue, in_process
 
-from microq.chaos.controls import CONTROLS, Plant
+from microq.chaos.controls import CONTROLS
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault
 from microq.chaos.forms import scenario
@@ -196,8 +196,10 @@ def test_a_system_that_ran_before_is_restored(tmp_path: Path) -> None:
     assert {name.partition("-")[0] for name in stopped} == {"messages"}
 
 
-def test_what_somebody_planted_twice_is_ignored_by_honest_consumers(tmp_path: Path) -> None:
-    found = Run(in_process(tmp_path), tmp_path, Plant(fresh=False)).verdict()
+def test_what_the_queue_gives_twice_is_ignored_by_honest_consumers(tmp_path: Path) -> None:
+    run = small(tmp_path, "lose-replies")
+    found = run.verdict()
+    assert run.system.queue.repeated > 0
     assert (found.verdict, found.duplicated) == (Ruling.PASS, ())
 
 

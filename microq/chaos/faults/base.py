@@ -60,10 +60,6 @@ class Flow(Protocol):
         """Return each dead letter as one text, or None where nobody keeps them."""
         ...
 
-    def sent(self) -> Sequence[str]:
-        """Return the ids that are acknowledged by now, in the order of their acknowledgement."""
-        ...
-
 
 @dataclass(slots=True)
 class Arena:
