@@ -23,7 +23,7 @@ ANSWER_SECONDS = 1.0
 """How long a member may take; one that is paused answers never."""
 
 SAFETY_SECONDS = 0.25
-"""How long a member may take to say that the cluster is safe; until it does, it counts as not safe."""
+"""How long a member may take to say that its copies are in place; until it does, they count as not in place."""
 
 _NO_AGE = 2**62
 """Ages above it are Hazelcast's way to say that nothing is in the queue."""
@@ -46,10 +46,9 @@ async def read_all(session: aiohttp.ClientSession, sources: Sequence[Source], qu
     """Ask all members side by side; those that do not answer are missing from the result."""
     answers = await asyncio.gather(*(_read_figures(session, source, queue) for source in sources))
     figures = [answer for answer in answers if answer]
-    # A member asks all the others whether the cluster is safe, and hangs for seconds if one of them has just died: it
-    # is asked only once they all agree on who is there.
+    # A member asks the master, and hangs for seconds if that has just died: asked only once all agree on who is there.
     agreed = bool(figures) and all(each.members_seen == len(sources) == len(figures) for each in figures)
-    safe = agreed and await _is_safe(session, sources[0])
+    safe = agreed and all(await asyncio.gather(*(_is_safe(session, source) for source in sources)))
     return tuple(replace(each, cluster_safe=safe) for each in figures)
 
 
@@ -73,8 +72,14 @@ async def _read_figures(session: aiohttp.ClientSession, source: Source, queue: s
 
 
 async def _is_safe(session: aiohttp.ClientSession, source: Source) -> bool:
-    answers = await _ask(session, source, SAFETY_SECONDS, _read(_PARTITIONS, "isClusterSafe"))
-    return bool(answers and _only(answers[0]).get("isClusterSafe"))
+    """Ask one member whether its copies are in place.
+
+    To be asked whether the cluster is safe, a member asks the others in their operation threads, of which each has
+    few: where the master has just died or is cut off, all of them wait for it there for up to 10 s, and nobody can
+    become master meanwhile (seen on 5.7.0). Asked for itself it waits in a thread of the agent.
+    """
+    answers = await _ask(session, source, SAFETY_SECONDS, _read(_PARTITIONS, "isLocalMemberSafe"))
+    return bool(answers and _only(answers[0]).get("isLocalMemberSafe"))
 
 
 def _read(mbean: str, attribute: str | None = None) -> dict[str, str]:
