@@ -19,6 +19,7 @@ from hazelcast.serialization.serialization_const import CONSTANT_TYPE_NULL, CONS
 
 from microq.config import Address, Config
 from microq.errors import DeadlineError
+from microq.tasks import first
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +96,15 @@ class Cluster:
             raise UncertainError(f"no answer in {seconds:g} s") from error
         except (HazelcastError, OSError) as error:
             raise UncertainError(told(error)) from error
+        except ExceptionGroup as group:
+            # What a call on many keys raises, which is one on each partition.
+            known, unknown = group.split((HazelcastError, OSError))
+            if unknown or known is None:
+                raise
+            raise UncertainError(told(first(known))) from group
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return what an error of the client says in one line; the rest is the server's stack."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 

@@ -15,7 +15,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first(group) from None
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -25,7 +25,8 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
             tasks.create_task(coroutine)
 
 
-def _first(error: BaseException) -> BaseException:
+def first(error: BaseException) -> BaseException:
+    """Return the first error inside of groups, however deep; an error that is no group is itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

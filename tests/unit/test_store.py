@@ -116,3 +116,23 @@ def test_a_call_without_a_member_is_never_made(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_fails_on_many_keys_at_once_is_as_uncertain_as_on_one(depth: int) -> None:
+    async def failing() -> None:
+        error: Exception = HazelcastError("the member left\n\tat the.server")
+        for _ in range(depth):
+            error = ExceptionGroup("one a partition", [error, HazelcastError("another")])
+        raise error
+
+    async def broken() -> None:
+        raise ExceptionGroup("one a partition", [HazelcastError("away"), ZeroDivisionError()])
+
+    async def main() -> None:
+        with pytest.raises(hz.UncertainError, match=r"^HazelcastError: the member left$"):
+            await hz.Cluster(FakeClient()).call(failing())
+        with pytest.raises(ExceptionGroup):
+            await hz.Cluster(FakeClient()).call(broken())
+
+    asyncio.run(main())
