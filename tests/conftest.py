@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,16 +100,23 @@ def engine() -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
-    """One real system, up for all tests that only read, send, or restore what they break."""
-    found = make_project(tmp_path_factory.mktemp("system"))
+@contextmanager
+def up(folder: Path) -> Iterator[Project]:
+    """Bring a real system up in a new folder, and down again."""
+    found = make_project(folder)
     started = found.microq("up", "-d")
     assert started.returncode == 0, started.stderr
     yield found
     ended = found.microq("down")
     assert ended.returncode == 0, ended.stderr
     assert not found.alive()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    """One real system, up for all tests that only read, send, or restore what they break."""
+    with up(tmp_path_factory.mktemp("system")) as found:
+        yield found
 
 
 def run(main: object) -> object:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Project
+from conftest import Project, up
 
 from microq.chaos.controls import CONTROLS
 from microq.chaos.faults import FAULTS
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 SHORT = {"bounce-owner": ["--times", "2"], "kill-consumer": ["--times", "3"], "kill-logging": ["--times", "1"]}
 """Fault -> options that make it short; the full counts are those of `microq chaos all`."""
+
+ANYWHERE = [name for name, kind in FAULTS.items() if not (kind.needs_links or kind.settings)]
+"""Faults that can be tried on a system that runs, which is restored afterwards."""
+
+OWN = [name for name in FAULTS if name not in ANYWHERE]
+"""Faults that need a system of their own."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    """A real system for these tests alone: what they do to it is no other test's business."""
+    with up(tmp_path_factory.mktemp("broken")) as found:
+        yield found
 
 
 def told(project: Project, *words: str) -> Any:
@@ -23,8 +35,7 @@ def told(project: Project, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_nothing_is_lost_under_a_fault(project: Project, name: str) -> None:
+def nothing_is_lost(project: Project, name: str) -> None:
     live = ["--live", "--target", "owner"] if name == "kill-member" else []
     found = told(project, name, "-m", "300", "--seed", "1", *live, *SHORT.get(name, []))
     assert (found["verdict"], found["reasons"], found["quiet"], found["seed"]) == ("pass", [], False, 1)
@@ -32,9 +43,23 @@ def test_nothing_is_lost_under_a_fault(project: Project, name: str) -> None:
     assert [found[kind] for kind in ("lost", "unlogged", "unexpected", "duplicated")] == [[]] * 4
     assert found["faults"]
     assert all(hit["fault"] == name and hit["seen"] for hit in found["faults"])
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_nothing_is_lost_under_a_fault_and_the_system_is_as_before(running: Project, name: str) -> None:
+    nothing_is_lost(running, name)
+    view = json.loads(running.microq("status", "--json").stdout)
+    assert {process["state"] for process in view["processes"]} == {"ready"}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", OWN)
+def test_nothing_is_lost_under_a_fault_on_a_system_of_its_own(project: Project, name: str) -> None:
+    nothing_is_lost(project, name)
     assert not project.alive()
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_is_red(project: Project, name: str) -> None:
     [row] = told(project, "controls", "--only", name)
@@ -42,6 +67,7 @@ def test_a_control_is_red(project: Project, name: str) -> None:
     assert not project.alive()
 
 
+@pytest.mark.usefixtures("engine")
 def test_the_matrix_writes_a_row_a_run_and_needs_a_folder_without_a_system(project: Project) -> None:
     done = project.microq("chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100", "--json", "rows.jsonl")
     assert done.returncode == 0, (done.stdout, done.stderr)
