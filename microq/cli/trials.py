@@ -48,14 +48,22 @@ def alone(path: Path | None, sets: list[str] | None) -> None:
 
 
 async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, str]:
-    """Run a trial in one of its forms; return its verdict and the path of its history."""
+    """Run a trial in one of its forms; return its verdict and the path of its history.
+
+    Raises `UsageError` if another scenario runs in this project.
+    """
+    from microq.system import runs  # noqa: PLC0415 - --help needs none of it
+
+    with runs.only_scenario(config):
+        return await _run(config, trial, runs.new_run(config, trial.fault.name), quiet=quiet)
+
+
+async def _run(config: Config, trial: Any, folder: Path, *, quiet: bool) -> tuple[Any, str]:
     from microq.chaos.forms import scenario  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.history import record  # noqa: PLC0415
     from microq.chaos.scenario import Stage  # noqa: PLC0415
     from microq.client import open_session  # noqa: PLC0415
-    from microq.system import runs  # noqa: PLC0415
 
-    folder = runs.new_run(config, trial.fault.name)
     history = folder / HISTORY
     async with (
         _links(config, trial.fault) as (detours, links),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from microq.config import Config, load
-from microq.errors import MachineError
+from microq.errors import MachineError, UsageError
 
 CONFIG_FILE = "config.toml"
 """The values in force, in the folder of a run."""
@@ -44,6 +46,24 @@ def new_run(config: Config, what: str) -> Path:
     except OSError as error:
         raise MachineError(f"cannot make a run folder in {runs}: {error.strerror}") from error
     raise MachineError(f"{runs} holds too many runs of this second")
+
+
+@contextlib.contextmanager
+def only_scenario(config: Config) -> Iterator[None]:
+    """Be the only scenario of this project; raises `UsageError` if another one runs, `MachineError` without a folder.
+
+    What two of them send and break at the same time, each would take for its own system's doing.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = stack.enter_context((config.folder / "scenario.lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another scenario runs in {config.project}; wait for its end, or end it") from error
+        except OSError as error:
+            raise MachineError(f"cannot write in {config.folder}: {error.strerror}") from error
+        yield
 
 
 def furnish(config: Config, folder: Path) -> Path:

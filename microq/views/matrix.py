@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,7 +21,8 @@ STYLES = {**{ruling.value: style for ruling, style in STYLE.items()}, ERROR: "bo
 def _table(*columns: str, texts: int = 1) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < texts else "right", no_wrap=place == 0)
+        justify: Literal["left", "right"] = "left" if place < texts else "right"
+        table.add_column(column, justify=justify, no_wrap=place == 0, overflow="fold")
     return table
 
 

@@ -9,6 +9,7 @@ from commands import complaint
 from conftest import Project
 
 from microq.chaos.faults import FAULTS
+from microq.system import runs
 from microq.views.matrix import summary
 
 
@@ -76,3 +77,11 @@ def test_wrong_options_get_a_usage(project: Project, words: str) -> None:
 )
 def test_what_needs_a_system_of_its_own_refuses_the_one_that_runs(system: Project, words: str, part: str) -> None:
     assert part in complaint(system.microq("chaos", *words.split()), 2)
+
+
+def test_two_scenarios_at_the_same_time_are_one_too_many(project: Project) -> None:
+    with runs.only_scenario(project.config):
+        line = complaint(project.microq("chaos", "kill-member"), 2)
+        assert "another scenario runs in" in line
+    with runs.only_scenario(project.config) as ended_before:
+        assert ended_before is None
