@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class Stage:
     patience: Patience = field(default_factory=Patience)
 
 
-class Scenario:
+class Scenario(ABC):
     """One run of a trial on a stage; `form` says how it treats the consumers."""
 
     form: ClassVar[str]
@@ -86,9 +87,9 @@ class Scenario:
         """Return how long this scenario waits for what."""
         return self.stage.patience
 
+    @abstractmethod
     async def act(self) -> None:
         """Send, and let the fault strike; afterwards the consumers are on."""
-        raise NotImplementedError
 
     async def run(self) -> Verdict:
         """Run it, restore what was there before, and return the verdict."""

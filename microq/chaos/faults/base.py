@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ class Arena:
             self.say(f"{', '.join(down)} rejoined; the cluster is safe again.")
 
 
-class Fault:
+class Fault(ABC):
     """Something that is done to a running system, and undone. A subclass is a small frozen dataclass.
 
     The first line of its docstring is its help, its fields are its options; see `option`.
@@ -161,12 +162,12 @@ class Fault:
     settings: ClassVar[tuple[str, ...]] = ()
     """What the system must be configured with, as for `--set`."""
 
-    def check(self, members: Sequence[Address]) -> None:
+    def check(self, members: Sequence[Address]) -> None:  # noqa: B027 - most faults can hit any system
         """Raise `UsageError` if nothing in a system of these members is such a target."""
 
+    @abstractmethod
     async def strike(self, arena: Arena) -> None:
         """Do it, each time within `Arena.hitting`; return when its effect is seen."""
-        raise NotImplementedError
 
     async def heal(self, arena: Arena) -> None:
         """Undo what still holds; return when that is seen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -77,9 +78,9 @@ class MemberFault(Fault):
             role = "It owns the queue." if hit.owner else "It does not own the queue."
             arena.say(f"Hitting {hit.target} (pid {hit.pid}, {hit.address}) with {self.name}. {role}")
 
+    @abstractmethod
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
         """Do it to these members; return when its effect is seen."""
-        raise NotImplementedError
 
 
 class _Kill(MemberFault):
