@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, emit, note, run
+from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, emit, note, run
 from microq.config import Config
 
 MEASURED_RUNS = 4
@@ -35,12 +35,11 @@ def bench(
     microq bench --connections 128
     """
     from microq.cli.trials import alone  # noqa: PLC0415 - --help needs none of it
-    from microq.config import load  # noqa: PLC0415
     from microq.system.session import Interrupted  # noqa: PLC0415
 
     alone(config, sets)
     try:
-        found = run(_measure(load(config, sets or []), connections, seconds, rounds))
+        found = run(_measure(configuration(config, sets), connections, seconds, rounds))
     except Interrupted:
         note("Interrupted; everything that was started for this run is stopped.")
         raise typer.Exit(INTERRUPTED) from None

@@ -60,7 +60,7 @@ def run_matrix(
     microq chaos all --runs 25 --skip poison             the long one
     microq chaos all --only kill-member,kill-facade      some
     """
-    from microq.chaos.matrix import plan, run_all  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.matrix import exit_code, plan, run_all  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.scenario import Trial  # noqa: PLC0415
     from microq.views import matrix as views  # noqa: PLC0415
 
@@ -82,8 +82,6 @@ def run_matrix(
             file.flush()
             console(error=True).print(views.row(row, len(found), len(plans)))
     _conclude(found, file.name)
-    from microq.chaos.matrix import exit_code  # noqa: PLC0415 - --help needs none of it
-
     raise typer.Exit(INTERRUPTED if interrupted else exit_code(found))
 
 

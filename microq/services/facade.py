@@ -176,7 +176,9 @@ async def _queue(request: web.Request) -> web.Response:
         "max_size": queue.max_size,
         "backup_count": queue.backup_count,
     }
-    return reply({**known, **await request.app[JOURNEY].queue_view(), **await _counts(request.app[LETTERS])})
+    # Side by side: in a failover each of them waits for its whole time.
+    view, counts = await asyncio.gather(request.app[JOURNEY].queue_view(), _counts(request.app[LETTERS]))
+    return reply({**known, **view, **counts})
 
 
 async def _counts(letters: Letters) -> dict[str, int | None]:
