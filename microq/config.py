@@ -18,10 +18,22 @@ from typing import Any
 from microq import sources, values
 from microq.errors import ConfigError
 from microq.sources import DEFAULT_FILE, Given, kebab
-from microq.tables import Hazelcast, Limits, Queue, ServiceIps
+from microq.tables import Hazelcast, Kafka, Limits, Queue, ServiceIps
 from microq.values import Address
 
-__all__ = ["DEFAULT_FILE", "FOLDER", "Address", "Config", "Hazelcast", "Limits", "Queue", "ServiceIps", "kebab", "load"]
+__all__ = [
+    "DEFAULT_FILE",
+    "FOLDER",
+    "Address",
+    "Config",
+    "Hazelcast",
+    "Kafka",
+    "Limits",
+    "Queue",
+    "ServiceIps",
+    "kebab",
+    "load",
+]
 
 FOLDER = ".microq"
 """The folder beside the configuration that holds a running system's control socket, records and runs."""
@@ -35,6 +47,7 @@ class Config:
     project: Path
     service_ips: ServiceIps = ServiceIps()
     hazelcast: Hazelcast = Hazelcast()
+    kafka: Kafka = Kafka()
     queue: Queue = Queue()
     limits: Limits = Limits()
 
@@ -42,6 +55,16 @@ class Config:
     def folder(self) -> Path:
         """The folder that holds what a running system needs on disk."""
         return self.project / FOLDER
+
+    @property
+    def servers(self) -> tuple[Address, ...]:
+        """Where the servers of the queue are."""
+        return self.kafka.kafka_brokers if self.queue.backend == "kafka" else self.hazelcast.hazelcast_clients
+
+    @property
+    def managed(self) -> bool:
+        """Whether microq starts the servers of the queue."""
+        return self.kafka.managed if self.queue.backend == "kafka" else self.hazelcast.managed
 
     def to_toml(self) -> str:
         """Return all values in force as TOML, for the children and for people to read."""
@@ -56,6 +79,7 @@ class Config:
 _TABLES: dict[str, type[Any]] = {
     "service_ips": ServiceIps,
     "hazelcast": Hazelcast,
+    "kafka": Kafka,
     "queue": Queue,
     "limits": Limits,
 }
@@ -64,6 +88,7 @@ _COUNTS = {
     "messages": ("service_ips", "messages-service"),
     "logging": ("service_ips", "logging-service"),
     "members": ("hazelcast", "hazelcast-clients"),
+    "brokers": ("kafka", "kafka-brokers"),
 }
 """What `--set messages=3` sets: how many of a list of addresses there are."""
 
@@ -119,7 +144,7 @@ def _count(config: Config, name: str, text: str) -> Config:
 
 
 def _all_addresses(config: Config) -> Iterable[tuple[str, Address]]:
-    for table in (config.service_ips, config.hazelcast):
+    for table in (config.service_ips, config.hazelcast, config.kafka):
         for key in dataclasses.fields(table):
             value = getattr(table, key.name)
             listed = value if isinstance(value, tuple) else (value,)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView
 from microq.values import Address
 
 
@@ -18,6 +19,7 @@ class Role(StrEnum):
     """What a process is; its value is its group's name on the command line."""
 
     HAZELCAST = "hazelcast"
+    KAFKA = "kafka"
     LOGGING = "logging"
     MESSAGES = "messages"
     FACADE = "facade"
@@ -70,47 +72,6 @@ class ProcessView:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberFigures:
-    """What one member says of itself; ages are in seconds, memory is in bytes."""
-
-    name: str
-    taken_at: float
-    items: int
-    backups: int
-    oldest: float | None
-    offers: int
-    polls: int
-    rejected: int
-    empty_polls: int
-    log_entries: int
-    log_backups: int
-    partitions: int
-    cluster_safe: bool
-    members_seen: int
-    heap_used: int
-    heap_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """The queue as the facade's client sees it; `owner` is the name of the primary owner, if known.
-
-    `pending` counts the messages whose arrival the facade waits for, `redelivered` those that were put into the queue
-    again, `dead` the dead letters; None is unknown.
-    """
-
-    backend: str
-    name: str
-    size: int | None
-    max_size: int
-    backup_count: int
-    owner: str | None
-    pending: int | None = None
-    redelivered: int | None = None
-    dead: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole system at one moment."""
 
@@ -120,6 +81,28 @@ class Snapshot:
     members: tuple[MemberFigures, ...]
     queue: QueueView | None
     managed: bool = True
+    """Whether microq started the servers of the queue."""
+    backend: str = Role.HAZELCAST.value
+    brokers: tuple[BrokerFigures, ...] = ()
+    partitions: tuple[PartitionView, ...] = ()
+
+    @property
+    def queue_role(self) -> Role:
+        """What the servers of the queue are."""
+        return Role(self.backend)
+
+    @property
+    def servers(self) -> tuple[Figures, ...]:
+        """What the servers of the queue say."""
+        return self.brokers if self.queue_role is Role.KAFKA else self.members
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Who holds primaries of the queue: its one owner, or every broker that leads a partition."""
+        leaders = {partition.leader for partition in self.partitions if partition.leader}
+        if self.queue and self.queue.owner and not leaders:
+            leaders = {self.queue.owner}
+        return frozenset(leaders)
 
     def named(self, name: str) -> ProcessView:
         """Return the process called `name`; raises `KeyError` if there is none."""
@@ -134,14 +117,18 @@ class Snapshot:
 
     @property
     def joined(self) -> bool:
-        """Whether every member that is up answers and sees all the others."""
-        up = [process for process in self.having(Role.HAZELCAST) if process.state is ProcessState.READY]
-        return [figures.members_seen for figures in self.members] == [len(up)] * len(up)
+        """Whether every server that is up answers and sees all the others of its cluster."""
+        return self._joined(Role.HAZELCAST, self.members) and self._joined(Role.KAFKA, self.brokers)
+
+    def _joined(self, role: Role, figures: Sequence[Figures]) -> bool:
+        up = [process for process in self.having(role) if process.state is ProcessState.READY]
+        return [each.members_seen for each in figures] == [len(up)] * len(up)
 
     @property
     def safe(self) -> bool:
-        """Whether the members have joined, and say that every copy is in place."""
-        return bool(self.members) and self.joined and all(figures.cluster_safe for figures in self.members)
+        """Whether the servers have joined, and say that every copy is in place."""
+        figures = (*self.members, *self.brokers)
+        return bool(figures) and self.joined and all(each.cluster_safe for each in figures)
 
 
 @dataclass(frozen=True, slots=True)

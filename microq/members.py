@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from microq.fleet import MemberFigures
+from microq.figures import MemberFigures
 from microq.store import LOG_MAP
 
 ANSWER_SECONDS = 1.0

@@ -46,14 +46,30 @@ class Hazelcast:
 
 
 @dataclass(frozen=True, slots=True)
+class Kafka:
+    """Table `[kafka]`: the brokers of a queue in Kafka.
+
+    The topic has so many `partitions`; a broker that is silent for `session_timeout` seconds is declared dead.
+    """
+
+    kafka_brokers: tuple[Address, ...] = _key(values.addresses, _local(9091, 9092, 9093))
+    managed: bool = _key(values.flag, default=True)
+    heap: str = _key(values.heap, "256m")
+    partitions: int = _key(values.whole(1, 100), 3)
+    session_timeout: int = _key(values.whole(1, 300), 3)
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """Table `[queue]`. `max_size` counts messages, `backup_count` the copies beside the primary.
+
+    The `backend` is a cluster of its own: a Hazelcast queue, or a topic of Kafka; `name` is the queue's or the topic's.
 
     What left the queue and is stored nowhere after `visibility_timeout` seconds is delivered again, `max_deliveries`
     times in all.
     """
 
-    backend: str = _key(values.one_of("hazelcast"), "hazelcast")
+    backend: str = _key(values.one_of("hazelcast", "kafka"), "hazelcast")
     name: str = _key(values.text, "messages-queue")
     max_size: int = _key(values.whole(1, 2**31 - 1), 100_000)
     backup_count: int = _key(values.whole(0, 6), 2)

@@ -18,7 +18,8 @@ from microq.chaos.conditions import Counts, Ends, Selection
 from microq.chaos.wire import Kind, Reply
 from microq.config import Address, Config
 from microq.errors import MessageError, QueueUncertainError
-from microq.fleet import UP, Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import MemberFigures, QueueView
+from microq.fleet import UP, Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
 from microq.services import ROLES, addresses, config, facade, logging, messages

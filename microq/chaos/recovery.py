@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from microq.fleet import MemberFigures, Operator, Snapshot
+from microq.figures import MemberFigures
+from microq.fleet import Operator, Snapshot
 
 LOOK = 0.02
 """Pause between two looks at the members, in seconds."""

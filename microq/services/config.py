@@ -24,11 +24,11 @@ def make_app(config: Config, name: str) -> web.Application:
 async def _get(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     config = request.app[CONFIG]
-    for table in (config.service_ips, config.hazelcast):
+    for table in (config.service_ips, config.hazelcast, config.kafka):
         for key in dataclasses.fields(table):
             if kebab(key.name) == name:
                 return reply({name: _plain(getattr(table, key.name))})
-    return failure(404, f"{name} is no key of [service_ips] or [hazelcast]")
+    return failure(404, f"{name} is no key of [service_ips], [hazelcast] or [kafka]")
 
 
 def _plain(value: object) -> object:

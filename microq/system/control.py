@@ -17,7 +17,8 @@ from aiohttp import web
 
 from microq.config import Config
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
-from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
+from microq.fleet import Event, Operator, ProcessState, ProcessView, Role, Snapshot
 from microq.system import records, runs
 
 VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
@@ -197,4 +198,10 @@ def _snapshot(body: dict[str, Any]) -> Snapshot:
         members=tuple(MemberFigures(**figures) for figures in body["members"]),
         queue=QueueView(**body["queue"]) if body["queue"] else None,
         managed=body["managed"],
+        backend=body["backend"],
+        brokers=tuple(
+            BrokerFigures(**{**figures, "leads": tuple(figures["leads"]), "follows": tuple(figures["follows"])})
+            for figures in body["brokers"]
+        ),
+        partitions=tuple(PartitionView(**{**p, "in_sync": tuple(p["in_sync"])}) for p in body["partitions"]),
     )

@@ -15,7 +15,8 @@ from microq import members
 from microq.client import get_json
 from microq.config import Config
 from microq.errors import MicroqError
-from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import QueueView
+from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.system.process import Process
 
 ANSWER_SECONDS = 1.0

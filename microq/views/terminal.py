@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import MemberFigures, QueueView
+from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 

@@ -14,7 +14,8 @@ from microq.chaos.faults.members import KillMember, KillTwoMembers, MemberFault
 from microq.chaos.matrix import make
 from microq.config import Address
 from microq.errors import UsageError
-from microq.fleet import ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import QueueView
+from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 
 PORTS = (15701, 5702, 5703)
 """As text the first one would be the lowest."""

@@ -11,7 +11,8 @@ from inprocess import InProcess, figures
 
 from microq.chaos.recovery import Copies, until_safe, watch
 from microq.config import Config
-from microq.fleet import MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import MemberFigures, QueueView
+from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 
 A, B, C = "hazelcast-1", "hazelcast-2", "hazelcast-3"
 

@@ -15,7 +15,8 @@ from conftest import run
 
 from microq.config import Config
 from microq.errors import DeadlineError, NotRunningError, RemoteError, UnknownNameError
-from microq.fleet import Event, MemberFigures, Operator, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import MemberFigures, QueueView
+from microq.fleet import Event, Operator, ProcessState, ProcessView, Role, Snapshot
 from microq.system import control, records
 
 FIGURES = MemberFigures(

@@ -22,6 +22,7 @@ RANKS = {
     "sources": 0,
     "exposure": 0,
     "config": 0,
+    "figures": 0,
     "fleet": 0,
     "log": 0,
     "tasks": 0,

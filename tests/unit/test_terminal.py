@@ -9,7 +9,8 @@ import re
 import pytest
 from rich.console import Console, RenderableType
 
-from microq.fleet import Event, MemberFigures, ProcessState, ProcessView, QueueView, Role, Snapshot
+from microq.figures import MemberFigures, QueueView
+from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message, Outcome, Reading, Receipt
 from microq.views import terminal, traffic
 
