@@ -151,6 +151,8 @@ class FakeQueue:
         self.repeated = 0
         """Messages that were put although they had been in the queue before."""
         self._seen: set[str] = set()
+        self.acks = 0
+        """How often a consumer said that it stored everything."""
         self.longest_wait = 0.01
         """Tests that are not about waiting do not wait."""
         self.up = True
@@ -173,6 +175,10 @@ class FakeQueue:
             await asyncio.sleep(0.01)
             waited += 0.01
         return [self.items.popleft() for _ in range(min(most, len(self.items)))]
+
+    async def ack(self) -> None:
+        await self._turn()
+        self.acks += 1
 
     async def waiting_since(self) -> float | None:
         await self._turn()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from microq.config import Config
 from microq.queues.base import MessageQueue
 
-BACKENDS = {"hazelcast": "microq.queues.hazelcast"}
-"""Name in the configuration -> module with `open_queue`; imported only when chosen."""
+BACKENDS = {"hazelcast": "microq.queues.hazelcast", "kafka": "microq.queues.kafka"}
+"""Name in the configuration -> module with `open_queue` and `put_raw`; imported only when chosen."""
 
 
 QueueOpener = Callable[[Config, str], AbstractAsyncContextManager[MessageQueue]]
@@ -20,5 +20,13 @@ QueueOpener = Callable[[Config, str], AbstractAsyncContextManager[MessageQueue]]
 
 def open_queue(config: Config, name: str) -> AbstractAsyncContextManager[MessageQueue]:
     """Open the configured queue as the client `name`."""
-    module = import_module(BACKENDS[config.queue.backend])
-    return cast("AbstractAsyncContextManager[MessageQueue]", module.open_queue(config, name))
+    return cast("AbstractAsyncContextManager[MessageQueue]", _module(config).open_queue(config, name))
+
+
+async def put_raw(config: Config, items: Sequence[str]) -> None:
+    """Put texts into the configured queue as they are: what a fault plants. Raises as `MessageQueue.put` does."""
+    await _module(config).put_raw(config, items)
+
+
+def _module(config: Config) -> Any:
+    return import_module(BACKENDS[config.queue.backend])

@@ -18,7 +18,7 @@ class Refused:
 
 
 class MessageQueue(Protocol):
-    """A replicated queue of messages, first in, first out."""
+    """A replicated queue of messages, first in, first out; where it has partitions, each of them is."""
 
     async def put(self, messages: Sequence[Message]) -> None:
         """Append messages; return only when each is on the primary and on its backups.
@@ -32,23 +32,37 @@ class MessageQueue(Protocol):
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
         """Take up to `most` items, waiting up to `seconds` on the server for the first; empty if none came.
 
-        What is returned has left the queue: if the caller dies before it stored it, it is gone. Never cancel it: the
-        reply of a cancelled call is dropped, and the items with it. Raises `QueueAwayError` if nothing was asked, and
+        If the caller dies before it stored what is returned, it depends on the backend whether it comes again: a queue
+        of Hazelcast forgets what it gave, a topic of Kafka gives it to another consumer. Never cancel it: the reply of
+        a cancelled call is dropped, and the items with it. Raises `QueueAwayError` if nothing was asked, and
         `QueueUncertainError` if the answer was lost.
+        """
+        ...
+
+    async def ack(self) -> None:
+        """Say that everything that `receive` returned so far is stored: it need not come again.
+
+        Raises `QueueUncertainError` if that was not confirmed: it may come again.
         """
         ...
 
     async def waiting_since(self) -> float | None:
         """Return the `at` of the message that is next: what was in the queue before that time has left it.
 
-        `inf` if the queue is empty, None if the next item is no message. Raises as `size` does.
+        `inf` if the queue is empty, None if nobody can say, as when the next item is no message. Raises as `size` does.
         """
         ...
 
     async def size(self) -> int:
-        """Return how many messages wait. Raises `QueueAwayError` or `QueueUncertainError`."""
+        """Return how many messages wait; where they can come again, also those that are received and not acked.
+
+        Raises `QueueAwayError` or `QueueUncertainError`.
+        """
         ...
 
     async def owner(self) -> str | None:
-        """Return the address of the server that holds the primary now, or None while nobody does."""
+        """Return the address of the server that holds the primary now, or None while nobody does.
+
+        Of several primaries the one with the most messages counts.
+        """
         ...

@@ -62,6 +62,9 @@ class HazelcastQueue:
             log.warning("the queue gave one message, then did not answer: %s", hz.told(error))
         return [_read(item) for item in taken]
 
+    async def ack(self) -> None:
+        """Do nothing: the queue has forgotten what it gave, and redelivery looks in the store."""
+
     async def waiting_since(self) -> float | None:
         """Look at the next item; see `MessageQueue.waiting_since`."""
         item = await self._ask(self._queue.peek())
@@ -107,3 +110,16 @@ async def open_queue(config: Config, name: str) -> AsyncIterator[HazelcastQueue]
     """Connect and open the configured queue."""
     async with hz.connect(config, name) as cluster:
         yield HazelcastQueue(cluster, await cluster.queue(config.queue.name))
+
+
+async def put_raw(config: Config, items: Sequence[str]) -> None:
+    """Append texts to the queue as they are. Raises as `MessageQueue.put` does, and `DeadlineError`."""
+    async with hz.connect(config, "chaos") as cluster:
+        queue = await cluster.queue(config.queue.name)
+        for item in items:
+            try:
+                taken = await cluster.call(queue.offer(item))
+            except (hz.AwayError, hz.UncertainError) as error:
+                raise QueueUncertainError(f"an item could not be planted: {error}") from error
+            if not taken:
+                raise QueueFullError("the queue is full, nothing can be planted")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from microq.client import Answer, Replicas, ReplicasAwayError
@@ -13,8 +14,10 @@ from microq.message import Message
 from microq.queues.base import MessageQueue
 from microq.services.redelivery import Watch
 
+T = TypeVar("T")
+
 SIZE_SECONDS = 0.2
-"""How long the queue may take to tell its size."""
+"""How long the queue may take to tell its size, or its owner."""
 
 PUT_SECONDS = 2.0
 """For how long a message is put into the queue again and again while the queue does not confirm it."""
@@ -136,8 +139,12 @@ class Journey:
 
     async def queue_view(self) -> dict[str, Any]:
         """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""
-        size: int | None = None
-        with contextlib.suppress(TimeoutError, QueueError):
-            async with asyncio.timeout(SIZE_SECONDS):
-                size = await self._queue.size()
-        return {"size": size, "owner": await self._queue.owner()}
+        size, owner = await asyncio.gather(_in_time(self._queue.size()), _in_time(self._queue.owner()))
+        return {"size": size, "owner": owner}
+
+
+async def _in_time(question: Awaitable[T]) -> T | None:
+    with contextlib.suppress(TimeoutError, QueueError):
+        async with asyncio.timeout(SIZE_SECONDS):
+            return await question
+    return None

@@ -137,7 +137,20 @@ class Consumer:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else 1
-            await self.keep(items)
+            if items:
+                await self.handle(items)
+
+    async def handle(self, items: Sequence[Message | Refused]) -> None:
+        """Store what came out of the queue, and only then let the queue forget it."""
+        await self.keep(items)
+        await self.ack()
+
+    async def ack(self) -> None:
+        """Tell the queue that all it gave is stored; if it does not hear that, it gives it again."""
+        try:
+            await self._queue.ack()
+        except QueueError as error:
+            log.warning("the queue may give messages again: %s", error)
 
     async def keep(self, items: Sequence[Message | Refused]) -> None:
         """Store what came out of the queue, and give up what is no message.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from conftest import Project, make_project
 from fakes import FakeQueue
 
@@ -21,6 +24,9 @@ from microq.message import Message
 from microq.queues import open_queue
 from microq.queues.base import MessageQueue, Refused
 from microq.system import control
+
+JOINING = 10.0
+"""Seconds that a first receive may wait: a consumer of Kafka joins its group before."""
 
 MOST = 8
 """The queue holds no more."""
@@ -68,6 +74,36 @@ class Memory:
         self._queue.up = False
 
 
+class Kafka:
+    """One partition, so that first in is first out; each test has a topic of its own."""
+
+    def __init__(self, project: Project, topic: str) -> None:
+        config = project.config
+        self.project = project
+        self.config = replace(
+            config,
+            kafka=replace(config.kafka, partitions=1),
+            queue=replace(config.queue, backend="kafka", name=topic, max_size=MOST),
+        )
+
+    def open(self) -> AbstractAsyncContextManager[MessageQueue]:
+        return open_queue(self.config, "the test")
+
+    async def plant(self, item: object) -> None:
+        raw = item.encode() if isinstance(item, str) else pickle.dumps(item)
+        client = AIOKafkaProducer(bootstrap_servers=[str(each) for each in self.config.kafka.kafka_brokers])
+        async with client:
+            await client.send_and_wait(self.config.queue.name, raw)
+
+    async def cut(self) -> None:
+        async with control.connect(self.project.config) as operator:
+            await operator.kill(["kafka"])
+
+    async def mend(self) -> None:
+        async with control.connect(self.project.config) as operator:
+            await operator.start(["kafka"])
+
+
 class Hazelcast:
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -105,10 +141,27 @@ def hazelcast(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterato
     assert project.microq("down").returncode == 0
 
 
-@pytest.fixture(params=["memory", "hazelcast"])
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    project = make_project(tmp_path_factory.mktemp("topic"), extra='[queue]\nbackend = "kafka"\n')
+    started = project.microq("up", "-d", "--no-messages", "--set", "members=1", "--set", "logging=1")
+    assert started.returncode == 0, started.stderr
+    yield project
+    assert project.microq("down").returncode == 0
+
+
+@pytest.fixture
+def kafka(brokers: Project) -> Kafka:
+    return Kafka(brokers, f"topic-{uuid.uuid4()}")
+
+
+@pytest.fixture(params=["memory", "hazelcast", "kafka"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "memory":
         return Memory()
+    if request.param == "kafka":
+        found: Kafka = request.getfixturevalue("kafka")
+        return found
     real: Hazelcast = request.getfixturevalue("hazelcast")
     asyncio.run(real.clear())
     return real
@@ -128,10 +181,18 @@ def run(backend: Backend, test: Callable[[MessageQueue], Awaitable[None]]) -> No
     asyncio.run(opened())
 
 
+async def take(queue: MessageQueue, most: int = 1) -> list[Message | Refused]:
+    """Receive what is there, and say that it is stored."""
+    taken = await queue.receive(most, JOINING)
+    await queue.ack()
+    return taken
+
+
 async def take_all(queue: MessageQueue) -> list[Message | Refused]:
-    taken: list[Message | Refused] = []
+    taken = await queue.receive(100, JOINING)
     while batch := await queue.receive(100, 0.2):
         taken += batch
+    await queue.ack()
     return taken
 
 
@@ -141,8 +202,8 @@ def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
         await queue.put(messages("m", "a", "b"))
         await queue.put(messages("c"))
         assert await queue.size() == 5
-        assert await queue.receive(1, 1.0) == messages("z")
-        assert await queue.receive(2, 1.0) == messages("m", "a")
+        assert await take(queue) == messages("z")
+        assert await take(queue, 2) == messages("m", "a")
         assert await take_all(queue) == messages("b", "c")
         assert await queue.size() == 0
 
@@ -154,7 +215,7 @@ def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
 
     async def test(queue: MessageQueue) -> None:
         await queue.put([odd])
-        assert await queue.receive(1, 1.0) == [odd]
+        assert await take(queue) == [odd]
 
     run(backend, test)
 
@@ -164,9 +225,9 @@ def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> N
         assert await queue.waiting_since() == inf
         await queue.put([Message("a", "a", 1.5), Message("b", "b", 2.5)])
         assert [await queue.waiting_since() for _ in range(2)] == [1.5, 1.5]
-        await queue.receive(1, 1.0)
+        await take(queue)
         assert await queue.waiting_since() == 2.5
-        await queue.receive(1, 1.0)
+        await take(queue)
         assert await queue.waiting_since() == inf
 
     run(backend, test)
@@ -178,7 +239,7 @@ def test_what_is_no_message_says_nothing_of_when(backend: Backend, item: object)
         await backend.plant(item)
         await queue.put(messages("a"))
         assert await queue.waiting_since() is None
-        await queue.receive(1, 1.0)
+        await take(queue)
         assert await queue.waiting_since() == 12.5
 
     run(backend, test)
@@ -195,9 +256,9 @@ def test_nothing_put_is_nothing_in(backend: Backend) -> None:
 def test_receive_takes_no_more_than_it_was_asked_to(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages(*"abcdef"))
-        assert len(await queue.receive(4, 1.0)) == 4
+        assert len(await take(queue, 4)) == 4
         assert await queue.size() == 2
-        assert len(await queue.receive(4, 1.0)) == 2
+        assert len(await take(queue, 4)) == 2
 
     run(backend, test)
 
@@ -228,6 +289,8 @@ def test_receive_gives_up_after_its_time(backend: Backend) -> None:
 def test_no_message_comes_out_twice(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         async with backend.open() as other:
+            for each in (queue, other):
+                await each.receive(1, 1.0)  # so that nobody joins any more, which would let messages come again
             await queue.put(messages(*"abcdefgh"))
             batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
             taken = [item for batch in batches for item in batch] + await take_all(queue)
@@ -245,7 +308,7 @@ def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
         await queue.put(messages("g", "h"))
         with pytest.raises(QueueFullError):
             await queue.put(messages("x"))
-        assert await queue.receive(1, 1.0) == messages("a")
+        assert await take(queue) == messages("a")
         await queue.put(messages("i"))
         assert await take_all(queue) == messages(*"bcdefghi")
 
@@ -257,8 +320,8 @@ def test_somebody_owns_the_queue(backend: Backend) -> None:
         await queue.put(messages("a"))
         owner = await queue.owner()
         assert owner is not None
-        if isinstance(backend, Hazelcast):
-            assert owner in map(str, backend.config.hazelcast.hazelcast_clients)
+        if isinstance(backend, Hazelcast | Kafka):
+            assert owner in map(str, backend.config.servers)
 
     run(backend, test)
 
@@ -328,7 +391,7 @@ def test_without_a_server_it_is_away(backend: Backend) -> None:
     try:
         run(backend, test)
     finally:
-        if isinstance(backend, Hazelcast):
+        if isinstance(backend, Hazelcast | Kafka):
             asyncio.run(backend.mend())
 
 

@@ -31,6 +31,8 @@ RANKS = {
     "queues": 1,
     "store": 1,
     "members": 1,
+    "kfk": 1,
+    "brokers": 1,
     "client": 1,
     # the services, and the system that runs them
     "services": 2,

@@ -1,0 +1,73 @@
+"""What the brokers say of the queue: who leads which partition, whose copies are in sync, what waits where."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from microq.config import Address
+from microq.figures import BrokerFigures, PartitionView
+from microq.fleet import Role
+from microq.kfk import AwayError, Brokers, Layout
+
+Found = tuple[tuple[BrokerFigures, ...], tuple[PartitionView, ...]]
+"""What each broker says, and the partitions as one of them sees them."""
+
+
+async def read_all(brokers: Brokers, topic: str, up: Collection[Address]) -> Found:
+    """Ask the brokers that are up side by side; those that do not answer are missing from the result."""
+    answers = dict(zip(up, await asyncio.gather(*(_layout(brokers, topic, each) for each in up)), strict=True))
+    layouts = {address: layout for address, layout in answers.items() if layout}
+    if not layouts:
+        return (), ()
+    # Of those who see different things the one who sees the fewest brokers has heard the news.
+    newest = min(layouts.values(), key=lambda layout: len(layout.servers))
+    try:
+        spans = await brokers.spans(topic, newest)
+    except AwayError:
+        return (), ()
+    waiting = {number: span.waiting for number, span in spans.items()}
+    agreed = all(set(layout.servers) == set(layouts) for layout in layouts.values()) and len(layouts) == len(up)
+    safe = agreed and all(layout.whole for layout in layouts.values())
+    figures = (_figures(address, layout, newest, waiting, safe=safe) for address, layout in sorted(layouts.items()))
+    partitions = (
+        PartitionView(
+            partition.number,
+            name_of(partition.leader) if partition.leader else None,
+            tuple(name_of(address) for address in partition.in_sync),
+            partition.replicas,
+            waiting[partition.number],
+        )
+        for partition in newest.partitions
+    )
+    return tuple(figures), tuple(partitions)
+
+
+def name_of(address: Address) -> str:
+    """Return the name of the broker at an address."""
+    return f"{Role.KAFKA}-{address.port}"
+
+
+async def _layout(brokers: Brokers, topic: str, address: Address) -> Layout | None:
+    try:
+        return await brokers.layout(topic, address)
+    except AwayError:
+        return None
+
+
+def _figures(
+    address: Address, mine: Layout, newest: Layout, waiting: dict[int, int | None], *, safe: bool
+) -> BrokerFigures:
+    leads = [p.number for p in newest.partitions if p.leader == address]
+    follows = [p.number for p in newest.partitions if address in p.in_sync and p.leader != address]
+    return BrokerFigures(
+        name=name_of(address),
+        taken_at=time.time(),
+        items=sum(waiting[number] or 0 for number in leads),
+        backups=sum(waiting[number] or 0 for number in follows),
+        cluster_safe=safe,
+        members_seen=len(mine.servers),
+        leads=tuple(leads),
+        follows=tuple(follows),
+    )
