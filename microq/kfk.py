@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ _ANYTHING = -1
 
 _GROUPS = 0
 """The kind of coordinator that looks after groups of consumers."""
+
+
+# It tells of every try at a broker that is gone, some twenty a second; what comes of them is raised, and told once.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class AwayError(Exception):
