@@ -23,7 +23,8 @@ from random import Random
 
 from microq.chaos.conditions import Conditions, Counts, Cut, Ends, Lane, Loss, Selection, Slowness, everywhere
 from microq.chaos.pipes import Pipe
-from microq.chaos.wire import Reply, introduced, kind_of
+from microq.chaos.wire import Reply, kind_of
+from microq.chaos.wire_hazelcast import introduced
 from microq.errors import MachineError
 from microq.fleet import Detour
 from microq.tasks import task_group

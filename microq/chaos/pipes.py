@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from microq.chaos.conditions import Conditions, Ends, Lane
+from microq.chaos.dialogues import dialogue_of
 from microq.chaos.sides import END, Side
-from microq.chaos.wire import GREETING, INTRODUCTION, Dialogue, Reply, dialogue_of
+from microq.chaos.wire import GREETING, Dialogue, Reply
+from microq.chaos.wire_hazelcast import INTRODUCTION
 
 
 class Host(Protocol):

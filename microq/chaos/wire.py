@@ -1,18 +1,7 @@
-"""What is spoken over a connection, as far as a fault must understand it: which reply answers which request.
-
-Clients speak Hazelcast's Open Binary Client Protocol 2 to the members. A message is a chain of frames; a frame has its
-length, header included (4 bytes), and flags (2 bytes), all little-endian; a message's first frame begins with the type
-of the message (4 bytes) and a correlation id (8 bytes), which the reply repeats.
-
-A member that connects to another introduces itself right after the greeting: its first packet holds the address that it
-calls and its own one, each with the port (4 bytes, big-endian) and a 4 for IPv4 before the host (seen on 5.7.0).
-"""
+"""The words for what is spoken over a connection, as far as a fault must understand it: which replies can be lost."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -42,105 +31,9 @@ class Reply(StrEnum):
     """To a POST or a DELETE; what only reads can be repeated by anybody."""
 
 
-REQUESTS = {
-    196864: Reply.ENQUEUE,  # Queue.offer
-    197120: Reply.ENQUEUE,  # Queue.put
-    200704: Reply.ENQUEUE,  # Queue.addAll
-    197888: Reply.DEQUEUE,  # Queue.poll
-    198144: Reply.DEQUEUE,  # Queue.take
-    199168: Reply.DEQUEUE,  # Queue.drainToMaxSize
-    65792: Reply.STORE,  # Map.put
-    69120: Reply.STORE,  # Map.putIfAbsent
-    69376: Reply.STORE,  # Map.set
-    76800: Reply.STORE,  # Map.putAll
-}
-"""Message type of a request -> what its reply is; the type of the reply is the next number."""
-
-_FRAME = struct.Struct("<iH")
-_HEAD = struct.Struct("<iHiq")
-_FINAL = 1 << 13
-_UNFRAGMENTED = 1 << 15 | 1 << 14
-
-EMPTY = 31
-"""Bytes of the longest reply that brings no item: its first frame and an empty list."""
-
-
 def kind_of(greeting: bytes) -> Kind:
     """Return what a connection that begins so will speak."""
     return {b"CP2": Kind.CLIENT, b"HZC": Kind.MEMBER}.get(greeting[:GREETING], Kind.HTTP)
-
-
-INTRODUCTION = 1024
-"""Bytes after the greeting in which a member has said who it is, if it ever does."""
-
-_PORT = struct.Struct(">iB")
-
-
-def introduced(said: bytes, called: int, names: Mapping[int, str]) -> str:
-    """Return who a member says it is, by the ports that the members are known by; nothing if it did not say so yet.
-
-    `called` is the port of the member that is called, which is in the introduction as well.
-    """
-    return next((name for port, name in names.items() if port != called and _PORT.pack(port, 4) in said), "")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How a message begins; `empty` if it is too short to bring anything."""
-
-    type: int
-    id: int
-    empty: bool
-
-
-class Scanner:
-    """Finds the messages in a stream of frames, however the stream is cut into chunks.
-
-    `skip` is the number of bytes before the first frame. Raises `ValueError` if the stream is no such thing.
-    """
-
-    def __init__(self, skip: int = 0) -> None:
-        self._held = b""
-        # Both count from the start of what is held; a message that was told of already has no beginning.
-        self._next = skip
-        self._began: int | None = None
-        self._whole = True
-
-    def feed(self, chunk: bytes) -> tuple[bytes, list[tuple[int, Head]]]:
-        """Return what can be passed on, and the messages that begin in it, each with the offset of its first byte.
-
-        Held back is only the beginning of a message of which too little is there, at most 36 bytes.
-        """
-        data = self._held + chunk
-        heads: list[tuple[int, Head]] = []
-        while True:
-            if self._told(data, heads):
-                self._began = None
-            if self._next + _FRAME.size > len(data) or (self._whole and self._began is not None):
-                break
-            size, flags = _FRAME.unpack_from(data, self._next)
-            if size < _FRAME.size:
-                raise ValueError(f"a frame of {size} bytes")
-            if self._whole and flags & _UNFRAGMENTED == _UNFRAGMENTED:
-                self._began = self._next
-            self._whole = bool(flags & _FINAL)
-            self._next += size
-        ready = min(self._next, len(data)) if self._began is None else self._began
-        self._held = data[ready:]
-        self._next -= ready
-        self._began = None if self._began is None else 0
-        return data[:ready], heads
-
-    def _told(self, data: bytes, heads: list[tuple[int, Head]]) -> bool:
-        """Tell of the message that began, if enough of it is there."""
-        if self._began is None or len(data) < self._began + _HEAD.size:
-            return False
-        long = self._next - self._began > EMPTY
-        if not long and not self._whole:
-            return False
-        _, _, message_type, message_id = _HEAD.unpack_from(data, self._began)
-        heads.append((self._began, Head(message_type, message_id, not long)))
-        return True
 
 
 class Dialogue(Protocol):
@@ -153,58 +46,3 @@ class Dialogue(Protocol):
     def answered(self, data: bytes) -> tuple[bytes, list[tuple[int, Reply]]]:
         """Hear bytes of replies; return those that can be passed on, and where in them which replies begin."""
         ...
-
-
-class Calls:
-    """A client's calls of a member. A reply that says that the request failed is none of those that can be lost."""
-
-    def __init__(self) -> None:
-        self._requests, self._replies = Scanner(skip=GREETING), Scanner()
-        self._open: dict[int, int] = {}
-
-    def asked(self, data: bytes) -> None:
-        """See `Dialogue.asked`."""
-        for _, head in self._requests.feed(data)[1]:
-            if head.type in REQUESTS:
-                self._open[head.id] = head.type
-
-    def answered(self, data: bytes) -> tuple[bytes, list[tuple[int, Reply]]]:
-        """See `Dialogue.answered`."""
-        ready, heads = self._replies.feed(data)
-        found = []
-        for offset, head in heads:
-            request = self._open.pop(head.id, None)
-            if request is None or head.type != request + 1:
-                continue
-            reply = REQUESTS[request]
-            if reply is not Reply.DEQUEUE or not head.empty:
-                found.append((offset, reply))
-        return ready, found
-
-
-class Turns:
-    """HTTP, one request at a time over a connection, as every client of ours does it."""
-
-    def __init__(self) -> None:
-        self._asking = self._changes = False
-
-    def asked(self, data: bytes) -> None:
-        """See `Dialogue.asked`."""
-        if not self._asking:
-            self._asking, self._changes = True, data.startswith((b"POST", b"DELETE"))
-
-    def answered(self, data: bytes) -> tuple[bytes, list[tuple[int, Reply]]]:
-        """See `Dialogue.answered`."""
-        first, self._asking = self._asking, False
-        return data, [(0, Reply.HTTP)] if first and self._changes else []
-
-
-def dialogue_of(kind: Kind) -> Dialogue | None:
-    """Return what follows a connection of a kind; nothing follows what members say to each other."""
-    match kind:
-        case Kind.CLIENT:
-            return Calls()
-        case Kind.HTTP:
-            return Turns()
-        case Kind.MEMBER:
-            return None

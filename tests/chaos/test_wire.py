@@ -23,7 +23,9 @@ from hazelcast.protocol.codec import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microq.chaos.wire import EMPTY, REQUESTS, Calls, Head, Kind, Reply, Scanner, Turns, kind_of
+from microq.chaos.dialogues import Turns
+from microq.chaos.wire import Kind, Reply, kind_of
+from microq.chaos.wire_hazelcast import EMPTY, REQUESTS, Calls, Head, Scanner
 
 OFFER, POLL, DRAIN, PUT_IF_ABSENT, SIZE = 196864, 197888, 199168, 69120, 197376
 
