@@ -30,8 +30,8 @@ def everywhere(_ends: Ends) -> bool:
 
 
 def clients(ends: Ends) -> bool:
-    """Select the connections of the services to the members."""
-    return ends.kind is Kind.CLIENT
+    """Select the connections of the services to the members and brokers."""
+    return ends.kind in {Kind.CLIENT, Kind.KAFKA}
 
 
 def around(member: str) -> Selection:

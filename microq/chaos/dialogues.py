@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from microq.chaos.wire import Dialogue, Kind, Reply
 from microq.chaos.wire_hazelcast import Calls
+from microq.chaos.wire_kafka import Exchanges
 
 
 class Turns:
@@ -28,6 +29,8 @@ def dialogue_of(kind: Kind) -> Dialogue | None:
     match kind:
         case Kind.CLIENT:
             return Calls()
+        case Kind.KAFKA:
+            return Exchanges()
         case Kind.HTTP:
             return Turns()
         case Kind.MEMBER:

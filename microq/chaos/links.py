@@ -122,7 +122,7 @@ class Link:
 
     async def _connect(self, pipe: Pipe) -> None:
         """Lead a connection to the target, unless it is cut."""
-        pipe.ends = ends = Ends(kind_of(pipe.first), self.name)
+        pipe.ends = ends = Ends(kind_of(pipe.first, self.name), self.name)
         if not await self._admitted(pipe, ends):
             return
         hidden = self._detour.hidden

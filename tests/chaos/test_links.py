@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -17,6 +17,9 @@ from aiohttp import web
 from conftest import free_ports, run
 from fakes import serving, until
 from frames import REPLY_BYTES, FakeMember, error, reply, request
+from kafka_frames import COMMIT, FETCH, METADATA, PRODUCE, FakeBroker, committed, fetched, produced
+from kafka_frames import reply as kafka_reply
+from kafka_frames import request as kafka_request
 
 from microq.chaos.conditions import Ends, around, clients, to
 from microq.chaos.links import Links, open_links
@@ -482,6 +485,71 @@ def test_a_reply_over_http_is_lost_after_the_service_did_its_work() -> None:
                 assert links.counts.lost == {Reply.HTTP: 1}
 
     within(main)
+
+
+# -- a broker -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def brokered() -> AsyncIterator[tuple[Links, FakeBroker, Callable[[], Awaitable[Caller]]]]:
+    """Give links to a member and a broker, the broker, and what connects to it."""
+    member, broker, ways = FakeMember(), FakeBroker(), [detour("hazelcast-5701"), detour("kafka-9092")]
+    async with contextlib.AsyncExitStack() as stack:
+        for way, handler in zip(ways, (member.serve, broker.serve), strict=True):
+            await stack.enter_async_context(listening(way, handler))
+        links = await stack.enter_async_context(open_links(ways))
+        for way in ways:
+            await answers(way.address)
+
+        async def call() -> Caller:
+            reader, writer = await asyncio.open_connection(ways[1].address.host, ways[1].address.port)
+            stack.callback(writer.close)
+            return Caller(reader, writer)
+
+        yield links, broker, call
+
+
+async def gets(caller: Caller, asked: bytes, expected: bytes) -> bool:
+    """Whether a request has this reply, and not the end of the connection."""
+    caller.writer.write(asked)
+    heard = await caller.hears(len(expected))
+    assert heard in {expected, b""}
+    return bool(heard)
+
+
+def test_a_client_of_a_broker_is_cut_off_as_one_of_a_member_is() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20), brokered() as (links, _, call):
+            caller = await call()
+            assert await gets(caller, kafka_request(METADATA, 1), kafka_reply(1))
+            assert links.connections() == [Ends(Kind.KAFKA, "kafka-9092")]
+            assert links.cut(clients) == 1
+            assert await caller.is_cut()
+            again = await call()
+            assert not await gets(again, kafka_request(METADATA, 1), kafka_reply(1))
+            links.heal()
+            assert await gets(await call(), kafka_request(METADATA, 1), kafka_reply(1))
+
+    run(main())
+
+
+def test_a_broker_did_what_a_lost_reply_would_have_confirmed() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20), brokered() as (links, broker, call):
+            caller = await call()
+            links.lose_replies(Reply.ENQUEUE)
+            assert await gets(caller, kafka_request(FETCH, 1), fetched(1, b""))
+            assert not await gets(caller, kafka_request(PRODUCE, 2), produced(2, 0))
+            assert len(broker.records) == 1
+            links.lose_replies(Reply.DEQUEUE)
+            assert not await gets(await call(), kafka_request(FETCH, 3), fetched(3, *broker.records))
+            caller = await call()
+            assert await gets(caller, kafka_request(FETCH, 4), fetched(4, b""))
+            assert not await gets(caller, kafka_request(COMMIT, 5), committed(5, 0))
+            assert broker.asked[-1] == (COMMIT, 5)
+            assert links.counts.lost == {Reply.ENQUEUE: 1, Reply.DEQUEUE: 2}
+
+    run(main())
 
 
 # -- who opened it ------------------------------------------------------------------------------------------------

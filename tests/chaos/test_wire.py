@@ -23,9 +23,10 @@ from hazelcast.protocol.codec import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microq.chaos.dialogues import Turns
+from microq.chaos.dialogues import Turns, dialogue_of
 from microq.chaos.wire import Kind, Reply, kind_of
 from microq.chaos.wire_hazelcast import EMPTY, REQUESTS, Calls, Head, Scanner
+from microq.chaos.wire_kafka import Exchanges
 
 OFFER, POLL, DRAIN, PUT_IF_ABSENT, SIZE = 196864, 197888, 199168, 69120, 197376
 
@@ -62,7 +63,20 @@ def test_a_request_of_the_client_is_read_as_it_wrote_it() -> None:
     [(b"CP2", Kind.CLIENT), (b"HZC\x00", Kind.MEMBER), (b"GET / HTTP/1.1", Kind.HTTP), (b"CP1", Kind.HTTP)],
 )
 def test_the_first_bytes_say_what_is_spoken(greeting: bytes, kind: Kind) -> None:
-    assert kind_of(greeting) is kind
+    assert kind_of(greeting, "hazelcast-5701") is kind
+
+
+@pytest.mark.parametrize("first", [b"\x00\x00\x00\x19", b"CP2", b"GET"])
+def test_what_leads_to_a_broker_is_a_client_of_kafka_whatever_it_says(first: bytes) -> None:
+    assert kind_of(first, "kafka-9092") is Kind.KAFKA
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [(Kind.CLIENT, Calls), (Kind.KAFKA, Exchanges), (Kind.HTTP, Turns), (Kind.MEMBER, type(None))],
+)
+def test_what_follows_depends_on_what_is_spoken(kind: Kind, found: type) -> None:
+    assert type(dialogue_of(kind)) is found
 
 
 MESSAGES = st.tuples(
