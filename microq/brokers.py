@@ -9,7 +9,8 @@ from collections.abc import Collection
 from microq.config import Address
 from microq.figures import BrokerFigures, PartitionView
 from microq.fleet import Role
-from microq.kfk import AwayError, Brokers, Layout
+from microq.kfk import AwayError, Brokers
+from microq.layout import Layout
 
 Found = tuple[tuple[BrokerFigures, ...], tuple[PartitionView, ...]]
 """What each broker says, and the partitions as one of them sees them."""

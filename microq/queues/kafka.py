@@ -16,7 +16,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from microq import kfk
 from microq.config import Config
 from microq.errors import MessageError, QueueAwayError, QueueUncertainError, UsageError
-from microq.kfk import GROUP, AwayError, Brokers, Layout, Span
+from microq.kfk import GROUP, AwayError, Brokers
+from microq.layout import Layout, Span
 from microq.message import Message
 from microq.queues.base import Refused
 from microq.queues.producer import ALL, Producer, replicas_of
@@ -25,6 +26,12 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30.0
 """How long `open_queue` waits for brokers that are still starting."""
+
+GRACE_SECONDS = 0.5
+"""How much longer than asked for a receive may take, while partitions are given to other consumers."""
+
+JOIN_SECONDS = 10.0
+"""How long a consumer may take to find the brokers."""
 
 ACK_SECONDS = 10.0
 """How long the brokers may take to note how far a consumer is, failover included."""
@@ -57,8 +64,12 @@ class KafkaQueue:
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
         """Take a batch; see `MessageQueue.receive`. The first call joins the group."""
         consumer = await self._joined()
+        found: dict[Any, list[Any]] = {}
         try:
-            found = await consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
+            # While the group has no coordinator it would wait for ever. Given up, it has taken nothing yet.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds + GRACE_SECONDS):
+                    found = await consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
         except KafkaError as error:
             raise QueueUncertainError(f"the brokers did not answer: {error}") from error
         records = [record for batch in found.values() for record in batch]
@@ -126,7 +137,7 @@ class KafkaQueue:
             if self._consumer is None:
                 try:
                     self._consumer = await self._stack.enter_async_context(_member(self._config, self._name))
-                except KafkaError as error:
+                except (KafkaError, TimeoutError) as error:
                     raise QueueAwayError(f"no broker of the queue can be reached: {error}") from error
             return self._consumer
 
@@ -150,7 +161,8 @@ async def _member(config: Config, name: str) -> AsyncIterator[AIOKafkaConsumer]:
         max_partition_fetch_bytes=4 << 20,
     )
     try:
-        await consumer.start()
+        async with asyncio.timeout(JOIN_SECONDS):
+            await consumer.start()
         consumer.subscribe([config.queue.name])
         yield consumer
     finally:

@@ -23,6 +23,7 @@ RANKS = {
     "exposure": 0,
     "config": 0,
     "figures": 0,
+    "layout": 0,
     "fleet": 0,
     "log": 0,
     "tasks": 0,
