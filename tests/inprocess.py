@@ -115,7 +115,7 @@ class FakeLinks:
     def hurry(self) -> None:
         self._lag = 0.0
 
-    def lose_replies(self, reply: Reply, _every: int) -> None:
+    def lose_replies(self, reply: Reply, _every: int, _rng: Random) -> None:
         if self._system.misses:
             return
         self.counts.lost[reply] += 1000

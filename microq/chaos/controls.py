@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from microq.chaos.faults.base import Arena, Fault, Hit
-from microq.chaos.faults.members import KillMember, MemberFault
+from microq.chaos.faults.base import Fault
+from microq.chaos.faults.members import KillMember
 from microq.chaos.faults.network import LoseReplies
 from microq.chaos.faults.services import KillConsumer
+from microq.chaos.traps import Miss, Plant, StrandLeader
 from microq.chaos.verdict import Layer, Ruling, Verdict
-from microq.fleet import Role, Snapshot
-from microq.message import Message
+from microq.fleet import Role
+from microq.queues import BACKENDS
 
 NO_REDELIVERY: Mapping[str, str] = {Role.FACADE.value: "no-redelivery"}
 """The defect with which the quiet proof runs: what the queue loses must be missing, not brought back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Miss(MemberFault):
-    """Say that a member is hit, and do nothing."""
-
-    name: ClassVar[str] = "miss"
-
-    async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
-        """See `MemberFault.hit`."""
-        async with arena.hitting(hits, "hit", lambda _view, _hit: False):
-            arena.say("  nothing is done to it")
-
-
-@dataclass(frozen=True, slots=True)
-class Plant(Fault):
-    """Put messages straight into the queue that nobody sent."""
-
-    name: ClassVar[str] = "plant"
-
-    count: int = 3
-
-    async def strike(self, arena: Arena) -> None:
-        """See `Fault.strike`."""
-        ids = [f"planted-{uuid.UUID(int=arena.random.getrandbits(128))}" for _ in range(self.count)]
-        async with arena.hitting([Hit(arena.config.queue.name)], "given items that nobody sent", _planted):
-            await arena.flow.plant([Message(i, "planted", 1.0).to_json() for i in ids])
-
-    async def heal(self, arena: Arena) -> None:
-        """See `Fault.heal`: nothing was broken."""
-
-
-def _planted(_view: Snapshot, _hit: Hit) -> bool:
-    """Prove a planting: it would have raised an error."""
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +36,8 @@ class Control:
     messages: int = 100
     settings: tuple[str, ...] = ()
     defects: Mapping[str, str] = field(default_factory=dict)
+    backends: tuple[str, ...] = tuple(BACKENDS)
+    """The queues whose promise it breaks."""
 
     @property
     def expectation(self) -> str:
@@ -97,6 +63,8 @@ def outcome(found: Verdict) -> str:
     return " ".join([found.verdict.value, *names, *(f"in the {layer}" for layer in layers)])
 
 
+_HAZELCAST, _KAFKA = (Role.HAZELCAST.value,), (Role.KAFKA.value,)
+
 CONTROLS: dict[str, Control] = {
     control.name: control
     for control in (
@@ -109,6 +77,7 @@ CONTROLS: dict[str, Control] = {
             Layer.QUEUE,
             settings=("queue.backup-count=0",),
             defects=NO_REDELIVERY,
+            backends=_HAZELCAST,
         ),
         Control(
             "no-redelivery",
@@ -119,6 +88,7 @@ CONTROLS: dict[str, Control] = {
             Layer.CONSUMER,
             quiet=False,
             defects={**NO_REDELIVERY, Role.MESSAGES.value: "hesitant"},
+            backends=_HAZELCAST,
         ),
         Control(
             "no-dedupe",
@@ -129,6 +99,30 @@ CONTROLS: dict[str, Control] = {
             quiet=False,
             messages=200,
             defects={Role.MESSAGES.value: "no-dedupe"},
+            backends=_HAZELCAST,
+        ),
+        Control(
+            "one-ack",
+            "The facade is content with the leader's word (acks=1), and the leader dies before its followers have it.",
+            StrandLeader(),
+            Ruling.FAIL,
+            "lost",
+            Layer.QUEUE,
+            quiet=False,
+            messages=1000,
+            defects={Role.FACADE.value: "one-ack"},
+            backends=_KAFKA,
+        ),
+        Control(
+            "early-commit",
+            "A consumer confirms messages before it has stored them (auto-commit), and is killed.",
+            KillConsumer(times=1),
+            Ruling.FAIL,
+            "lost",
+            Layer.CONSUMER,
+            quiet=False,
+            defects={**NO_REDELIVERY, Role.MESSAGES.value: "hasty"},
+            backends=_KAFKA,
         ),
         Control(
             "planted",

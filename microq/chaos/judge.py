@@ -13,7 +13,6 @@ from microq.chaos.evidence import Evidence
 from microq.chaos.history import Entry
 from microq.chaos.verdict import Ruling, Verdict
 from microq.errors import UsageError
-from microq.fleet import Role
 from microq.message import Outcome
 
 
@@ -125,10 +124,10 @@ def _doubts(record: Evidence, acknowledged: set[str]) -> list[str]:
 
 def _cues(record: Evidence, redelivered: int) -> Iterable[str]:
     """Say what the verdict does not prove."""
-    members = [fault for fault in record.faults if fault.target.startswith(f"{Role.HAZELCAST}-")]
-    if members and not any(fault.owner for fault in record.faults):
+    servers = [fault for fault in record.faults if fault.target.startswith(f"{record.begin.facts['queue']}-")]
+    if servers and not any(fault.owner for fault in record.faults):
         yield (
-            "the killed member was not the queue's primary owner, so this run says nothing about the queue's copies; "
+            "the killed server was not the queue's primary owner, so this run says nothing about the queue's copies; "
             "--target owner kills it"
         )
     before = record.copies("before")

@@ -10,6 +10,7 @@ from typing import Any
 
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault
+from microq.chaos.faults.members import KillLeader
 from microq.chaos.verdict import Ruling, Verdict
 from microq.errors import MicroqError, UsageError
 
@@ -21,6 +22,10 @@ COUNTED = ("lost", "unlogged", "unexpected", "duplicated", "recovered", "redeliv
 
 HARDER: dict[str, dict[str, Any]] = {"kill-member": {"target": "owner"}}
 """Options of faults in the matrix, where the plain command is kinder."""
+
+
+REPEATED = frozenset({KillLeader.name})
+"""Faults that the matrix has already, under another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +80,21 @@ Once = Callable[[Plan], tuple[Verdict, str]]
 """Makes one run; returns its verdict and the path of its history."""
 
 
-def plan(only: Sequence[str], skip: Sequence[str], runs: int, seed: int, **options: Any) -> list[Plan]:
-    """Return the runs to make: all faults once, then all of them again. Raises `UsageError` for a name of none.
+def plan(backend: str, only: Sequence[str], skip: Sequence[str], runs: int, seed: int, **options: Any) -> list[Plan]:
+    """Return the runs to make: all faults of a backend once, then all of them again.
+
+    Raises `UsageError` for a name of none, or of a fault that is asked for and is none of this backend's.
 
     Each run has a seed of its own, so that a run may be repeated alone. `options` are given to the faults having them.
     """
     for name in [*only, *skip]:
         if name not in FAULTS:
             raise UsageError(f"there is no fault {name!r}; there are {', '.join(FAULTS)}")
-    chosen = [name for name in FAULTS if (not only or name in only) and name not in skip]
+    for name in only:
+        if backend not in FAULTS[name].backends:
+            raise UsageError(f"{name} is a fault of {' and '.join(FAULTS[name].backends)}, not of {backend}")
+    mine = [name for name, fault in FAULTS.items() if backend in fault.backends]
+    chosen = [name for name in mine if (name in only if only else name not in REPEATED) and name not in skip]
     if not chosen:
         raise UsageError("no fault is left to run")
     return [

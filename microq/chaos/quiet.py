@@ -30,8 +30,9 @@ class ConsumersOff(Scenario):
         stopped = await self.operator.stop([Role.MESSAGES.value])
         self.say(f"Consumers are off: {', '.join(stopped) if stopped else 'they were off already'}.")
         copies = await self._fill()
-        hits = self._fault.choose(await self.operator.snapshot(), self.arena.random)
-        self._fault.tell(self.arena, hits)
+        view = await self.operator.snapshot()
+        hits = self._fault.choose(view, self.arena.random)
+        self._fault.tell(self.arena, view, hits)
         await self._break(hits, copies)
         started = await self.operator.start([Role.MESSAGES.value])
         self.say(f"Started {', '.join(started)}; draining the queue.")
@@ -48,7 +49,7 @@ class ConsumersOff(Scenario):
 
     async def _note_copies(self, when: str) -> Copies:
         copies = Copies.of(await self.operator.snapshot())
-        self.history.note("copies", when=when, members=copies.members, owner=copies.owner)
+        self.history.note("copies", when=when, members=copies.members, owners=sorted(copies.owners))
         return copies
 
     async def _break(self, hits: Sequence[Hit], copies: Copies) -> None:

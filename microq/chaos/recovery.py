@@ -1,4 +1,8 @@
-"""Watch the survivors after a fault: when they notice, who owns the items, when all copies are in place again."""
+"""Watch the survivors after a fault: when they notice, who owns the items, when all copies are in place again.
+
+Hazelcast makes new copies on the members that are left. Kafka makes none: it goes on with the replicas that are in
+sync, and its cluster is safe again only when the broker that was lost is back.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from microq.figures import MemberFigures
+from microq.figures import Figures, PartitionView
 from microq.fleet import Operator, Snapshot
 
 LOOK = 0.02
@@ -21,17 +25,19 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Where the queue's items are: member -> (owned, backed up), and the primary owner's name."""
+    """Where the queue's items are: server -> (owned, backed up), and who owns primaries; of a topic each partition."""
 
     members: dict[str, tuple[int, int]]
-    owner: str | None
+    owners: frozenset[str]
+    partitions: tuple[PartitionView, ...] = ()
 
     @classmethod
     def of(cls, view: Snapshot) -> Copies:
         """Read them from a snapshot."""
         return cls(
-            {figures.name: (figures.items, figures.backups) for figures in view.members},
-            view.queue.owner if view.queue else None,
+            {figures.name: (figures.items, figures.backups) for figures in view.servers},
+            view.owners,
+            view.partitions,
         )
 
     @property
@@ -46,12 +52,22 @@ class Copies:
 
     def __str__(self) -> str:
         if not self.members:
-            return "no member says what it holds"
+            return "no server of the queue says what it holds"
+        if self.partitions:
+            return "; ".join(map(_told, self.partitions))
         parts = [
-            f"{'★ ' if name == self.owner else ''}{name} owns {owned}, backs up {backups}"
+            f"{'★ ' if name in self.owners else ''}{name} owns {owned}, backs up {backups}"
             for name, (owned, backups) in self.members.items()
         ]
         return "; ".join(parts)
+
+
+def _told(partition: PartitionView) -> str:
+    waiting = "an unknown number" if partition.waiting is None else partition.waiting
+    leader = f"★ {partition.leader} leads" if partition.leader else "nobody leads"
+    followers = [name for name in partition.in_sync if name != partition.leader]
+    copies = f"{', '.join(followers)} in sync" if followers else "no other copy is in sync"
+    return f"{leader} partition {partition.number} with {waiting}, {copies}"
 
 
 async def until(operator: Operator, effect: Callable[[Snapshot], bool], seconds: float, look: float = LOOK) -> bool:
@@ -100,8 +116,8 @@ def _steps(
     survivors = [name for name in before.members if name not in killed]
     copies = min(backup_count, len(survivors) - 1)
 
-    def alive(view: Snapshot) -> list[MemberFigures]:
-        return [figures for figures in view.members if figures.name in survivors]
+    def alive(view: Snapshot) -> list[Figures]:
+        return [figures for figures in view.servers if figures.name in survivors]
 
     def left(view: Snapshot) -> bool:
         return bool(survivors) and [figures.members_seen for figures in alive(view)] == [len(survivors)] * len(
@@ -109,8 +125,12 @@ def _steps(
         )
 
     yield "left the member list", left
-    if before.owner in killed:
-        yield "backup promoted to owner", lambda view: Copies.of(view).owner in survivors
+    if before.partitions:
+        yield "every partition has a leader", lambda view: _led(view, survivors)
+        yield "its followers are in sync", lambda view: left(view) and _followed(view, survivors)
+        return
+    if before.owners & set(killed):
+        yield "backup promoted to owner", lambda view: bool(view.owners & set(survivors))
     if copies:
         yield "new backups made", lambda view: left(view) and _complete(Copies.of(view), copies)
     yield "cluster safe", lambda view: left(view) and all(figures.cluster_safe for figures in alive(view))
@@ -118,3 +138,17 @@ def _steps(
 
 def _complete(now: Copies, copies: int) -> bool:
     return now.backups == now.items * copies
+
+
+def _led(view: Snapshot, survivors: Sequence[str]) -> bool:
+    return bool(view.partitions) and all(partition.leader in survivors for partition in view.partitions)
+
+
+def _followed(view: Snapshot, survivors: Sequence[str]) -> bool:
+    """Return whether every replica that is left is in sync; those that are gone are dropped from the list."""
+    wanted = [min(partition.replicas, len(survivors)) for partition in view.partitions]
+    return (
+        [len(set(p.in_sync) & set(survivors)) for p in view.partitions]
+        == wanted
+        == [len(p.in_sync) for p in view.partitions]
+    )

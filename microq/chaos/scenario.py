@@ -109,8 +109,9 @@ class Scenario(ABC):
     def _check(self, before: Snapshot) -> None:
         """Refuse what cannot be, before anything is changed."""
         if not before.managed:
-            raise UsageError("[hazelcast] managed = false: the members are not microq's, so it cannot break them")
-        self.trial.fault.check([Address.parse(p.address) for p in before.having(Role.HAZELCAST) if p.state in UP])
+            raise UsageError(f"[{before.backend}] managed = false: the servers are not microq's, it cannot break them")
+        up = [Address.parse(p.address) for p in before.having(before.queue_role) if p.state in UP]
+        self.trial.fault.check(self.stage.config, up)
 
     async def _sabotage(self, defects: Mapping[str, str]) -> None:
         """Give a system that ran before its defects; one that is started for this run starts with them."""

@@ -66,8 +66,9 @@ def run_matrix(
 
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     options = {} if times is None else {"times": times}
-    plans = plan(_names(only), _names(skip), runs, seed, **options)
     alone(config, sets)
+    backend = configuration(config, sets).queue.backend
+    plans = plan(backend, _names(only), _names(skip), runs, seed, **options)
     note(f"{len(plans)} runs; seed {seed}.")
 
     def once(todo: Any) -> tuple[Any, str]:
@@ -136,8 +137,8 @@ def run_controls(
     """
     from microq.views import matrix as views  # noqa: PLC0415 - --help needs none of it
 
-    chosen = _chosen(_names(only))
     alone(config, sets)
+    chosen = _chosen(_names(only), configuration(config, sets).queue.backend)
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     note(f"{len(chosen) * runs} runs; seed {seed}.")
     found: list[tuple[Any, list[str], int]] = []
@@ -155,13 +156,16 @@ def run_controls(
     raise typer.Exit(0 if all(red == len(got) for _, got, red in found) else 1)
 
 
-def _chosen(names: Sequence[str]) -> list[Any]:
+def _chosen(names: Sequence[str], backend: str) -> list[Any]:
     from microq.chaos.controls import CONTROLS  # noqa: PLC0415 - --help needs none of it
 
     for name in names:
         if name not in CONTROLS:
             raise UsageError(f"there is no control {name!r}; there are {', '.join(CONTROLS)}")
-    return [control for name, control in CONTROLS.items() if not names or name in names]
+        if backend not in CONTROLS[name].backends:
+            raise UsageError(f"{name} is a control of {' and '.join(CONTROLS[name].backends)}, not of {backend}")
+    mine = [control for control in CONTROLS.values() if backend in control.backends]
+    return [control for control in mine if not names or control.name in names]
 
 
 def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) -> tuple[str, bool]:

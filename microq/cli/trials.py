@@ -29,7 +29,7 @@ def configured(fault: Fault, path: Path | None, sets: list[str] | None, settings
     needed = [*fault.settings, *settings]
     config = configuration(path, [*needed, *(sets or [])])
     if records.supervisor_pid(config) is None:
-        fault.check(config.hazelcast.hazelcast_clients)  # before anything is started for nothing
+        fault.check(config, config.servers)  # before anything is started for nothing
         return config
     if needed or fault.needs_links:
         what = ", ".join([*needed, *(["links between its processes"] if fault.needs_links else [])])

@@ -15,6 +15,7 @@ from aiohttp import web
 from microq.config import Config
 from microq.fleet import Role
 from microq.message import Message
+from microq.queues.base import Refused
 from microq.services import facade, logging, messages
 from microq.services.__main__ import main
 from microq.services.app import read_json, reply
@@ -42,6 +43,15 @@ class Hesitant(messages.Consumer):
         await super().store(messages)
 
 
+class Hasty(Hesitant):
+    """It tells the queue that messages are stored, takes its time, and only then stores them: auto-commit, in Kafka."""
+
+    async def handle(self, items: Sequence[Message | Refused]) -> None:
+        """See `Consumer.handle`."""
+        await self.ack()
+        await self.keep(items)
+
+
 class Undiscerning(messages.Consumer):
     """It shows what the queue gives it, as often as it does, and asks nobody whether it was there before."""
 
@@ -67,8 +77,17 @@ def careless(app: web.Application, name: str) -> web.Application:
     return app
 
 
+def _one_ack(config: Config, name: str) -> web.Application:
+    """Make a facade that is content with the leader's word, and delivers nothing again."""
+    from microq.queues import kafka  # noqa: PLC0415 - an extra, which the other defects do not need
+
+    return facade.make_app(config, name, lambda config, name: kafka.open_queue(config, name, acks=1), watch_type=Blind)
+
+
 DEFECTS: dict[str, tuple[Role, Callable[[Config, str], web.Application]]] = {
     "no-redelivery": (Role.FACADE, lambda config, name: facade.make_app(config, name, watch_type=Blind)),
+    "one-ack": (Role.FACADE, _one_ack),
+    "hasty": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Hasty)),
     "hesitant": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Hesitant)),
     "no-dedupe": (Role.MESSAGES, lambda config, name: messages.make_app(config, name, consumer_type=Undiscerning)),
     "forgetful": (Role.LOGGING, lambda config, name: careless(logging.make_app(config, name), name)),

@@ -49,8 +49,9 @@ def _hits(found: Verdict) -> str:
 
 def _ownership(target: str, *, owner: bool) -> str:
     if owner:
-        return " (the primary owner)"
-    return " (not the owner)" if target.startswith(f"{Role.HAZELCAST}-") else ""
+        return " (a leader)" if target.startswith(f"{Role.KAFKA}-") else " (the primary owner)"
+    servers = (f"{Role.HAZELCAST}-", f"{Role.KAFKA}-")
+    return " (not the owner)" if target.startswith(servers) else ""
 
 
 def _counts(found: Verdict) -> RenderableType:

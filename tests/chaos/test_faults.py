@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,12 +11,16 @@ from inprocess import figures
 
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Hit, dropped, gone, restarted
-from microq.chaos.faults.members import KillMember, KillTwoMembers, MemberFault
+from microq.chaos.faults.members import KillLeader, KillMember, KillTwoMembers, MemberFault, PauseMember
+from microq.chaos.faults.network import SplitCluster
 from microq.chaos.matrix import make
-from microq.config import Address
+from microq.config import Address, Config
 from microq.errors import UsageError
-from microq.figures import QueueView
+from microq.figures import PartitionView, QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
+
+HAZELCAST = Config("the test", Path())
+KAFKA = replace(HAZELCAST, queue=replace(HAZELCAST.queue, backend="kafka"))
 
 PORTS = (15701, 5702, 5703)
 """As text the first one would be the lowest."""
@@ -80,12 +85,12 @@ def test_only_members_that_are_up_are_chosen() -> None:
         KillMember("5702").choose(view, Random(0))
 
 
-@pytest.mark.parametrize("target", ["nosuch", "", "facade-5000", "5000", "hazelcast", "127.0.0.1", "all"])
+@pytest.mark.parametrize("target", ["nosuch", " ", "facade-5000", "5000", "hazelcast", "127.0.0.1", "all"])
 def test_what_is_no_member_is_refused(target: str) -> None:
-    with pytest.raises(UsageError, match="is no member that is up; there are lowest, owner, backup, random, haz"):
+    with pytest.raises(UsageError, match="no member that is up; there are lowest, owner, leader, backup, random, haz"):
         KillMember(target).choose(snapshot(), Random(0))
     with pytest.raises(UsageError, match="is no member"):
-        KillMember(target).check([Address("127.0.0.1", port) for port in PORTS])
+        KillMember(target).check(HAZELCAST, [Address("127.0.0.1", port) for port in PORTS])
 
 
 @pytest.mark.parametrize("view", [snapshot(owner=None), replace(snapshot(), queue=None)])
@@ -103,7 +108,7 @@ def test_a_seed_repeats_the_choice() -> None:
 def test_two_members_are_two() -> None:
     assert targets(KillTwoMembers(), snapshot()) == ["hazelcast-5703", "hazelcast-5702"]
     with pytest.raises(UsageError, match="2 members cannot lose 2"):
-        KillTwoMembers().check([Address("127.0.0.1", port) for port in PORTS[:2]])
+        KillTwoMembers().check(HAZELCAST, [Address("127.0.0.1", port) for port in PORTS[:2]])
 
 
 HIT = Hit("hazelcast-5702", 5702, "127.0.0.1:5702")
@@ -158,3 +163,57 @@ def test_every_fault_says_what_it_does(name: str) -> None:
     assert kind.__doc__
     assert kind.__doc__.strip().partition("\n")[0].endswith((".", "live."))
     assert make(name, nonsense=1) == kind()
+
+
+# -- the same faults on brokers ---------------------------------------------------------------------------------------
+
+BROKERS = (9092, 9091, 9093)
+
+
+def brokers(*up: int, owner: str = "kafka-9092") -> Snapshot:
+    processes = tuple(
+        ProcessView(f"kafka-{port}", Role.KAFKA, f"127.0.0.1:{port}", ProcessState.READY, pid=port) for port in up
+    )
+    waiting = {9091: 30, 9092: 50, 9093: 20}
+    names = tuple(f"kafka-{port}" for port in sorted(up))
+    partitions = tuple(
+        PartitionView(number, f"kafka-{port}", names, 3, waiting[port])
+        for number, port in enumerate(sorted(up))
+        if port != 9093
+    )
+    queue = QueueView("kafka", "messages-queue", 100, 1000, 2, owner)
+    members = tuple(member(port) for port in PORTS)
+    return Snapshot(0.0, "", (*members, *processes), (), queue, backend="kafka", partitions=partitions)
+
+
+@pytest.mark.parametrize(
+    ("fault", "chosen"),
+    [
+        (KillMember(), "kafka-9092"),
+        (KillLeader(), "kafka-9092"),
+        (KillMember("lowest"), "kafka-9091"),
+        (KillMember("backup"), "kafka-9091"),
+        (PauseMember("9093"), "kafka-9093"),
+    ],
+)
+def test_with_kafka_a_broker_is_the_target(fault: MemberFault, chosen: str) -> None:
+    fault.check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
+    assert targets(fault, brokers(*BROKERS)) == [chosen]
+
+
+def test_every_leader_is_an_owner() -> None:
+    view = brokers(*BROKERS)
+    hits = [KillMember(str(port)).choose(view, Random(0))[0] for port in BROKERS]
+    assert {hit.target: hit.owner for hit in hits} == {"kafka-9091": True, "kafka-9092": True, "kafka-9093": False}
+
+
+def test_brokers_that_leave_no_majority_are_not_killed_by_a_quiet_fault() -> None:
+    with pytest.raises(UsageError, match=r"without 2 of 3 brokers .* kill-two-members"):
+        KillMember(members=2).check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
+    KillTwoMembers().check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
+
+
+@pytest.mark.parametrize(("fault", "config"), [(KillLeader(), HAZELCAST), (SplitCluster(), KAFKA)])
+def test_a_fault_of_the_other_queue_is_refused(fault: MemberFault, config: Config) -> None:
+    with pytest.raises(UsageError, match=r"is a fault of (kafka|hazelcast), and the queue is (hazelcast|kafka)'s"):
+        fault.check(config, [Address("127.0.0.1", port) for port in BROKERS])

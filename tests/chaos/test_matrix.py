@@ -16,28 +16,43 @@ from microq.chaos.judge import judge
 from microq.chaos.matrix import ERROR, Plan, Row, exit_code, make, plan, run_all, summarize
 from microq.chaos.verdict import Ruling, Verdict
 from microq.errors import StartTimeoutError, UsageError
+from microq.queues import BACKENDS
 from microq.views import matrix as views
+
+QUEUE = "hazelcast"
 
 
 def test_every_fault_is_run_as_often_as_asked() -> None:
-    plans = plan([], [], 2, 7)
-    assert [(todo.fault.name, todo.run) for todo in plans] == [(name, run) for run in (1, 2) for name in FAULTS]
+    plans = plan(QUEUE, [], [], 2, 7)
+    mine = [name for name, fault in FAULTS.items() if QUEUE in fault.backends]
+    assert len(mine) > 10
+    assert [(todo.fault.name, todo.run) for todo in plans] == [(name, run) for run in (1, 2) for name in mine]
     assert len({todo.seed for todo in plans}) == len(plans)
 
 
 def test_a_seed_repeats_the_plan_whatever_else_is_run() -> None:
-    assert plan([], [], 2, 7) == plan([], [], 2, 7)
-    assert plan([], [], 2, 7) != plan([], [], 2, 8)
-    assert set(plan(["poison"], [], 1, 7)) < set(plan([], ["kill-member"], 2, 7))
+    assert plan(QUEUE, [], [], 2, 7) == plan(QUEUE, [], [], 2, 7)
+    assert plan(QUEUE, [], [], 2, 7) != plan(QUEUE, [], [], 2, 8)
+    assert set(plan(QUEUE, ["poison"], [], 1, 7)) < set(plan(QUEUE, [], ["kill-member"], 2, 7))
+
+
+def test_each_queue_has_its_faults() -> None:
+    hazelcast, kafka = ({todo.fault.name for todo in plan(queue, [], [], 1, 0)} for queue in BACKENDS)
+    assert hazelcast - kafka == {"split-cluster"}
+    # What kills a member kills a leader, and is not done twice; who asks for it by its name gets it.
+    assert kafka < hazelcast
+    assert [todo.fault.name for todo in plan("kafka", ["kill-leader"], [], 1, 0)] == ["kill-leader"]
+    with pytest.raises(UsageError, match="kill-leader is a fault of kafka, not of hazelcast"):
+        plan("hazelcast", ["kill-leader"], [], 1, 0)
 
 
 def test_the_matrix_kills_the_owner() -> None:
-    [todo] = plan(["kill-member"], [], 1, 0)
+    [todo] = plan(QUEUE, ["kill-member"], [], 1, 0)
     assert todo.fault == make("kill-member", target="owner")
 
 
 def test_options_reach_the_faults_that_have_them() -> None:
-    consumer, facade, member = plan(["kill-member", "kill-consumer", "kill-facade"], [], 1, 0, times=2)[::-1]
+    consumer, facade, member = plan(QUEUE, ["kill-member", "kill-consumer", "kill-facade"], [], 1, 0, times=2)[::-1]
     assert (consumer.fault, facade.fault) == (make("kill-facade", times=2), make("kill-consumer", times=2))
     assert member.fault == make("kill-member", target="owner")
 
@@ -52,7 +67,7 @@ def test_options_reach_the_faults_that_have_them() -> None:
 )
 def test_names_of_no_fault_are_refused(only: list[str], skip: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        plan(only, skip, 1, 0)
+        plan(QUEUE, only, skip, 1, 0)
 
 
 def verdict(ruling: Ruling) -> Verdict:
@@ -91,7 +106,7 @@ class Runs:
 
 
 def rows(*outcomes: Ruling | Exception) -> list[Row]:
-    return list(run_all(plan(["kill-member"], [], len(outcomes), 0), Runs(*outcomes)))
+    return list(run_all(plan(QUEUE, ["kill-member"], [], len(outcomes), 0), Runs(*outcomes)))
 
 
 def test_the_matrix_goes_on_after_what_goes_wrong() -> None:

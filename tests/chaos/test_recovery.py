@@ -131,6 +131,6 @@ def test_waiting_for_safety_ends_when_it_is_there() -> None:
 
 def test_copies_say_who_has_what() -> None:
     copies = Copies.of(HEALTHY)
-    assert (copies.items, copies.backups, copies.owner) == (10, 20, A)
+    assert (copies.items, copies.backups, set(copies.owners)) == (10, 20, {A})
     assert str(copies) == f"★ {A} owns 10, backs up 0; {B} owns 0, backs up 10; {C} owns 0, backs up 10"
-    assert str(Copies.of(snapshot())) == "no member says what it holds"
+    assert str(Copies.of(snapshot())) == "no server of the queue says what it holds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microq.chaos.faults.base import Fault
 from microq.chaos.faults.load import FullQueue, Poison
-from microq.chaos.faults.members import BounceOwner, KillMember, KillTwoMembers, PauseMember, StopMember
+from microq.chaos.faults.members import BounceOwner, KillLeader, KillMember, KillTwoMembers, PauseMember, StopMember
 from microq.chaos.faults.network import CutClient, LoseReplies, SlowNetwork, SplitCluster
 from microq.chaos.faults.services import KillConsumer, KillFacade, KillLogging, RollingRestart
 
@@ -12,6 +12,7 @@ FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
     for fault in (
         KillMember,
+        KillLeader,
         KillTwoMembers,
         StopMember,
         PauseMember,

@@ -14,7 +14,9 @@ from microq.chaos.history import History
 from microq.chaos.patience import Patience
 from microq.chaos.recovery import until, until_safe
 from microq.config import Address, Config
+from microq.errors import UsageError
 from microq.fleet import UP, Operator, ProcessState, ProcessView, Role, Snapshot
+from microq.queues import BACKENDS
 
 Say = Callable[[str], None]
 """Hears each step as it happens, in words for people."""
@@ -121,6 +123,15 @@ class Arena:
             self.doubt(f"not seen in {self.patience.effect:g} s: {what}")
         return seen
 
+    async def refused(self, what: str) -> None:
+        """Send until a message is refused for certain; a doubt if that is not seen in time."""
+        end = asyncio.get_running_loop().time() + self.patience.effect
+        while not await self.flow.burst(1):
+            if asyncio.get_running_loop().time() >= end:
+                self.doubt(f"not seen in {self.patience.effect:g} s: {what}")
+                return
+        self.step(what)
+
     async def until_safe(self) -> bool:
         """Wait until every copy is in place; return whether it was in time, a doubt if not."""
         safe = await until_safe(self.operator, self.patience.watch, LOOK)
@@ -161,9 +172,15 @@ class Fault(ABC):
     """Whether it acts on the links between the processes, so that the system must be started with them."""
     settings: ClassVar[tuple[str, ...]] = ()
     """What the system must be configured with, as for `--set`."""
+    backends: ClassVar[tuple[str, ...]] = tuple(BACKENDS)
+    """The queues that it makes sense with."""
 
-    def check(self, members: Sequence[Address]) -> None:  # noqa: B027 - most faults can hit any system
-        """Raise `UsageError` if nothing in a system of these members is such a target."""
+    def check(self, config: Config, up: Sequence[Address]) -> None:  # noqa: ARG002 - some faults look at it
+        """Raise `UsageError` if it is no fault of this backend, or cannot hit a queue whose servers `up` are up."""
+        if config.queue.backend not in self.backends:
+            raise UsageError(
+                f"{self.name} is a fault of {' and '.join(self.backends)}, and the queue is {config.queue.backend}'s"
+            )
 
     @abstractmethod
     async def strike(self, arena: Arena) -> None:
@@ -187,8 +204,7 @@ def alive(view: Snapshot, role: Role) -> list[ProcessView]:
 
 def hit_of(view: Snapshot, process: ProcessView) -> Hit:
     """Return a process as a target."""
-    owner = view.queue.owner if view.queue else None
-    return Hit(process.name, process.pid, process.address, owner=process.name == owner)
+    return Hit(process.name, process.pid, process.address, owner=process.name in view.owners)
 
 
 def gone(view: Snapshot, hit: Hit) -> bool:
@@ -203,5 +219,5 @@ def restarted(view: Snapshot, hit: Hit) -> bool:
 
 
 def dropped(view: Snapshot, hit: Hit) -> bool:
-    """Prove a pause: the process is stopped, and the members that run see each other only."""
-    return view.named(hit.target).state is ProcessState.PAUSED and bool(view.members) and view.joined
+    """Prove a pause: the process is stopped, and the servers that run see each other only."""
+    return view.named(hit.target).state is ProcessState.PAUSED and bool(view.servers) and view.joined

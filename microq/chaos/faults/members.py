@@ -1,4 +1,4 @@
-"""Faults of the queue's members."""
+"""Faults of the servers of the queue: the members of Hazelcast, or the brokers of Kafka."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from random import Random
 from typing import ClassVar
 
 from microq.chaos.faults.base import Arena, Fault, Hit, alive, dropped, gone, hit_of, option
-from microq.config import Address
+from microq.config import Address, Config
 from microq.errors import UsageError
 from microq.fleet import ProcessView, Role, Snapshot
 
-KINDS = ("lowest", "owner", "backup", "random")
-"""How a target can be meant that is not named."""
+KINDS = ("lowest", "owner", "leader", "backup", "random")
+"""How a target can be meant that is not named; a leader is what an owner is called in Kafka."""
 
-TARGET = "Which member: lowest (address), owner (of the queue), backup (not the owner), random, or a name."
+TARGET = "Which server: lowest (address), owner or leader, backup (not the owner), random, or a name."
 
 
 @dataclass(frozen=True, slots=True)
 class MemberFault(Fault):
-    """A fault of one member or more: `victims` of them at the same moment, the first one as `target` says.
+    """A fault of one server or more: `victims` of them at the same moment, the first one as `target` says.
 
     The others are the lowest addresses of the rest. It can also be done quietly, with the consumers off.
     """
@@ -31,34 +31,44 @@ class MemberFault(Fault):
 
     @property
     def victims(self) -> int:
-        """How many members are hit at the same moment."""
+        """How many servers are hit at the same moment."""
         return 1
 
-    def check(self, members: Sequence[Address]) -> None:
+    def meant(self, role: Role) -> str:  # noqa: ARG002 - a fault may mean another one of other servers
+        """Return which of the servers of a role is the target."""
+        return self.target
+
+    def check(self, config: Config, up: Sequence[Address]) -> None:
         """See `Fault.check`."""
-        if len(members) <= self.victims:
-            raise UsageError(f"{len(members)} members cannot lose {self.victims} with one to survive")
-        if self.target not in KINDS and not any(self.target in _names(member) for member in members):
-            known = ", ".join([*KINDS, *(_names(member)[0] for member in members)])
-            raise UsageError(f"--target {self.target} is no member that is up; there are {known}")
+        super(MemberFault, self).check(config, up)
+        self._check(Role(config.queue.backend), up)
+
+    def _check(self, role: Role, up: Sequence[Address]) -> None:
+        target, what = self.meant(role), "broker" if role is Role.KAFKA else "member"
+        if len(up) <= self.victims:
+            raise UsageError(f"{len(up)} {what}s cannot lose {self.victims} with one to survive")
+        if target not in KINDS and not any(target in _names(role, address) for address in up):
+            known = ", ".join([*KINDS, *(_names(role, address)[0] for address in up)])
+            raise UsageError(f"--target {target} is no {what} that is up; there are {known}")
 
     def choose(self, view: Snapshot, random: Random) -> list[Hit]:
         """Return what it will hit; raises `UsageError` if that cannot be."""
-        up = alive(view, Role.HAZELCAST)
-        self.check([Address.parse(process.address) for process in up])
+        up = alive(view, view.queue_role)
+        self._check(view.queue_role, [Address.parse(process.address) for process in up])
         first = self._first(view, up, random)
         others = [process for process in up if process is not first]
         return [hit_of(view, process) for process in [first, *others][: self.victims]]
 
     def _first(self, view: Snapshot, up: Sequence[ProcessView], random: Random) -> ProcessView:
-        if self.target == "random":
+        target = self.meant(view.queue_role)
+        if target == "random":
             return random.choice(up)
-        if self.target == "lowest":
+        if target == "lowest":
             return up[0]
-        if self.target in KINDS:
+        if target in KINDS:
             owner = self._owner(view, up)
-            return owner if self.target == "owner" else next(process for process in up if process is not owner)
-        return next(process for process in up if self.target in _names(Address.parse(process.address)))
+            return next(process for process in up if process is not owner) if target == "backup" else owner
+        return next(p for p in up if target in _names(view.queue_role, Address.parse(p.address)))
 
     def _owner(self, view: Snapshot, up: Sequence[ProcessView]) -> ProcessView:
         for process in up:
@@ -68,19 +78,30 @@ class MemberFault(Fault):
 
     async def strike(self, arena: Arena) -> None:
         """See `Fault.strike`."""
-        hits = self.choose(await arena.operator.snapshot(), arena.random)
-        self.tell(arena, hits)
+        view = await arena.operator.snapshot()
+        hits = self.choose(view, arena.random)
+        self.tell(arena, view, hits)
         await self.hit(arena, hits)
 
-    def tell(self, arena: Arena, hits: Sequence[Hit]) -> None:
+    def tell(self, arena: Arena, view: Snapshot, hits: Sequence[Hit]) -> None:
         """Say what is about to be hit, and whether it matters to the queue."""
         for hit in hits:
-            role = "It owns the queue." if hit.owner else "It does not own the queue."
-            arena.say(f"Hitting {hit.target} (pid {hit.pid}, {hit.address}) with {self.name}. {role}")
+            what = f"Hitting {hit.target} (pid {hit.pid}, {hit.address}) with {self.name}."
+            arena.say(f"{what} {_matter(view, hit)}")
 
     @abstractmethod
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
         """Do it to these members; return when its effect is seen."""
+
+
+def _matter(view: Snapshot, hit: Hit) -> str:
+    """Return what a target is to the queue."""
+    if view.queue_role is Role.KAFKA:
+        led = [f"{p.number} (with {p.waiting} messages)" for p in view.partitions if p.leader == hit.target]
+        if not led:
+            return "It leads no partition."
+        return f"It leads partition{'s' if len(led) > 1 else ''} {' and '.join(led)} of {len(view.partitions)}."
+    return "It owns the queue." if hit.owner else "It does not own the queue."
 
 
 class _Kill(MemberFault):
@@ -94,12 +115,13 @@ class _Kill(MemberFault):
 
 @dataclass(frozen=True, slots=True)
 class KillMember(_Kill):
-    r"""Kill a member with SIGKILL; consumers off unless --live.
+    r"""Kill a server of the queue with SIGKILL; consumers off unless --live.
 
     Uses the system that runs here, and restores it; starts one for the run if there is none.
 
     \b
-    microq chaos kill-member                    the server with the lowest address
+    microq chaos kill-member                    the lowest address; of Kafka's brokers a leader
+    microq chaos kill-member --queue kafka      the same, with the queue in Kafka
     microq chaos kill-member --target owner     the one that holds the queue
     microq chaos kill-member --members 2        two of three at the same moment
     microq chaos kill-member --live             under traffic, the consumers on
@@ -107,18 +129,49 @@ class KillMember(_Kill):
 
     name: ClassVar[str] = "kill-member"
 
-    target: str = option("lowest", TARGET, flag="-t")
-    members: int = option(1, "How many members at once.", 1, 2)
+    target: str = option("", f"{TARGET} Without it: lowest, or of Kafka's brokers the leader.", flag="-t")
+    members: int = option(1, "How many servers at once.", 1, 2)
 
     @property
     def victims(self) -> int:
         """See `MemberFault.victims`."""
         return self.members
 
+    def check(self, config: Config, up: Sequence[Address]) -> None:
+        """See `Fault.check`: what is sent and received needs most of the brokers, and of the members one."""
+        super(KillMember, self).check(config, up)
+        if config.queue.backend == Role.KAFKA.value and self.members * 2 >= len(up):
+            raise UsageError(
+                f"without {self.members} of {len(up)} brokers nothing can be sent or received; "
+                f"`microq chaos {KillTwoMembers.name}` shows that messages are refused then, and none is lost"
+            )
+
+    def meant(self, role: Role) -> str:
+        """See `MemberFault.meant`: what the task asks for, unless told."""
+        return self.target or ("leader" if role is Role.KAFKA else "lowest")
+
+
+@dataclass(frozen=True, slots=True)
+class KillLeader(_Kill):
+    r"""Kill the broker that leads a partition with SIGKILL; consumers off unless --live.
+
+    Of several leaders it is the one with the most messages. Uses the system that runs here, and restores it.
+
+    \b
+    microq chaos kill-leader --queue kafka              send 100, kill, start the consumers, account
+    microq chaos kill-leader --queue kafka --live       under traffic, the consumers on
+    """
+
+    name: ClassVar[str] = "kill-leader"
+    backends: ClassVar[tuple[str, ...]] = (Role.KAFKA.value,)
+
 
 @dataclass(frozen=True, slots=True)
 class KillTwoMembers(_Kill):
-    """Kill two of three members with SIGKILL at the same moment, the primary owner among them."""
+    """Kill two of three servers with SIGKILL at the same moment, the primary owner among them.
+
+    Hazelcast's queue goes on with the last copy. Kafka's must refuse what two brokers cannot keep.
+    """
 
     name: ClassVar[str] = "kill-two-members"
 
@@ -127,10 +180,16 @@ class KillTwoMembers(_Kill):
         """See `MemberFault.victims`."""
         return 2
 
+    async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
+        """See `MemberFault.hit`; without a majority of the brokers a refusal is awaited."""
+        await super(KillTwoMembers, self).hit(arena, hits)
+        if arena.config.queue.backend == Role.KAFKA.value:
+            await arena.refused(f"messages are refused while {' and '.join(hit.target for hit in hits)} are gone")
+
 
 @dataclass(frozen=True, slots=True)
 class StopMember(MemberFault):
-    """Stop a member with SIGTERM: it says goodbye to the others."""
+    """Stop a server with SIGTERM: it says goodbye to the others."""
 
     name: ClassVar[str] = "stop-member"
 
@@ -142,7 +201,7 @@ class StopMember(MemberFault):
 
 @dataclass(frozen=True, slots=True)
 class PauseMember(MemberFault):
-    """Freeze a member past the heartbeat limit, so that the others drop it, then let it come back as a zombie."""
+    """Freeze a server past the heartbeat limit, so that the others drop it, then let it come back as a zombie."""
 
     name: ClassVar[str] = "pause-member"
 
@@ -161,15 +220,15 @@ class PauseMember(MemberFault):
 
 @dataclass(frozen=True, slots=True)
 class BounceOwner(Fault):
-    """Kill the primary owner of the moment and restart it, again and again: the ownership is chased."""
+    """Kill the owner, or leader, of the moment and restart it, again and again: the ownership is chased."""
 
     name: ClassVar[str] = "bounce-owner"
 
     times: int = option(5, "How many times.", 1, 100)
 
-    def check(self, members: Sequence[Address]) -> None:
+    def check(self, config: Config, up: Sequence[Address]) -> None:
         """See `Fault.check`."""
-        StopMember().check(members)
+        StopMember().check(config, up)
 
     async def strike(self, arena: Arena) -> None:
         """See `Fault.strike`."""
@@ -182,10 +241,10 @@ class BounceOwner(Fault):
 
 
 def _owned(view: Snapshot) -> bool:
-    """Return whether a member that is up is known to own the queue."""
-    return view.queue is not None and view.queue.owner in {process.name for process in alive(view, Role.HAZELCAST)}
+    """Return whether a server that is up is known to own the queue."""
+    return view.queue is not None and view.queue.owner in {process.name for process in alive(view, view.queue_role)}
 
 
-def _names(member: Address) -> tuple[str, str, str]:
-    """Return what people may call a member: its name, its address, its port."""
-    return f"{Role.HAZELCAST}-{member.port}", str(member), str(member.port)
+def _names(role: Role, server: Address) -> tuple[str, str, str]:
+    """Return what people may call a server: its name, its address, its port."""
+    return f"{role}-{server.port}", str(server), str(server.port)

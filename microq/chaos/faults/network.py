@@ -14,7 +14,7 @@ from microq.chaos.conditions import around, clients
 from microq.chaos.faults.base import Arena, Fault, Hit, option
 from microq.chaos.faults.members import MemberFault
 from microq.chaos.wire import Reply
-from microq.fleet import Snapshot
+from microq.fleet import Role, Snapshot
 
 RECOVERY = 50
 """Messages that pass after one kind of reply was lost, before the next kind is."""
@@ -29,7 +29,7 @@ LOSING = 2.0
 
 @dataclass(frozen=True, slots=True)
 class CutClient(Fault):
-    """Cut every service off from the members, with requests under way, and let them find back."""
+    """Cut every service off from the queue and the maps, with requests under way, and let them find back."""
 
     name: ClassVar[str] = "cut-client"
     needs_links: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class CutClient(Fault):
     async def strike(self, arena: Arena) -> None:
         """See `Fault.strike`: connections were reset."""
         cut = 0
-        async with arena.hitting([Hit("services to members")], "cut", lambda _view, _hit: cut > 0):
+        async with arena.hitting([Hit("services to clusters")], "cut", lambda _view, _hit: cut > 0):
             cut = arena.links.cut(clients)
         await asyncio.sleep(self.seconds)
 
@@ -56,6 +56,8 @@ class SplitCluster(MemberFault):
 
     name: ClassVar[str] = "split-cluster"
     needs_links: ClassVar[bool] = True
+    # Brokers talk to each other past the links.
+    backends: ClassVar[tuple[str, ...]] = (Role.HAZELCAST.value,)
 
     seconds: float = option(5.0, "For how long after both halves have noticed.", 0, 120)
 
@@ -126,7 +128,8 @@ class LoseReplies(Fault):
     async def _lose(self, arena: Arena, reply: Reply) -> None:
         lost = arena.links.counts.lost
         async with arena.hitting([Hit(f"{reply} replies")], "lost", lambda _view, _hit: lost[reply] >= self.losses):
-            arena.links.lose_replies(reply, self.every)
+            # By chance: where two kinds alternate, as fetching and confirming do, one in so many is always the same.
+            arena.links.lose_replies(reply, self.every, Random(arena.random.random()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOSING * arena.patience.effect):
                     # In steps, because traffic that ends lets no more of them be lost.

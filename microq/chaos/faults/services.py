@@ -10,8 +10,8 @@ from microq.fleet import Role
 
 TIMES = "How many times."
 
-ORDER = (Role.HAZELCAST, Role.CONFIG, Role.LOGGING, Role.MESSAGES, Role.FACADE)
-"""The order in which everything is restarted: the members, then the services."""
+ORDER = (Role.HAZELCAST, Role.KAFKA, Role.CONFIG, Role.LOGGING, Role.MESSAGES, Role.FACADE)
+"""The order in which everything is restarted: the servers, then the services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class KillFacade(ServiceKill):
 
 @dataclass(frozen=True, slots=True)
 class RollingRestart(Fault):
-    """Restart every member, then every service, one after another, each when the one before is ready."""
+    """Restart every member and broker, then every service, one after another, each when the one before is ready."""
 
     name: ClassVar[str] = "rolling-restart"
 
