@@ -13,7 +13,7 @@ import typer
 
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault
-from microq.chaos.faults.members import KillMember, MemberFault
+from microq.chaos.faults.members import KillLeader, KillMember, MemberFault
 from microq.cli import matrix
 from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, emit, note, run
 from microq.cli.trials import configured, run_trial
@@ -127,10 +127,10 @@ def _fields(kind: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _forms(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
-    """Return the options of a fault that can be quiet; the check of the task, kill-member, is unless told."""
+    """Return the options of a fault that can be quiet; the check of the task, by both its names, is unless told."""
     if not issubclass(kind, MemberFault):
         return {}
-    return {"quiet": (QuietOption, kind is KillMember), "probe": (ProbeOption, True)}
+    return {"quiet": (QuietOption, kind in (KillMember, KillLeader)), "probe": (ProbeOption, True)}
 
 
 def _break(kind: Any, options: dict[str, Any]) -> None:

@@ -66,12 +66,12 @@ def fetch(config: ConfigOption = None, sets: SetOption = None) -> None:
     """
     from microq.engines.provision import provide  # noqa: PLC0415 - --help needs none of it
     from microq.system.topology import child_environment  # noqa: PLC0415
-    from microq.system.training import train  # noqa: PLC0415
+    from microq.system.training import missing, train  # noqa: PLC0415
 
     loaded = configuration(config, sets)
     with download_bars() as progress:
-        engine = provide(progress)
-    if not engine.archive.flags():
+        engine = provide(loaded, progress)
+    if missing(engine, loaded):
         note("Making the class-data archive, which makes starts quicker ...")
         loaded.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(train(engine, loaded, child_environment(loaded, "fetch")))
@@ -80,14 +80,14 @@ def fetch(config: ConfigOption = None, sets: SetOption = None) -> None:
 
 def _look(config: Config) -> Any:
     from microq.engines import jars, java  # noqa: PLC0415 - --help needs none of it
-    from microq.engines.archive import Archive  # noqa: PLC0415
+    from microq.engines.provision import member_archive  # noqa: PLC0415
     from microq.system import ports, records  # noqa: PLC0415
     from microq.system.topology import specs  # noqa: PLC0415
 
     try:
         found = java.find()
         yield Finding("Java", CLEAN, f"{found.version} at {found.path} (from {found.source})")
-        ready = bool(Archive(found).flags())
+        ready = bool(member_archive(found).flags())
         yield Finding(
             "class-data archive",
             CLEAN if ready else WARN,

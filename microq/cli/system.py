@@ -63,13 +63,13 @@ def register(app: typer.Typer) -> None:
 
 
 def provide(config: Config) -> Any:
-    """Return what members are started with, downloading it the first time; None if they run elsewhere."""
-    if not config.hazelcast.managed:
-        return None
+    """Return what servers are started with, downloading it the first time; None if all of them run elsewhere."""
     from microq.engines import provision  # noqa: PLC0415 - --help needs none of it
 
+    if not provision.is_needed(config):
+        return None
     with download_bars() as progress:
-        return provision.provide(progress)
+        return provision.provide(config, progress)
 
 
 def up(

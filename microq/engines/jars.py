@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ JOLOKIA = Jar(
     "f5c4b31eeeb602888346ce7b545a885cb7caf932eff3b1b630e93cc720483429",
 )
 ALL = (HAZELCAST, JOLOKIA)
+
+SIDE_BY_SIDE = 8
+"""Jars that are looked at, or downloaded, at the same time."""
 
 
 def cache_folder() -> Path:
@@ -81,6 +85,12 @@ def provide(jar: Jar, progress: Progress | None = None) -> Path:
     except OSError as error:
         raise JarMissingError(jar.coordinate, str(path), f"{reason}{error.strerror or type(error).__name__}") from error
     return path
+
+
+def provide_all(wanted: Sequence[Jar], progress: Progress | None = None) -> tuple[Path, ...]:
+    """Return the paths of several jars, downloading side by side what is missing; raises as `provide` does."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return tuple(pool.map(lambda jar: provide(jar, progress), wanted))
 
 
 def _download(jar: Jar, folder: Path, progress: Progress | None) -> Path:

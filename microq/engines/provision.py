@@ -1,30 +1,61 @@
-"""What the members need on this machine: a Java, the jars, and the class-data archive if it was made."""
+"""What the servers need on this machine: a Java, the jars, and the class-data archives if they were made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from microq.engines import jars, java
+from microq.config import Config
+from microq.engines import hazelcast, jars, java, kafka, kafka_jars
 from microq.engines.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
+class Brokers:
+    """What brokers of Kafka are started with."""
+
+    jars: tuple[Path, ...]
+    archive: Archive
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
-    """Everything to start members with."""
+    """Everything to start servers with; brokers only where they are wanted."""
 
     java: java.Java
     hazelcast: Path
     agent: Path
     archive: Archive
+    kafka: Brokers | None = None
 
 
-def provide(progress: jars.Progress | None = None) -> Engine:
-    """Find or download everything; raises `JavaMissingError` or `JarMissingError`."""
+def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
+    """Find or download what a system needs; raises `JavaMissingError` or `JarMissingError`."""
     runtime = java.find()
     return Engine(
         runtime,
         jars.provide(jars.HAZELCAST, progress),
         jars.provide(jars.JOLOKIA, progress),
-        Archive(runtime),
+        member_archive(runtime),
+        Brokers(jars.provide_all(kafka_jars.KAFKA, progress), broker_archive(runtime)) if has_brokers(config) else None,
     )
+
+
+def is_needed(config: Config) -> bool:
+    """Return whether microq starts any server of this system."""
+    return config.hazelcast.managed or has_brokers(config)
+
+
+def has_brokers(config: Config) -> bool:
+    """Return whether microq starts brokers."""
+    return config.queue.backend == "kafka" and config.kafka.managed
+
+
+def member_archive(runtime: java.Java) -> Archive:
+    """Return the archive of Hazelcast's members."""
+    return Archive(runtime, jars.ALL, hazelcast.JVM_FLAGS)
+
+
+def broker_archive(runtime: java.Java) -> Archive:
+    """Return the archive of Kafka's brokers."""
+    return Archive(runtime, kafka_jars.KAFKA, kafka.JVM_FLAGS)

@@ -33,7 +33,7 @@ async def _supervise(config: Config, folder: Path, report: int, names: Sequence[
                 ended.set()  # whoever started us is gone before we were ready
 
         try:
-            engine = provision.provide() if config.hazelcast.managed else None
+            engine = provision.provide(config) if provision.is_needed(config) else None
             hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
             async with session.running(config, engine, folder, hear, ended) as supervisor:
                 async with session.interruptible(ended):

@@ -113,13 +113,16 @@ class Process:
             return file.read(MOST_LOG).decode(errors="replace")
 
     async def stop(self, seconds: float = TERM_SECONDS) -> None:
-        """SIGTERM, then SIGKILL after `seconds`; return when nothing is left."""
+        """SIGTERM, then SIGKILL after `seconds`, or SIGKILL at once if there are none; return when nothing is left."""
         if not self.up:
             return
         self._asked = True
         if self.state is ProcessState.PAUSED:
             self._signal(signal.SIGCONT)
         self._become(ProcessState.STOPPING)
+        if not seconds:
+            await self.kill()
+            return
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):

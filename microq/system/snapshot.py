@@ -11,13 +11,13 @@ from typing import Any
 import aiohttp
 import psutil
 
-from microq import members
 from microq.client import get_json
 from microq.config import Config
 from microq.errors import MicroqError
 from microq.figures import QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.system.process import Process
+from microq.system.servers import Servers
 
 ANSWER_SECONDS = 1.0
 """How long a service may take to say how it is."""
@@ -28,15 +28,25 @@ async def take(
     config: Config,
     folder: Path,
     processes: Sequence[Process],
-    sources: list[members.Source],
+    servers: Servers,
 ) -> Snapshot:
     """Look at everything side by side; what does not answer in time is unknown, never zero."""
-    figures, queue, views = await asyncio.gather(
-        members.read_all(session, sources, config.queue.name),
+    said, queue, views = await asyncio.gather(
+        servers.ask(session, processes),
         _queue(session, config, processes),
         asyncio.gather(*(_process(session, process) for process in processes)),
     )
-    return Snapshot(time.time(), str(folder), tuple(views), figures, queue, config.hazelcast.managed)
+    return Snapshot(
+        taken_at=time.time(),
+        folder=str(folder),
+        processes=tuple(views),
+        members=said.members,
+        queue=queue,
+        managed=config.managed,
+        backend=config.queue.backend,
+        brokers=said.brokers,
+        partitions=said.partitions,
+    )
 
 
 async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessView:
@@ -62,7 +72,7 @@ async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequ
     body = await _ask(session, facade, "/queue")
     if not body:
         return None
-    names = {str(member): f"{Role.HAZELCAST}-{member.port}" for member in config.hazelcast.hazelcast_clients}
+    names = {str(server): f"{config.queue.backend}-{server.port}" for server in config.servers}
     owner = body["owner"]
     return QueueView(
         backend=body["backend"],

@@ -14,24 +14,16 @@ import aiohttp
 
 from microq.client import open_session
 from microq.config import Config
-from microq.engines import hazelcast
 from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
 from microq.system import ports, records, runs, snapshot
-from microq.system.cluster import Cluster
 from microq.system.news import News
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
-from microq.system.topology import (
-    STAGES,
-    ProcessSpec,
-    child_environment,
-    select,
-    service_argv,
-    specs,
-)
-from microq.system.training import train
+from microq.system.servers import READY_LINES, Servers, open_servers
+from microq.system.topology import STAGES, ProcessSpec, child_environment, select, service_argv, specs
+from microq.system.training import missing, train
 from microq.tasks import task_group, together
 
 log = logging.getLogger(__name__)
@@ -53,13 +45,13 @@ class Supervisor:
         self,
         config: Config,
         folder: Path,
-        engine: Engine | None,
         session: aiohttp.ClientSession,
         tasks: asyncio.TaskGroup,
-        detours: Sequence[Detour] = (),
+        servers: Servers,
+        specs: Sequence[ProcessSpec],
     ) -> None:
-        self.config, self.folder = config, folder
-        self._engine, self._session, self._tasks = engine, session, tasks
+        self.config, self.folder, self.specs = config, folder, specs
+        self._session, self._tasks, self._servers = session, tasks, servers
         self._news = News()
         self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
@@ -67,11 +59,9 @@ class Supervisor:
         self._defects: dict[Role, str] = {}
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)
-        self.specs = specs(config, detours)
         self.processes = {
             spec.name: Process(spec, folder / "logs" / f"{spec.name}.log", book, self._news.tell) for spec in self.specs
         }
-        self._cluster = Cluster(config, folder, engine, self.specs)
 
     def events(self) -> AsyncIterator[Event]:
         """Yield what happens from now on until everything is shut down; see `fleet.Operator`."""
@@ -80,8 +70,7 @@ class Supervisor:
     async def snapshot(self) -> Snapshot:
         """Look at everything now; see `fleet.Operator`."""
         processes = list(self.processes.values())
-        sources = self._cluster.sources([p.spec.name for p in processes if p.state is ProcessState.READY])
-        return await snapshot.take(self._session, self.config, self.folder, processes, sources)
+        return await snapshot.take(self._session, self.config, self.folder, processes, self._servers)
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
@@ -139,9 +128,16 @@ class Supervisor:
         return chosen
 
     async def _bring_up(self, processes: Sequence[Process]) -> None:
-        """Spawn stage by stage; the services need one member to connect to, the others join meanwhile."""
+        """Spawn stage by stage; the services need one member to connect to, the others join meanwhile.
+
+        They wait for the brokers themselves, which start beside everything else.
+        """
         members = [process for process in processes if process.spec.role is Role.HAZELCAST]
+        brokers = [process for process in processes if process.spec.role is Role.KAFKA]
         async with task_group() as tasks:
+            await self._spawn(brokers)
+            for broker in brokers:
+                tasks.create_task(self._until_ready(broker))
             if members and self._no_member_is_up():
                 await self._spawn(members[:1])
                 # Until it listens, the others would take it for dead and make a cluster of their own.
@@ -154,7 +150,7 @@ class Supervisor:
                 of_stage = [process for process in processes if process.spec.role in stage]
                 await self._spawn(of_stage)
                 waits = [tasks.create_task(self._until_ready(process, waits)) for process in of_stage]
-        if members:
+        if members or brokers:
             await self._joined()
 
     async def _until_ready(self, process: Process, others: Sequence[asyncio.Task[None]] = ()) -> None:
@@ -170,32 +166,37 @@ class Supervisor:
             self._tasks.create_task(process.watch())
 
     def _probe(self, process: Process) -> Callable[[], Awaitable[bool]]:
-        if process.spec.role is Role.HAZELCAST:
-            return says(process, hazelcast.READY_LINE)
+        if process.spec.role in READY_LINES:
+            return says(process, READY_LINES[process.spec.role])
         return answers(self._session, process.spec)
 
     def _argv(self, spec: ProcessSpec) -> list[str]:
-        if spec.role is not Role.HAZELCAST:
-            return service_argv(spec, self._config_file, self._defects.get(spec.role, ""))
-        return self._cluster.argv(spec.name, alone=self._no_member_is_up())
+        if spec.role in READY_LINES:
+            return self._servers.argv(spec, alone=self._no_member_is_up())
+        return service_argv(spec, self._config_file, self._defects.get(spec.role, ""))
 
     def _no_member_is_up(self) -> bool:
         return not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
 
     async def _joined(self) -> None:
-        """Wait until every member that is up sees all the others, and every copy is in place."""
+        """Wait until every server that is up sees all the others of its cluster, and every copy is in place.
+
+        Where brokers are down copies are missing, and nothing is to be waited for.
+        """
+        whole = all(process.up for process in self.processes.values() if process.spec.role is Role.KAFKA)
         try:
             async with asyncio.timeout(JOIN_SECONDS):
-                while not (await self.snapshot()).safe:  # noqa: ASYNC110 - members tell no events
+                while not ((view := await self.snapshot()).safe if whole else view.joined):  # noqa: ASYNC110 - no events
                     await asyncio.sleep(TICK)
         except TimeoutError as error:
-            raise DeadlineError(f"the members are not one safe cluster after {JOIN_SECONDS:g} s") from error
+            raise DeadlineError(f"the servers are not one safe cluster after {JOIN_SECONDS:g} s") from error
 
-    async def _stop(self, names: Sequence[str], seconds: float = TERM_SECONDS) -> list[str]:
+    async def _stop(self, names: Sequence[str], *, for_good: bool = False) -> list[str]:
+        """Stop in reverse order. What is gone for good with its data is not waited for to leave it in order."""
         chosen = [name for name in select(self.specs, names) if self.processes[name].up]
         for stage in reversed(STAGES):
             of_stage = [self.processes[n] for n in chosen if self.processes[n].spec.role in stage]
-            await together(process.stop(seconds) for process in of_stage)
+            await together(p.stop(0 if for_good and p.spec.role is Role.KAFKA else TERM_SECONDS) for p in of_stage)
         return chosen
 
     # -- the run --------------------------------------------------------------------------------------------------
@@ -206,14 +207,16 @@ class Supervisor:
             ports.check(spec.name, spec.door)
 
     def train_archive(self) -> None:
-        """Make the class-data archive in the background, if there is none yet: the next start is quicker."""
-        if self._engine and not self._engine.archive.flags() and self._training is None:
-            self._training = self._tasks.create_task(train(self._engine, self.config, self._environment))
+        """Make the class-data archives in the background, if some are missing: the next start is quicker."""
+        engine = self._servers.engine
+        if engine and missing(engine, self.config) and self._training is None:
+            self._training = self._tasks.create_task(train(engine, self.config, self._environment))
 
     async def shut_down(self, *, at_once: bool = False) -> None:
         """End everything, in order or all at the same moment, and then the streams of events."""
         try:
-            await (self.kill(["all"]) if at_once else self._stop(["all"]))
+            await (self.kill(["all"]) if at_once else self._stop(["all"], for_good=True))
+            await asyncio.to_thread(self._servers.remove_data)
             if self._training and not self._training.done() and not at_once:
                 self._news.tell(
                     Event(time.time(), "archive", ProcessState.STOPPING, "being written, this first time only")
@@ -243,7 +246,9 @@ async def supervise(
             await asyncio.to_thread(records.sweep, config, left)
         session = await stack.enter_async_context(open_session())
         tasks = await stack.enter_async_context(task_group())
-        supervisor = Supervisor(config, folder, engine, session, tasks, detours)
+        listed = specs(config, detours)
+        servers = await stack.enter_async_context(open_servers(config, folder, engine, listed, detours))
+        supervisor = Supervisor(config, folder, session, tasks, servers, listed)
         supervisor.check_ports()
         try:
             yield supervisor

@@ -15,7 +15,7 @@ from microq.fleet import Detour, Role
 from microq.system import ports
 
 STAGES: tuple[tuple[Role, ...], ...] = (
-    (Role.HAZELCAST,),
+    (Role.HAZELCAST, Role.KAFKA),
     (Role.CONFIG, Role.LOGGING, Role.MESSAGES),
     (Role.FACADE,),
 )
@@ -45,13 +45,19 @@ def specs(config: Config, detours: Sequence[Detour] = ()) -> list[ProcessSpec]:
     hidden = {detour.name: detour.hidden for detour in detours}
     found = []
     for role in (role for stage in STAGES for role in stage):
-        if role is Role.HAZELCAST:
-            listed: Sequence[Address] = config.hazelcast.hazelcast_clients if config.hazelcast.managed else ()
-        else:
-            listed = services.addresses(config, role)
+        listed = _addresses(config, role)
         named = [(f"{role}-{address.port}", address) for address in listed]
         found += [ProcessSpec(name, role, address, hidden.get(name)) for name, address in named]
     return found
+
+
+def _addresses(config: Config, role: Role) -> Sequence[Address]:
+    """Return where the processes of a role listen; none of servers that run elsewhere, or are not wanted."""
+    if role is Role.HAZELCAST:
+        return config.hazelcast.hazelcast_clients if config.hazelcast.managed else ()
+    if role is Role.KAFKA:
+        return config.kafka.kafka_brokers if config.queue.backend == Role.KAFKA and config.kafka.managed else ()
+    return services.addresses(config, role)
 
 
 def plan_detours(config: Config) -> list[Detour]:

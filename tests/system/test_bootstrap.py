@@ -32,7 +32,7 @@ def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, t
 
     async def main() -> None:
         # Longer than the others need to give up on it and make a cluster of their own.
-        slow = slow_for(provide(), first, 4, tmp_path)
+        slow = slow_for(provide(config), first, 4, tmp_path)
         async with supervise(config, runs.new_run(config, "up"), slow) as supervisor:
             await supervisor.start(["hazelcast", "facade"])
             assert (await supervisor.snapshot()).joined

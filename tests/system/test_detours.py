@@ -55,7 +55,7 @@ async def detoured(project: Project) -> AsyncIterator[Detoured]:
     detours = plan_detours(config)
     async with (
         open_links(detours) as links,
-        supervise(config, runs.new_run(config, "up"), provide(), detours) as supervisor,
+        supervise(config, runs.new_run(config, "up"), provide(config), detours) as supervisor,
         open_session() as session,
     ):
         await supervisor.start(["all"])

@@ -26,7 +26,7 @@ LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 @asynccontextmanager
 async def supervised(project: Project) -> AsyncIterator[Supervisor]:
     config = project.config
-    async with supervise(config, runs.new_run(config, "up"), provide()) as supervisor:
+    async with supervise(config, runs.new_run(config, "up"), provide(config)) as supervisor:
         yield supervisor
 
 

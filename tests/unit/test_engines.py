@@ -15,9 +15,9 @@ from fakes import PLAIN
 
 from microq.config import Address
 from microq.engines import hazelcast, jars, java
-from microq.engines.archive import Archive
 from microq.engines.jars import Jar
 from microq.engines.java import Java
+from microq.engines.provision import member_archive
 from microq.errors import JarMissingError, JavaMissingError, MachineError
 from microq.store import MAPS
 
@@ -162,7 +162,7 @@ JAVA_25 = Java(Path("/jdk25/bin/java"), "25.0.1", "microq[jre]")
 
 @pytest.mark.parametrize(("runtime", "flag"), [(JAVA_17, "SharedArchiveFile"), (JAVA_25, "AOTCache")])
 def test_the_archive_is_used_once_it_is_there(cache: Path, runtime: Java, flag: str) -> None:
-    archive = Archive(runtime)
+    archive = member_archive(runtime)
     assert archive.flags() == []
     cache.mkdir()
     archive.path.touch()
@@ -171,7 +171,7 @@ def test_the_archive_is_used_once_it_is_there(cache: Path, runtime: Java, flag: 
 
 def test_another_java_has_another_archive(cache: Path) -> None:
     newer = Java(JAVA_17.path, "17.0.10", "PATH")
-    paths = {Archive(runtime).path for runtime in (JAVA_17, newer, JAVA_25)}
+    paths = {member_archive(runtime).path for runtime in (JAVA_17, newer, JAVA_25)}
     assert len(paths) == 3
     assert {path.parent for path in paths} == {cache}
 
@@ -180,7 +180,7 @@ COMMAND = ["java", "-Xmx256m", "-javaagent:/agent.jar=config=x", "-cp", "/hz.jar
 
 
 def test_a_dynamic_archive_is_made_without_the_agent() -> None:
-    assert Archive(JAVA_17).training_argv(COMMAND, Path("/out")) == [
+    assert member_archive(JAVA_17).training_argv(COMMAND, Path("/out")) == [
         "java",
         "-XX:ArchiveClassesAtExit=/out",
         "-Xmx256m",
@@ -191,7 +191,11 @@ def test_a_dynamic_archive_is_made_without_the_agent() -> None:
 
 
 def test_an_ahead_of_time_cache_is_made_with_the_agent() -> None:
-    assert Archive(JAVA_25).training_argv(COMMAND, Path("/out")) == ["java", "-XX:AOTCacheOutput=/out", *COMMAND[1:]]
+    assert member_archive(JAVA_25).training_argv(COMMAND, Path("/out")) == [
+        "java",
+        "-XX:AOTCacheOutput=/out",
+        *COMMAND[1:],
+    ]
 
 
 @pytest.fixture
