@@ -56,9 +56,9 @@ def free(count: int) -> list[int]:
     """
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            return found
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)
-        if len(found) == count:
-            return found
     raise MachineError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}")
