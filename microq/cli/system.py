@@ -119,13 +119,13 @@ def status(config: ConfigOption = None, watch: WatchOption = False, as_json: Jso
 
 def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
     """Show the queue's copies, the primary owner starred."""
-    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+    from microq.views import queue as pictures  # noqa: PLC0415 - --help needs none of it
 
     def data(view: Snapshot) -> Any:
         found = dataclasses.asdict(view)
-        return {"queue": found["queue"], "members": found["members"], "taken_at": view.taken_at}
+        return {key: found[key] for key in ("queue", "members", "brokers", "partitions", "taken_at")}
 
-    run(_show(configuration(config, None), terminal.queue, data, watch=watch, as_json=as_json))
+    run(_show(configuration(config, None), pictures.queue, data, watch=watch, as_json=as_json))
 
 
 async def _show(

@@ -131,9 +131,10 @@ def _settings(config: Config, broker: Broker, all_of_them: Sequence[Broker]) -> 
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
         "broker.session.timeout.ms": settings.session_timeout * 1000,
-        "broker.heartbeat.interval.ms": min(500, settings.session_timeout * 250),
-        "controller.quorum.fetch.timeout.ms": 1000,
-        "controller.quorum.election.timeout.ms": 500,
+        "broker.heartbeat.interval.ms": min(250, settings.session_timeout * 250),
+        "controller.quorum.fetch.timeout.ms": 500,
+        "controller.quorum.election.timeout.ms": 300,
+        "controller.quorum.election.backoff.max.ms": 200,
         "message.max.bytes": largest,
         "replica.fetch.max.bytes": largest,
         # Small: the brokers share one machine, with few clients.

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from microq.views.terminal import duration
+from microq.views.cells import duration
 from microq.views.traffic import printable
 
 _LONGEST = 200

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from microq.views.terminal import COLOURS
+from microq.views.cells import COLOURS
 
 LOOK = 0.15
 """Pause between two looks at the files, in seconds."""

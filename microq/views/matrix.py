@@ -12,7 +12,7 @@ from rich.text import Text
 from microq.chaos.controls import Control
 from microq.chaos.faults.base import Fault
 from microq.chaos.matrix import COUNTED, ERROR, Row, Summary
-from microq.views.terminal import NOTHING
+from microq.views.cells import NOTHING
 from microq.views.verdict import STYLE
 
 STYLES = {**{ruling.value: style for ruling, style in STYLE.items()}, ERROR: "bold red"}

@@ -11,7 +11,7 @@ from rich.text import Text
 from microq import message
 from microq.log import escaped
 from microq.message import Message, Outcome, Reading, Receipt
-from microq.views.terminal import NOTHING
+from microq.views.cells import NOTHING
 
 
 def sent(receipts: Sequence[Receipt], seconds: float) -> RenderableType:

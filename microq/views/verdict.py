@@ -11,7 +11,7 @@ from rich.text import Text
 
 from microq.chaos.verdict import Ruling, Verdict
 from microq.fleet import Role
-from microq.views.terminal import NOTHING
+from microq.views.cells import NOTHING
 
 STYLE = {Ruling.PASS: "bold green", Ruling.FAIL: "bold red", Ruling.UNKNOWN: "bold yellow"}
 

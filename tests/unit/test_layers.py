@@ -148,7 +148,7 @@ def test_an_import_that_points_up_or_across_is_found(module: str, source: str) -
         ("microq.system.topology", "from microq import services"),
         ("microq.cli.output", "from microq import __version__"),
         ("microq.cli.chaos", "from microq.chaos.judge import judge\nfrom microq.system import control"),
-        ("microq.views.logs", "from microq.views.terminal import COLOURS\nimport json"),
+        ("microq.views.logs", "from microq.views.cells import COLOURS\nimport json"),
         ("microq.engines.hazelcast", "from microq.store import MAPS"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microq.views import logs
-from microq.views.terminal import COLOURS
+from microq.views.cells import COLOURS
 
 DEADLINE = 5.0
 

@@ -9,10 +9,10 @@ import re
 import pytest
 from rich.console import Console, RenderableType
 
-from microq.figures import MemberFigures, QueueView
+from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
 from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message, Outcome, Reading, Receipt
-from microq.views import terminal, traffic
+from microq.views import cells, queue, terminal, traffic
 
 WIDTHS = [80, 160]
 
@@ -89,7 +89,7 @@ SYSTEM = Snapshot(
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_queue_shows_owner_copies_and_age(width: int) -> None:
-    picture = text(terminal.queue(SYSTEM), width)
+    picture = text(queue.queue(SYSTEM), width)
     assert "messages-queue   2 backups   100 of 100,000 items   collected 0.6 s ago" in picture
     assert words(line_with(picture, "5702")) == [
         "★ hazelcast-5702",
@@ -106,7 +106,7 @@ def test_the_queue_shows_owner_copies_and_age(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_dead_members_figures_are_not_known_and_never_zero(width: int) -> None:
-    for picture in (text(terminal.queue(SYSTEM), width), text(terminal.status(SYSTEM), width)):
+    for picture in (text(queue.queue(SYSTEM), width), text(terminal.status(SYSTEM), width)):
         row = words(next(line for line in picture.splitlines() if "5701" in line and "n/a" in line))
         assert row.count("n/a") == 6
         assert "0" not in row
@@ -132,7 +132,7 @@ def test_the_status_has_a_line_for_each_process(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_table_is_cut_at_these_widths(width: int) -> None:
-    for picture in (terminal.queue(SYSTEM), terminal.status(SYSTEM)):
+    for picture in (queue.queue(SYSTEM), terminal.status(SYSTEM)):
         shown = text(picture, width)
         cut = [word for word in shown.split() if word.endswith("…") and not word.startswith("127.0")]
         assert not cut
@@ -141,7 +141,7 @@ def test_no_table_is_cut_at_these_widths(width: int) -> None:
 
 
 def test_a_narrow_terminal_breaks_no_line_of_a_table() -> None:
-    lines = text(terminal.queue(SYSTEM), 40).splitlines()
+    lines = text(queue.queue(SYSTEM), 40).splitlines()
     assert len([line for line in lines if "hazelcas" in line]) == 3
 
 
@@ -156,25 +156,25 @@ def test_the_status_says_whether_the_cluster_is_safe() -> None:
     unsafe = dataclasses.replace(SYSTEM, members=(figures("hazelcast-5702", safe=False), figures("hazelcast-5703")))
     assert "cluster safe" in text(terminal.status(SYSTEM))
     assert "cluster not safe" in text(terminal.status(unsafe))
-    assert "no member answers" in text(terminal.status(dataclasses.replace(SYSTEM, members=())))
+    assert "no server answers" in text(terminal.status(dataclasses.replace(SYSTEM, members=())))
 
 
 def test_a_cluster_that_runs_elsewhere_has_no_members_to_show() -> None:
     elsewhere = dataclasses.replace(SYSTEM, managed=False, members=(), processes=SYSTEM.processes[3:])
     assert "MEMBER" not in text(terminal.status(elsewhere))
-    assert "run elsewhere" in text(terminal.queue(elsewhere))
+    assert "run elsewhere" in text(queue.queue(elsewhere))
 
 
 def test_a_queue_without_backups_carries_its_warning() -> None:
     bare = dataclasses.replace(SYSTEM, queue=dataclasses.replace(QUEUE, backup_count=0))
-    assert "what a killed member owned is lost" in text(terminal.queue(bare))
+    assert "what a killed server owned is lost" in text(queue.queue(bare))
     one = dataclasses.replace(SYSTEM, queue=dataclasses.replace(QUEUE, backup_count=1, size=None))
-    assert "1 backup   n/a of 100,000 items" in text(terminal.queue(one))
+    assert "1 backup   n/a of 100,000 items" in text(queue.queue(one))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_counts_beside_the_queue_are_shown_and_unknown_is_never_zero(width: int) -> None:
-    for picture in (terminal.queue, terminal.status):
+    for picture in (queue.queue, terminal.status):
         assert "n/a pending   n/a redelivered   n/a dead" in text(picture(SYSTEM), width)
         known = dataclasses.replace(QUEUE, pending=1234, redelivered=0, dead=0)
         shown = text(picture(dataclasses.replace(SYSTEM, queue=known)), width)
@@ -184,15 +184,15 @@ def test_the_counts_beside_the_queue_are_shown_and_unknown_is_never_zero(width: 
 
 
 def test_a_facade_that_does_not_answer_leaves_owner_and_size_unknown() -> None:
-    blind = text(terminal.queue(dataclasses.replace(SYSTEM, queue=None, members=())))
-    assert "owner and size are unknown   no member answers" in blind
+    blind = text(queue.queue(dataclasses.replace(SYSTEM, queue=None, members=())))
+    assert "owner and size are unknown   no server answers" in blind
     assert "★" not in blind
 
 
 @pytest.mark.parametrize("state", list(ProcessState))
 def test_every_state_has_a_sign_and_a_colour(state: ProcessState) -> None:
-    assert str(terminal.state_text(state)) == f"{terminal.SIGN[state]} {state}"
-    assert terminal.STATE_STYLE[state]
+    assert str(cells.state_text(state)) == f"{cells.SIGN[state]} {state}"
+    assert cells.STATE_STYLE[state]
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_every_state_has_a_sign_and_a_colour(state: ProcessState) -> None:
     ],
 )
 def test_a_duration_is_said_as_people_say_it(seconds: float | None, shown: str) -> None:
-    assert terminal.duration(seconds) == shown
+    assert cells.duration(seconds) == shown
 
 
 def test_memory_is_in_mebibytes_or_unknown() -> None:
-    assert [terminal.mebibytes(count) for count in (None, 0, 170 << 20)] == ["–", "0M", "170M"]
+    assert [cells.mebibytes(count) for count in (None, 0, 170 << 20)] == ["–", "0M", "170M"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -279,3 +279,47 @@ def test_a_finding_shows_its_remedy_below() -> None:
         "✗ ports: 5702 is taken",
         "    microq down",
     ]
+
+
+# -- a queue in Kafka -------------------------------------------------------------------------------------------------
+
+WHOLE = ("kafka-9091", "kafka-9092", "kafka-9093")
+TOPIC = dataclasses.replace(
+    SYSTEM,
+    processes=(*SYSTEM.processes, process("kafka-9091"), process("kafka-9092"), process("kafka-9093")),
+    queue=dataclasses.replace(QUEUE, backend="kafka", owner="kafka-9092"),
+    backend="kafka",
+    brokers=(
+        BrokerFigures("kafka-9091", 99.4, 30, 70, cluster_safe=True, members_seen=3, leads=(0,), follows=(1,)),
+        BrokerFigures("kafka-9092", 99.4, 70, 30, cluster_safe=True, members_seen=3, leads=(1,), follows=(0,)),
+    ),
+    partitions=(
+        PartitionView(0, "kafka-9091", WHOLE, 3, 30),
+        PartitionView(1, "kafka-9092", ("kafka-9091", "kafka-9092"), 3, 70),
+        PartitionView(2, None, (), 3, None),
+    ),
+)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_topic_shows_each_partition_and_each_broker(width: int) -> None:
+    picture = text(queue.queue(TOPIC), width)
+    assert "100 of 100,000 items   collected 0.6 s ago" in picture
+    lines = picture.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("PARTITION"))
+    first, second, third = (words(line) for line in lines[head + 1 : head + 4])
+    assert (first[:2], first[-1]) == (["0", "★ kafka-9091"], "30")
+    assert first[2].startswith("3 of 3: kafka-9091")
+    assert (second[1], second[-1]) == ("★ kafka-9092", "70")
+    assert second[2].startswith("2 of 3: kafka-9091")
+    assert (third[1], third[-1]) == ("nobody", "n/a")
+    rows = {line.split("kafka-")[1][:4]: words(line) for line in lines[head + 5 :] if "kafka-" in line}
+    assert rows["9091"] == ["★ kafka-9091", "● ready", "0", "30", "70"]
+    assert rows["9093"] == ["kafka-9093", "● ready", "n/a", "n/a", "n/a"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_status_of_a_topic_has_members_and_brokers(width: int) -> None:
+    picture = text(terminal.status(TOPIC), width)
+    assert picture.index("MEMBER") < picture.index("BROKER") < picture.index("cluster ")
+    assert "★ kafka-9092" in picture.splitlines()[7]
