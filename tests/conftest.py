@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 
 def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project:
-    ports = iter(free_ports(8 + messages))
+    ports = iter(free_ports(11 + messages))
 
     def local(count: int) -> str:
         return "[" + ", ".join(f'"127.0.0.1:{next(ports)}"' for _ in range(count)) + "]"
@@ -71,7 +71,8 @@ def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project
         f'config-service = "127.0.0.1:{next(ports)}"\n'
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
-        f"hazelcast-clients = {local(3)}\n{extra}"
+        f"hazelcast-clients = {local(3)}\n"
+        f"[kafka]\nkafka-brokers = {local(3)}\n{extra}"
     )
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return Project(folder)

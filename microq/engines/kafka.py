@@ -132,9 +132,9 @@ def _settings(config: Config, broker: Broker, all_of_them: Sequence[Broker]) -> 
         "group.min.session.timeout.ms": 1000,
         "broker.session.timeout.ms": settings.session_timeout * 1000,
         "broker.heartbeat.interval.ms": min(250, settings.session_timeout * 250),
-        "controller.quorum.fetch.timeout.ms": 500,
-        "controller.quorum.election.timeout.ms": 300,
-        "controller.quorum.election.backoff.max.ms": 200,
+        "controller.quorum.fetch.timeout.ms": 1000,
+        "controller.quorum.election.timeout.ms": 500,
+        "controller.quorum.election.backoff.max.ms": 500,
         "message.max.bytes": largest,
         "replica.fetch.max.bytes": largest,
         # Small: the brokers share one machine, with few clients.

@@ -17,9 +17,9 @@ from aiokafka import AIOKafkaProducer
 from conftest import Project, make_project
 from fakes import FakeQueue
 
-from microq import hz
+from microq import brokers, hz, kfk
 from microq.config import Config
-from microq.errors import QueueAwayError, QueueError, QueueFullError
+from microq.errors import QueueAwayError, QueueError, QueueFullError, UsageError
 from microq.message import Message
 from microq.queues import open_queue
 from microq.queues.base import MessageQueue, Refused
@@ -142,7 +142,7 @@ def hazelcast(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def brokers(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+def brokers_project(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
     project = make_project(tmp_path_factory.mktemp("topic"), extra='[queue]\nbackend = "kafka"\n')
     started = project.microq("up", "-d", "--no-messages", "--set", "members=1", "--set", "logging=1")
     assert started.returncode == 0, started.stderr
@@ -151,8 +151,8 @@ def brokers(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[
 
 
 @pytest.fixture
-def kafka(brokers: Project) -> Kafka:
-    return Kafka(brokers, f"topic-{uuid.uuid4()}")
+def kafka(brokers_project: Project) -> Kafka:
+    return Kafka(brokers_project, f"topic-{uuid.uuid4()}")
 
 
 @pytest.fixture(params=["memory", "hazelcast", "kafka"])
@@ -373,6 +373,83 @@ def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
 
     asyncio.run(hazelcast.clear())
     run(hazelcast, test)
+
+
+# -- what a topic of Kafka promises beyond that -----------------------------------------------------------------------
+
+
+def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a", "b", "c"))
+        async with kfk.connect(kafka.config.servers, "the test") as client:
+            figures, partitions = await brokers.read_all(client, kafka.config.queue.name, kafka.config.servers)
+        assert [(partition.waiting, len(partition.in_sync)) for partition in partitions] == [(3, 3)]
+        assert sorted((each.items, each.backups) for each in figures) == [(0, 3), (0, 3), (3, 0)]
+        assert all(each.cluster_safe and each.members_seen == 3 for each in figures)
+        assert [each.name for each in figures if each.items] == [partitions[0].leader]
+
+    run(kafka, test)
+
+
+def test_what_nobody_acked_comes_again_and_what_was_acked_does_not(kafka: Kafka) -> None:
+    async def test() -> None:
+        async with kafka.open() as queue:
+            await queue.put(messages("a", "b", "c"))
+            assert await take(queue) == messages("a")
+            assert await queue.receive(1, JOINING) == messages("b")
+            assert await queue.size() == 2
+        async with kafka.open() as other:
+            assert await take(other, 2) == messages("b", "c")
+            assert await other.size() == 0
+
+    asyncio.run(test())
+
+
+def test_when_others_put_is_not_known(kafka: Kafka) -> None:
+    async def test(queue: MessageQueue) -> None:
+        async with kafka.open() as other:
+            await other.put([Message("a", "a", 1.5)])
+            await queue.put([Message("b", "b", 2.5)])
+            assert await other.waiting_since() == 1.5
+            assert await queue.waiting_since() is None
+            await take(queue)
+            assert await queue.waiting_since() == 2.5
+
+    run(kafka, test)
+
+
+def test_a_topic_with_too_few_copies_is_refused(kafka: Kafka) -> None:
+    topic = kafka.config.queue.name
+
+    async def test() -> None:
+        async with kfk.connect(kafka.config.servers, "the test") as client:
+            await client.create(topic, 1, 1, {})
+        with pytest.raises(UsageError, match=f"the topic {topic} is there with 1 of 3 copies; delete it, or set"):
+            async with kafka.open():
+                pass
+
+    asyncio.run(test())
+
+
+def test_what_two_brokers_cannot_keep_is_refused_for_certain(kafka: Kafka, brokers_project: Project) -> None:
+    names = [f"kafka-{address.port}" for address in kafka.config.servers]
+
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a"))
+        async with control.connect(brokers_project.config) as operator:
+            await operator.kill(names[:2])
+            try:
+                async with asyncio.timeout(60):
+                    with pytest.raises(QueueAwayError, match="only 1 of 3 brokers can be reached, and 2 must have"):
+                        await _once_noticed(lambda: queue.put(messages("b")))
+            finally:
+                await operator.start(names[:2])
+        await queue.put(messages("c"))
+        taken = await take_all(queue)
+        assert taken[0] == messages("a")[0]
+        assert taken[-1] == messages("c")[0]
+
+    run(kafka, test)
 
 
 def test_without_a_server_it_is_away(backend: Backend) -> None:
