@@ -116,11 +116,17 @@ class Producer:
             self._under_way -= len(items)
 
     async def _check(self) -> None:
-        """Refuse what cannot be confirmed, while that is certain: too few brokers are there to keep the copies."""
-        needed = max(1, replicas_of(self._config) - 1)
-        if self._doubt and (there := await self._brokers.reached()) < needed:
-            listed = len(self._config.kafka.kafka_brokers)
-            raise QueueAwayError(f"only {there} of {listed} brokers can be reached, and {needed} must have a message")
+        """Refuse what cannot be confirmed, while that is certain."""
+        if self._doubt and (problem := await self._too_few()):
+            raise QueueAwayError(problem)
+
+    async def _too_few(self) -> str:
+        """Say if too few brokers can be reached to keep the copies; empty if they are enough."""
+        needed, there = max(1, replicas_of(self._config) - 1), await self._brokers.reached()
+        if there >= needed:
+            return ""
+        listed = len(self._config.kafka.kafka_brokers)
+        return f"only {there} of {listed} brokers can be reached, and {needed} must have a message"
 
     async def _send(self, client: AIOKafkaProducer, items: Sequence[Item]) -> list[asyncio.Future[Any]]:
         sent: list[asyncio.Future[Any]] = []
@@ -142,6 +148,8 @@ class Producer:
         _, waiting = await asyncio.wait(sent, timeout=DOUBT_SECONDS)
         if waiting:
             self._doubt = True
+            if problem := await self._too_few():
+                raise QueueUncertainError(problem)
             _, waiting = await asyncio.wait(waiting, timeout=PUT_SECONDS - DOUBT_SECONDS)
         if waiting:
             raise QueueUncertainError(f"the brokers did not confirm the message in {PUT_SECONDS:g} s")

@@ -97,7 +97,7 @@ class MemberFault(Fault):
 def _matter(view: Snapshot, hit: Hit) -> str:
     """Return what a target is to the queue."""
     if view.queue_role is Role.KAFKA:
-        led = [f"{p.number} (with {p.waiting} messages)" for p in view.partitions if p.leader == hit.target]
+        led = [f"{p.number} (messages: {p.waiting})" for p in view.partitions if p.leader == hit.target]
         if not led:
             return "It leads no partition."
         return f"It leads partition{'s' if len(led) > 1 else ''} {' and '.join(led)} of {len(view.partitions)}."
