@@ -9,6 +9,7 @@ MicroqError
 +-- MachineError               this machine lacks something                         exit 4
 |   +-- JavaMissingError       no Java of 17 or later
 |   +-- JarMissingError        a jar is neither cached nor to be had
+|   +-- ExtraMissingError      a library that only this configuration needs
 |   +-- PortTakenError         somebody else listens on our port
 |   +-- ExitedEarlyError       a child ended before it was ready
 +-- DeadlineError              something did not happen in time                     exit 5
@@ -113,6 +114,16 @@ class JarMissingError(MachineError):
             f"{coordinate} is not here and could not be downloaded ({reason}). With a network run `microq fetch`; "
             f"without one put the file at {path}"
         )
+
+
+class ExtraMissingError(MachineError):
+    """A library that only some configurations need is not installed; `extra` is the one of microq that brings it."""
+
+    code = "extra-missing"
+
+    def __init__(self, library: str, need: str, extra: str) -> None:
+        self.library, self.need, self.extra = library, need, extra
+        super().__init__(f"{need} needs {library}, which is not installed: pip install 'microq[{extra}]'")
 
 
 class PortTakenError(MachineError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import psutil
@@ -14,18 +16,24 @@ import typer
 from microq.cli.output import (
     ConfigOption,
     JsonOption,
+    QueueOption,
     SetOption,
     configuration,
     download_bars,
     emit,
     note,
     run,
+    with_queue,
 )
 from microq.config import Config
-from microq.errors import MicroqError, PortTakenError
+from microq.errors import ExtraMissingError, MicroqError, PortTakenError
+from microq.fleet import Role
 
 NEEDED_MEMORY = 1 << 30
 """Bytes: three members and seven Python services, with some room."""
+
+NEEDED_BY_BROKER = 200 << 20
+"""Bytes: a broker of Kafka under load."""
 
 CLEAN, WARN, MISSING = "ok", "warning", "missing"
 
@@ -46,56 +54,59 @@ def register(app: typer.Typer) -> None:
     app.command("fetch")(fetch)
 
 
-def doctor(config: ConfigOption = None, sets: SetOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    backend: QueueOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what this machine lacks, with the remedy.
 
     Looks at Java, jars, ports, memory, disk, and leftovers of older runs.
 
+    \b
+    microq doctor
+    microq doctor --queue kafka   what a queue in Kafka needs as well
+
     Exit code 4 if something needed is missing.
     """
-    findings = list(_look(configuration(config, sets)))
+    findings = list(_look(configuration(config, with_queue(backend, sets))))
     emit([dataclasses.asdict(finding) for finding in findings], lambda: _table(findings), as_json=as_json)
     if any(finding.state == MISSING for finding in findings):
         raise typer.Exit(4)
 
 
-def fetch(config: ConfigOption = None, sets: SetOption = None) -> None:
+def fetch(config: ConfigOption = None, sets: SetOption = None, backend: QueueOption = None) -> None:
     """Download everything beforehand.
 
     For a machine, or a classroom, that will have no network.
+
+    \b
+    microq fetch
+    microq fetch --queue kafka   Kafka's jars as well, 50 MB
     """
-    from microq.engines.provision import provide  # noqa: PLC0415 - --help needs none of it
+    from microq.engines.provision import check_client, provide  # noqa: PLC0415 - --help needs none of it
     from microq.system.topology import child_environment  # noqa: PLC0415
     from microq.system.training import missing, train  # noqa: PLC0415
 
-    loaded = configuration(config, sets)
+    loaded = configuration(config, with_queue(backend, sets))
+    check_client(loaded)
     with download_bars() as progress:
         engine = provide(loaded, progress)
     if missing(engine, loaded):
-        note("Making the class-data archive, which makes starts quicker ...")
+        note("Making class-data archives, which make starts quicker ...")
         loaded.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(train(engine, loaded, child_environment(loaded, "fetch")))
     note(f"Everything is in {engine.hazelcast.parent}; Java {engine.java.version} from {engine.java.source}.")
 
 
-def _look(config: Config) -> Any:
-    from microq.engines import jars, java  # noqa: PLC0415 - --help needs none of it
-    from microq.engines.provision import member_archive  # noqa: PLC0415
+def _look(config: Config) -> Iterator[Finding]:
+    from microq.engines import jars, kafka_jars, provision  # noqa: PLC0415 - --help needs none of it
     from microq.system import ports, records  # noqa: PLC0415
     from microq.system.topology import specs  # noqa: PLC0415
 
-    try:
-        found = java.find()
-        yield Finding("Java", CLEAN, f"{found.version} at {found.path} (from {found.source})")
-        ready = bool(member_archive(found).flags())
-        yield Finding(
-            "class-data archive",
-            CLEAN if ready else WARN,
-            "made" if ready else "not made yet",
-            "" if ready else "`microq fetch` makes it, and so does the first `microq up`",
-        )
-    except MicroqError as error:
-        yield Finding("Java", MISSING, "none of 17 or later", str(error))
+    brokers = provision.has_brokers(config)
+    yield from _java(brokers=brokers)
     for jar in jars.ALL:
         state = jars.state(jar)
         path = jars.cache_folder() / jar.filename
@@ -105,6 +116,10 @@ def _look(config: Config) -> Any:
             f"{state}, {path}",
             "" if state == "cached" else f"`microq fetch` downloads it; offline put {jar.coordinate} there",
         )
+    if brokers:
+        yield _jars(f"Kafka {kafka_jars.VERSION}", kafka_jars.KAFKA)
+    if config.queue.backend == "kafka":
+        yield _client(config)
     supervisor = records.supervisor_pid(config)
     running = supervisor is not None
     left = [] if running else records.leftovers(config)
@@ -117,6 +132,56 @@ def _look(config: Config) -> Any:
     if not running:
         yield from _ports(ports, specs(config))
     yield from _room(config)
+
+
+def _java(*, brokers: bool) -> Iterator[Finding]:
+    from microq.engines import java, provision  # noqa: PLC0415 - --help needs none of it
+
+    try:
+        found = java.find()
+    except MicroqError as error:
+        yield Finding("Java", MISSING, "none of 17 or later", str(error))
+        return
+    yield Finding("Java", CLEAN, f"{found.version} at {found.path} (from {found.source})")
+    archives = {"class-data archive": provision.member_archive(found)}
+    if brokers:
+        archives["class-data archive of Kafka"] = provision.broker_archive(found)
+    for what, archive in archives.items():
+        ready = bool(archive.flags())
+        yield Finding(
+            what,
+            CLEAN if ready else WARN,
+            "made" if ready else "not made yet",
+            "" if ready else "`microq fetch` makes it, and so does the first `microq up`",
+        )
+
+
+def _jars(what: str, wanted: Sequence[Any]) -> Finding:
+    """Look at many jars, and name those that are not there."""
+    from microq.engines import jars  # noqa: PLC0415 - --help needs none of it
+
+    states = {jar: jars.state(jar) for jar in wanted}
+    lacking = [jar for jar, state in states.items() if state != "cached"]
+    folder = (jars.cache_folder() / wanted[0].filename).parent
+    if not lacking:
+        return Finding(what, CLEAN, f"all {len(wanted)} jars are cached, {folder}")
+    first, more = lacking[0], f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    return Finding(
+        what,
+        WARN,
+        f"{len(lacking)} of {len(wanted)} jars are missing or damaged, {folder}",
+        f"`microq fetch --queue kafka` downloads them; offline put {first.coordinate} there{more}",
+    )
+
+
+def _client(config: Config) -> Finding:
+    from microq.engines.provision import check_client  # noqa: PLC0415 - --help needs none of it
+
+    try:
+        check_client(config)
+    except ExtraMissingError as error:
+        return Finding(error.library, MISSING, "not installed", f"pip install 'microq[{error.extra}]'")
+    return Finding("aiokafka", CLEAN, version("aiokafka"))
 
 
 def _ports(ports: Any, listed: Any) -> Any:
@@ -132,13 +197,18 @@ def _ports(ports: Any, listed: Any) -> Any:
 
 
 def _room(config: Config) -> Any:
+    from microq.system.topology import specs  # noqa: PLC0415 - --help needs none of it
+
     memory = psutil.virtual_memory().available
-    enough = memory >= NEEDED_MEMORY
+    brokers = sum(spec.role is Role.KAFKA for spec in specs(config))
+    enough = memory >= NEEDED_MEMORY + brokers * NEEDED_BY_BROKER
     yield Finding(
         "memory",
         CLEAN if enough else WARN,
         f"{memory >> 20} MiB available",
-        "" if enough else 'close something, or set [hazelcast] heap = "128m"',
+        ""
+        if enough
+        else f'close something, or set {"[hazelcast] and [kafka]" if brokers else "[hazelcast]"} heap = "128m"',
     )
     folder = config.project
     free = shutil.disk_usage(folder).free

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -29,12 +29,22 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a value: messages=3, queue.max-size=100.", show_default=False),
 ]
+Backend = Literal["hazelcast", "kafka"]
+QueueOption = Annotated[
+    Backend | None,
+    typer.Option("--queue", help="Where the queue is kept; the same as --set queue.backend=...", show_default=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def configuration(path: Path | None, sets: list[str] | None) -> Config:
     """Load what the options of a command ask for."""
     return load(path, sets or [])
+
+
+def with_queue(backend: Backend | None, sets: list[str] | None) -> list[str]:
+    """Return what `--set` and `--queue` set, the latter last."""
+    return [*(sets or []), *([f"queue.backend={backend}"] if backend else [])]
 
 
 def of_the_system(path: Path | None, sets: list[str] | None = None) -> Config:

@@ -13,6 +13,7 @@ from microq.cli.output import (
     INTERRUPTED,
     ConfigOption,
     JsonOption,
+    QueueOption,
     SetOption,
     configuration,
     console,
@@ -20,6 +21,7 @@ from microq.cli.output import (
     emit,
     note,
     run,
+    with_queue,
 )
 from microq.config import Config
 from microq.errors import UsageError
@@ -63,9 +65,13 @@ def register(app: typer.Typer) -> None:
 
 
 def provide(config: Config) -> Any:
-    """Return what servers are started with, downloading it the first time; None if all of them run elsewhere."""
+    """Return what servers are started with, downloading it the first time; None if all of them run elsewhere.
+
+    Raises `MachineError` for what this machine lacks.
+    """
     from microq.engines import provision  # noqa: PLC0415 - --help needs none of it
 
+    provision.check_client(config)
     if not provision.is_needed(config):
         return None
     with download_bars() as progress:
@@ -75,6 +81,7 @@ def provide(config: Config) -> Any:
 def up(
     config: ConfigOption = None,
     sets: SetOption = None,
+    backend: QueueOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; return when ready.")] = False,
     no_messages: Annotated[
         bool,
@@ -84,17 +91,18 @@ def up(
     """Start the whole system.
 
     Three members, three logging-services, two messages-services, the facade and the config-service, unless the
-    configuration lists others.
+    configuration lists others; with the queue in Kafka three brokers as well.
 
     \b
     microq up                    in the foreground, with all log lines; Ctrl-C stops it
     microq up -d                 in the background
     microq up --no-messages      with the consumers off
     microq up --set messages=3   with three messages-services
+    microq up --queue kafka      with the queue in Kafka
     """
     from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
 
-    loaded = configuration(config, sets)
+    loaded = configuration(config, with_queue(backend, sets))
     launch.warn(loaded)
     if detach:
         provide(loaded)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from microq.config import Config
 from microq.engines import hazelcast, jars, java, kafka, kafka_jars
 from microq.engines.archive import Archive
+from microq.errors import ExtraMissingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,15 @@ def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
         member_archive(runtime),
         Brokers(jars.provide_all(kafka_jars.KAFKA, progress), broker_archive(runtime)) if has_brokers(config) else None,
     )
+
+
+def check_client(config: Config) -> None:
+    """Raise `ExtraMissingError` if the library that talks to the queue's servers cannot be imported."""
+    if config.queue.backend == "kafka":
+        try:
+            import_module("aiokafka")
+        except ImportError as error:
+            raise ExtraMissingError("aiokafka", "a queue in Kafka", "kafka") from error
 
 
 def is_needed(config: Config) -> bool:
