@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from microq.config import Config, load
-from microq.engines.provision import provide
+from microq.config import Config, Queue, load
+from microq.engines.provision import check_client, provide
 from microq.errors import MachineError
 from microq.system import ports, records
 
@@ -69,6 +69,8 @@ def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project
         f"logging-service = {local(3)}\n"
         f'facade-service = "127.0.0.1:{next(ports)}"\n'
         f'config-service = "127.0.0.1:{next(ports)}"\n'
+        "[kafka]\n"
+        f"kafka-brokers = {local(3)}\n"
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
         f"hazelcast-clients = {local(3)}\n"
@@ -101,11 +103,24 @@ def engine() -> None:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def kafka_engine(engine: None) -> None:
+    """Skip at home, fail in CI, if this machine lacks what brokers need."""
+    config = Config("the tests", Path(), queue=Queue(backend="kafka"))
+    try:
+        check_client(config)
+        provide(config)
+    except MachineError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
 @contextmanager
-def up(folder: Path) -> Iterator[Project]:
+def up(folder: Path, *words: str) -> Iterator[Project]:
     """Bring a real system up in a new folder, and down again."""
     found = make_project(folder)
-    started = found.microq("up", "-d")
+    started = found.microq("up", "-d", *words)
     assert started.returncode == 0, started.stderr
     yield found
     ended = found.microq("down")

@@ -15,7 +15,7 @@ from fakes import PLAIN
 from microq.config import Address, Config, ServiceIps, load
 from microq.errors import PortTakenError, UnknownNameError
 from microq.fleet import Detour, Role
-from microq.system.topology import child_environment, plan_detours, select, service_argv, specs
+from microq.system.topology import STAGES, child_environment, plan_detours, select, service_argv, specs
 
 EVERYTHING = [
     "hazelcast-5701",
@@ -52,6 +52,26 @@ def test_three_addresses_are_three_services() -> None:
 def test_a_cluster_that_runs_elsewhere_has_no_process_here() -> None:
     config = dataclasses.replace(PLAIN, hazelcast=dataclasses.replace(PLAIN.hazelcast, managed=False))
     assert names(config) == EVERYTHING[3:]
+
+
+def in_kafka(*, managed: bool = True) -> Config:
+    queue = dataclasses.replace(PLAIN.queue, backend="kafka")
+    return dataclasses.replace(PLAIN, queue=queue, kafka=dataclasses.replace(PLAIN.kafka, managed=managed))
+
+
+BROKERS = ["kafka-9091", "kafka-9092", "kafka-9093"]
+
+
+def test_brokers_stand_beside_the_members_where_the_queue_is_in_kafka() -> None:
+    assert names(in_kafka()) == [*EVERYTHING[:3], *BROKERS, *EVERYTHING[3:]]
+    assert STAGES[0] == (Role.HAZELCAST, Role.KAFKA)
+    assert select(specs(in_kafka()), ["kafka", "5702"]) == ["hazelcast-5702", *BROKERS]
+
+
+def test_brokers_that_run_elsewhere_have_no_process_here_and_members_may_run_elsewhere_alone() -> None:
+    assert names(in_kafka(managed=False)) == EVERYTHING
+    away = dataclasses.replace(PLAIN.hazelcast, managed=False)
+    assert names(dataclasses.replace(in_kafka(), hazelcast=away)) == [*BROKERS, *EVERYTHING[3:]]
 
 
 @pytest.mark.parametrize(
