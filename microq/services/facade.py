@@ -130,8 +130,7 @@ async def _post_batch(request: web.Request) -> web.StreamResponse:
             await window.put(tasks.create_task(_broken_off(error)))
         await window.put(None)
         await writer
-    await response.write_eof()
-    return response
+    return response  # the server writes its end, if anybody is still there
 
 
 async def _lines(request: web.Request) -> AsyncIterator[bytes]:

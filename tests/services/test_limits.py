@@ -181,7 +181,7 @@ def test_a_batch_that_stops_or_breaks_off_has_an_outcome_for_what_came(end: byte
     asyncio.run(main())
 
 
-def test_what_a_batch_sent_is_finished_although_its_sender_is_gone() -> None:
+def test_what_a_batch_sent_is_finished_although_its_sender_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         queue = FakeQueue()
         async with facade(queue, [logging_app(FakeMap())]) as client:
@@ -191,6 +191,7 @@ def test_what_a_batch_sent_is_finished_although_its_sender_is_gone() -> None:
             await until(lambda: len(queue.items) == 20)
 
     asyncio.run(main())
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
 
 
 def test_an_answer_may_take_longer_than_the_limits() -> None:
