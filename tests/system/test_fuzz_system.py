@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from conftest import Project
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from malformed import BATCHES, Places, say_all, undocumented
+from malformed import Places, drawn, say_all, undocumented
 
 from microq.client import get_json, open_session
 from microq.config import Address
@@ -45,24 +44,8 @@ def logs(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield file.stem, file.read_text(encoding="utf-8")
 
 
-def shower(places: Places, examples: int, number: int, times: int = 1) -> None:
-    """Send so many batches of 40 requests, each so many times."""
-    with asyncio.Runner() as runner:
-
-        @seed(number)
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(BATCHES)
-        def send(batch: list[tuple[str, bytes]]) -> None:
-            for _ in range(times):
-                assert not undocumented(runner.run(say_all(places, batch, PATIENCE)))
-
-        send()
+def shower(places: Places, requests: Sequence[tuple[str, bytes]]) -> None:
+    assert not undocumented(asyncio.run(say_all(places, requests, PATIENCE)))
 
 
 async def read_all(address: Address) -> None:
@@ -82,7 +65,7 @@ def test_two_thousand_malformed_requests_leave_the_system_as_it_was(system: Proj
         "config": ips.config_service,
     }
     # Some thousand odd requests fill the caches of the libraries; from then on 20,000 more made no difference.
-    shower(places, 25, number=1, times=4)
+    shower(places, drawn(1000, number=1) * 4)
     # So does the first reading of everything that other tests left, in each that may be the one to be asked.
     for address in (*ips.logging_service, *ips.messages_service):
         asyncio.run(read_all(address))
@@ -90,7 +73,7 @@ def test_two_thousand_malformed_requests_leave_the_system_as_it_was(system: Proj
     # What leaks grows in each round; what the allocator keeps after several large answers at once does not.
     for number in range(2, 2 + ROUNDS):
         warm = {name: process.memory_info().rss for name, process in before.items()}
-        shower(places, 50, number)
+        shower(places, drawn(2000, number))
         view = status(system)
         assert {name: p.pid for name, p in services(view).items()} == {name: p.pid for name, p in before.items()}
         growth = {name: process.memory_info().rss - warm[name] for name, process in before.items()}
