@@ -12,7 +12,7 @@ from microq.chaos.recovery import Copies, watch
 from microq.chaos.scenario import Scenario, Stage, Trial
 from microq.fleet import Role
 from microq.message import Outcome
-from microq.tasks import together
+from microq.tasks import task_group
 
 
 class ConsumersOff(Scenario):
@@ -55,10 +55,21 @@ class ConsumersOff(Scenario):
     async def _break(self, hits: Sequence[Hit], copies: Copies) -> None:
         """Hit, prove that it happened, and tell what the survivors do about it."""
         # All at once: the gap is measured from the kill on, not from when its effect was looked for.
-        steps = [self._fault.hit(self.arena, hits), self._watch([hit.target for hit in hits], copies)]
-        await together([*steps, self._probe()] if self._probes else steps)
+        async with task_group() as tasks:
+            hitting = tasks.create_task(self._fault.hit(self.arena, hits))
+            watching = tasks.create_task(self._watch([hit.target for hit in hits], copies))
+            if self._probes:
+                tasks.create_task(self._probe())
+            await hitting
+            if not self._struck(hits):
+                watching.cancel()  # nobody was hit, so there is no recovery to be seen
         now = await self._note_copies("after")
         self.say(f"Copies now: {now}.")
+
+    def _struck(self, hits: Sequence[Hit]) -> bool:
+        """Return whether the fault was seen to happen to one of these."""
+        struck = {entry.facts["target"] for entry in self.history.entries if entry.kind == "struck"}
+        return any(hit.target in struck for hit in hits)
 
     async def _watch(self, killed: Sequence[str], copies: Copies) -> None:
         backups = self.stage.config.queue.backup_count
