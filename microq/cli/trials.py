@@ -116,5 +116,9 @@ async def operating(
                 await supervisor.start(names_of(config, no_messages=no_messages))
         note(f"The system is ready after {progress.seconds:.1f} s.")
         supervisor.train_archive()
-        async with session.interruptible(ended):
-            yield supervisor, True
+        try:
+            async with session.interruptible(ended):
+                yield supervisor, True
+        finally:
+            # Nobody needs it any more: in order, the members would hand over to each other what they hold.
+            await supervisor.kill(["all"])
