@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from microq.chaos.controls import NO_REDELIVERY
 from microq.chaos.patience import Patience
 from microq.chaos.scenario import Scenario
 from microq.fleet import Role
@@ -20,7 +21,9 @@ class Live(Scenario):
     form: ClassVar[str] = "live"
 
     def patient(self) -> Patience:
-        """See `Scenario.patient`: what a dead consumer held may still be delivered again."""
+        """See `Scenario.patient`: what a dead consumer held may still be delivered again, if anybody does so."""
+        if NO_REDELIVERY.items() <= self.trial.defects.items():
+            return self.stage.patience
         return self.stage.patience.for_redelivery(self.stage.config)
 
     async def act(self) -> None:

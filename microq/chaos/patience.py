@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 
 from microq.config import Config
 
-REDELIVERY_SLACK = 3.0
-"""Seconds after the visibility timeout in which a redelivery must have been stored."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -30,7 +27,9 @@ class Patience:
     """For how long nothing more must arrive when everything expected is there ..."""
     loss: float = 3.0
     """... and when something is missing: what was in the hands of a consumer may still come."""
+    redelivery: float = 3.0
+    """... a redelivery, from the end of the visibility timeout until it must have been stored."""
 
     def for_redelivery(self, config: Config) -> Patience:
         """Return one that waits for what a dead consumer held to be delivered again."""
-        return replace(self, loss=max(self.loss, config.queue.visibility_timeout + REDELIVERY_SLACK))
+        return replace(self, loss=max(self.loss, config.queue.visibility_timeout + self.redelivery))

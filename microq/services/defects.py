@@ -23,7 +23,7 @@ from microq.services.redelivery import Watch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-HESITATION = 2.0
+HESITATION = 1.0
 """Seconds for which a hesitant consumer holds what it took before it stores it."""
 
 

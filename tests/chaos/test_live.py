@@ -26,7 +26,12 @@ from microq.chaos.verdict import Ruling, Verdict
 from microq.client import open_session
 from microq.fleet import ProcessState
 
-SOON = Patience(probe=2.0, watch=1.0, effect=1.0, fault=30.0, load=30.0, drain=15.0, quiet=0.1, loss=0.4)
+SOON = Patience(
+    probe=2.0, watch=1.0, effect=1.0, fault=30.0, load=30.0, drain=15.0, quiet=0.1, loss=0.4, redelivery=0.5
+)
+
+IN_VAIN = replace(SOON, effect=0.2, watch=0.5, probe=0.5)
+"""For what cannot come: a longer wait would show no more."""
 
 SMALL: dict[str, Any] = {"times": 2, "seconds": 0.1, "sends": 60, "delay": 20.0, "passing": 5, "every": 5}
 """Options that make a fault short."""
@@ -79,7 +84,7 @@ class Run:
                     planter=system.plant,
                     patience=self.patience,
                 )
-                trial = Trial(self.fault, self.messages, self.seed, connections=4, defects=self.defects)
+                trial = Trial(self.fault, self.messages, self.seed, defects=self.defects)
                 return await scenario(stage, trial, quiet=self.quiet).run()
 
 
@@ -112,6 +117,7 @@ def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
 def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> None:
     run = small(tmp_path, name)
     run.system.misses = True
+    run.patience = IN_VAIN
     found = run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "was not seen to happen" in "; ".join(found.reasons)
@@ -218,10 +224,10 @@ HERE = [
 @pytest.mark.parametrize("name", HERE)
 def test_every_control_is_red(tmp_path: Path, name: str) -> None:
     control = CONTROLS[name]
-    setting = "[queue]\nbackup-count = 0\n" if control.settings else ""
-    system = in_process(tmp_path, setting)
+    setting = "backup-count = 0\n" if control.settings else ""
+    system = in_process(tmp_path, f"[queue]\nvisibility-timeout = 1\n{setting}")
     run = Run(system, tmp_path, control.fault, min(control.messages, 40), quiet=control.quiet, defects=control.defects)
-    run.patience = replace(SOON, loss=0.4, watch=0.5, probe=0.5)
+    run.patience = IN_VAIN
     found = run.verdict()
     # Here nobody writes log files, so the layer is not known.
     assert replace(control, layer=None).red(found), found.reasons
