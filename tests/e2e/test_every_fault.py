@@ -19,8 +19,8 @@ MINE = {name: kind for name, kind in FAULTS.items() if "hazelcast" in kind.backe
 ANYWHERE = [name for name, kind in MINE.items() if not (kind.needs_links or kind.settings)]
 """Faults that can be tried on a system that runs, which is restored afterwards."""
 
-OWN = [name for name in MINE if name not in ANYWHERE]
-"""Faults that need a system of their own."""
+OWN = [name for name, kind in MINE.items() if kind.settings]
+"""Faults that need a system of their own; those of the links are tried on one behind links, in `test_detours`."""
 
 
 @pytest.fixture(scope="module")
