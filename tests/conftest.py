@@ -57,8 +57,9 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("MICROQ_") or key == "MICROQ_CACHE"}
 
 
-def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project:
-    ports = iter(free_ports(11 + messages))
+def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str = "") -> Project:
+    """Make a project with so many messages-services, and so many `others` of each kind that may be several."""
+    ports = iter(free_ports(5 + 2 * others + messages))
 
     def local(count: int) -> str:
         return "[" + ", ".join(f'"127.0.0.1:{next(ports)}"' for _ in range(count)) + "]"
@@ -66,24 +67,28 @@ def make_project(folder: Path, *, messages: int = 2, extra: str = "") -> Project
     text = (
         "[service_ips]\n"
         f"messages-service = {local(messages)}\n"
-        f"logging-service = {local(3)}\n"
+        f"logging-service = {local(others)}\n"
         f'facade-service = "127.0.0.1:{next(ports)}"\n'
         f'config-service = "127.0.0.1:{next(ports)}"\n'
         "[kafka]\n"
         f"kafka-brokers = {local(3)}\n"
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
-        f"hazelcast-clients = {local(3)}\n"
+        f"hazelcast-clients = {local(others)}\n"
         f"[kafka]\nkafka-brokers = {local(3)}\n{extra}"
     )
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return Project(folder)
 
 
+small = pytest.mark.parametrize("project", [{"messages": 1, "others": 1}], indirect=True, ids=["small"])
+"""Marks a test whose `project` has one process of each kind, because their number makes no difference to it."""
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
     """A project of this test's own, with nothing running; whatever the test leaves is ended, and fails it."""
-    found = make_project(tmp_path)
+    found = make_project(tmp_path, **getattr(request, "param", {}))
     yield found
     left = found.alive()
     for process in left:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import command, complaint, listening, pids, until
-from conftest import Project, free_ports
+from conftest import Project, free_ports, small
 
 from microq.system import records
 
@@ -106,6 +106,7 @@ def test_an_interrupt_ends_a_system_in_the_foreground_in_order(project: Project,
         assert [name.partition("-")[0] for name in stops[-3:]] == ["hazelcast"] * 3
 
 
+@small
 @pytest.mark.usefixtures("nothing_left")
 def test_a_second_interrupt_kills_at_once(project: Project) -> None:
     with command(project, "up") as running:
@@ -122,25 +123,27 @@ def test_a_second_interrupt_kills_at_once(project: Project) -> None:
         assert "Traceback" not in running.err
 
 
+@small
 @pytest.mark.usefixtures("nothing_left")
 def test_what_a_killed_supervisor_left_is_ended_by_up_and_by_down(project: Project) -> None:
     assert project.microq("up", "-d").returncode == 0
     first = pids(project.alive())
     kill_supervisor(project)
-    assert len(project.alive()) == 10
-    assert "10 processes of an earlier run are left" in complaint(project.microq("status"), 3)
+    assert len(project.alive()) == 5
+    assert "5 processes of an earlier run are left" in complaint(project.microq("status"), 3)
     again = project.microq("up", "-d")
     assert (again.returncode, "Traceback" in again.stderr) == (0, False)
     second = project.alive()
-    assert len(second) == 11
+    assert len(second) == 6
     assert not pids(second) & first
     kill_supervisor(project)
     down = project.microq("down")
     assert down.returncode == 0
-    assert "Ending 10 processes that an earlier run left" in down.stderr
+    assert "Ending 5 processes that an earlier run left" in down.stderr
     assert not [process for process in second if records.alive(process)]
 
 
+@small
 @pytest.mark.usefixtures("nothing_left")
 def test_down_ends_a_supervisor_that_hangs(project: Project) -> None:
     assert project.microq("up", "-d").returncode == 0
@@ -150,6 +153,7 @@ def test_down_ends_a_supervisor_that_hangs(project: Project) -> None:
     assert "does not answer; killing it" in down.stderr
 
 
+@small
 @pytest.mark.usefixtures("nothing_left")
 def test_down_names_what_it_waits_for_and_kills_it(project: Project) -> None:
     assert project.microq("up", "-d").returncode == 0
@@ -160,6 +164,7 @@ def test_down_names_what_it_waits_for_and_kills_it(project: Project) -> None:
     assert "did not end in 10 s, killing it" in down.stderr
 
 
+@small
 @pytest.mark.usefixtures("nothing_left")
 def test_a_set_value_holds_in_every_process(project: Project) -> None:
     messages = project.config.service_ips.messages_service[:1]
@@ -167,7 +172,7 @@ def test_a_set_value_holds_in_every_process(project: Project) -> None:
     started = project.microq("up", "-d", "--set", "queue.max-size=7", "--set", facade, "--no-messages")
     assert started.returncode == 0, started.stderr
     # The others talk to the system that runs, not to what the file says.
-    sent = json.loads((result := project.microq("send", "9", "-c", "1", "--json")).stdout)
+    sent = json.loads((result := project.microq("send", "8", "-c", "1", "--json")).stdout)
     assert sent["acknowledged"] <= 7  # one that came while the copies were being spread may be uncertain
     assert sent["rejected"] >= 1
     assert "queue is full" in result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Project
+from conftest import Project, small
 
 from microq.bench import Rate, cost
 
@@ -17,6 +17,7 @@ def test_the_cost_is_a_ratio_of_medians() -> None:
     assert (found.safe, found.bare, found.share) == (90, 100, 0.1)
 
 
+@small
 @pytest.mark.usefixtures("engine")
 def test_both_are_measured_on_a_system_of_its_own(project: Project) -> None:
     done = project.microq("bench", "--rounds", "1", "--seconds", "0.5", "--connections", "4", "--json")
