@@ -191,7 +191,7 @@ def test_a_logging_service_killed_under_load_loses_nothing(victim: int, system: 
     (pid,) = [process["pid"] for process in status["processes"] if process["name"] == name]
     (log,) = Path(status["folder"], "logs").glob("facade-*.log")
     try:
-        with command(system, "send", "1000", "--prefix", prefix, "-c", "4", "--json") as sending:
+        with command(system, "send", "500", "--prefix", prefix, "-c", "4", "--json") as sending:
             until(lambda: f'"{prefix}50"' in log.read_text(encoding="utf-8"))
             os.kill(pid, signal.SIGKILL)
             assert sending.process.poll() is None, "it was over before the kill"
@@ -202,10 +202,10 @@ def test_a_logging_service_killed_under_load_loses_nothing(victim: int, system: 
         assert (gone["state"], gone["exit_status"]) == ("exited", -9)
     finally:
         assert system.microq("start", name).returncode == 0
-    assert found["sent"] == 1000
+    assert found["sent"] == 500
     assert set(found["by_logger"]) - {name}
     failed = {failure["text"] for failure in found["failures"]}
-    acknowledged = {f"{prefix}{number}" for number in range(1, 1001)} - failed
+    acknowledged = {f"{prefix}{number}" for number in range(1, 501)} - failed
     assert len(acknowledged) == found["acknowledged"]
     arrived(system, sorted(acknowledged))
 
