@@ -15,7 +15,17 @@ from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault
 from microq.chaos.faults.members import KillLeader, KillMember, MemberFault
 from microq.cli import matrix
-from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, emit, note, run
+from microq.cli.output import (
+    INTERRUPTED,
+    ConfigOption,
+    JsonOption,
+    QueueOption,
+    SetOption,
+    emit,
+    note,
+    run,
+    with_queue,
+)
 from microq.cli.trials import configured, run_trial
 
 EXIT = {"pass": 0, "fail": 1, "unknown": 3}
@@ -94,6 +104,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "seed": (SeedOption, None),
     "config": (ConfigOption, None),
     "sets": (SetOption, None),
+    "backend": (QueueOption, None),
     "as_json": (JsonOption, False),
 }
 """The options of every fault: name -> type and default."""
@@ -150,7 +161,7 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
         options.get("probe", True),
         NO_REDELIVERY if quiet else {},
     )
-    config = configured(fault, options["config"], options["sets"])
+    config = configured(fault, options["config"], with_queue(options["backend"], options["sets"]))
     try:
         found, history = run(run_trial(config, trial, quiet=quiet))
     except Interrupted:

@@ -12,7 +12,19 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, console, emit, note, run
+from microq.cli.output import (
+    INTERRUPTED,
+    ConfigOption,
+    JsonOption,
+    QueueOption,
+    SetOption,
+    configuration,
+    console,
+    emit,
+    note,
+    run,
+    with_queue,
+)
 from microq.cli.trials import alone, configured, run_trial
 from microq.errors import MicroqError, UsageError
 
@@ -48,6 +60,7 @@ def run_matrix(
     ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
+    backend: QueueOption = None,
 ) -> None:
     """Run every fault under traffic, each on a fresh system, and show the matrix.
 
@@ -64,11 +77,10 @@ def run_matrix(
     from microq.chaos.scenario import Trial  # noqa: PLC0415
     from microq.views import matrix as views  # noqa: PLC0415
 
-    seed = secrets.randbelow(1 << 32) if seed is None else seed
+    seed, sets = secrets.randbelow(1 << 32) if seed is None else seed, with_queue(backend, sets)
     options = {} if times is None else {"times": times}
     alone(config, sets)
-    backend = configuration(config, sets).queue.backend
-    plans = plan(backend, _names(only), _names(skip), runs, seed, **options)
+    plans = plan(configuration(config, sets).queue.backend, _names(only), _names(skip), runs, seed, **options)
     note(f"{len(plans)} runs; seed {seed}.")
 
     def once(todo: Any) -> tuple[Any, str]:
@@ -129,6 +141,7 @@ def run_controls(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat all choices.")] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
+    backend: QueueOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Break one promise at a time, and see that the proof fails: each control must be red.
@@ -137,6 +150,7 @@ def run_controls(
     """
     from microq.views import matrix as views  # noqa: PLC0415 - --help needs none of it
 
+    sets = with_queue(backend, sets)
     alone(config, sets)
     chosen = _chosen(_names(only), configuration(config, sets).queue.backend)
     seed = secrets.randbelow(1 << 32) if seed is None else seed

@@ -31,11 +31,14 @@ def configured(fault: Fault, path: Path | None, sets: list[str] | None, settings
     if records.supervisor_pid(config) is None:
         fault.check(config, config.servers)  # before anything is started for nothing
         return config
+    # What it is already it need not become.
+    here = f"queue.backend={records.in_force(config).queue.backend}"
+    needed, sets = ([each for each in listed or [] if each != here] for listed in (needed, sets))
     if needed or fault.needs_links:
         what = ", ".join([*needed, *(["links between its processes"] if fault.needs_links else [])])
         raise UsageError(f"{RUNS_HERE}, and {fault.name} needs one of its own, with {what}; `microq down` ends it")
     if sets:
-        raise UsageError(f"{RUNS_HERE}, so --set would change nothing; `microq down` ends it")
+        raise UsageError(f"{RUNS_HERE}, so --set or --queue would change nothing; `microq down` ends it")
     return records.in_force(config)
 
 

@@ -42,6 +42,13 @@ def test_the_help_of_a_fault_is_its_docstring(project: Project, name: str) -> No
         ("pause-member --target nosuch", "--target nosuch is no member"),
         ("kill-two-members --set members=2", "2 members cannot lose 2"),
         ("full-queue --set queue.max-size=none", "max-size"),
+        ("split-cluster --queue kafka", "split-cluster is a fault of hazelcast, and the queue is kafka's"),
+        ("kill-leader --queue hazelcast", "kill-leader is a fault of kafka, and the queue is hazelcast's"),
+        ("kill-member --members 2 --queue kafka", "without 2 of 3 brokers nothing can be sent or received"),
+        ("kill-leader --target nosuch", "--target nosuch is no broker that is up; there are lowest, owner, leader,"),
+        ("all --only split-cluster --queue kafka", "split-cluster is a fault of hazelcast, not of kafka"),
+        ("controls --only no-backup --queue kafka", "no-backup is a control of hazelcast, not of kafka"),
+        ("controls --only one-ack", "one-ack is a control of kafka, not of hazelcast"),
     ],
 )
 def test_what_cannot_be_gets_one_line(project: Project, words: str, part: str) -> None:
@@ -70,7 +77,9 @@ def test_wrong_options_get_a_usage(project: Project, words: str) -> None:
     ("words", "part"),
     [
         ("full-queue", "a system runs here already, and full-queue needs one of its own, with queue.max-size=100"),
-        ("kill-facade --set messages=1", "a system runs here already, so --set would change nothing"),
+        ("kill-facade --set messages=1", "a system runs here already, so --set or --queue would change nothing"),
+        ("kill-leader", "and kill-leader needs one of its own, with queue.backend=kafka"),
+        ("kill-facade --queue kafka", "a system runs here already, so --set or --queue would change nothing"),
         ("all", "a system runs here already, and each run needs a fresh one"),
         ("controls", "a system runs here already, and each run needs a fresh one"),
     ],

@@ -38,7 +38,7 @@ SECONDS = 120
 
 T = TypeVar("T")
 
-LINKED = [name for name, kind in FAULTS.items() if kind.needs_links]
+LINKED = [name for name, kind in FAULTS.items() if kind.needs_links and "hazelcast" in kind.backends]
 
 SHORT: dict[str, dict[str, Any]] = {
     "cut-client": {"seconds": 2.0},

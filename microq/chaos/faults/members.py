@@ -158,11 +158,12 @@ class KillLeader(_Kill):
     Of several leaders it is the one with the most messages. Uses the system that runs here, and restores it.
 
     \b
-    microq chaos kill-leader --queue kafka              send 100, kill, start the consumers, account
-    microq chaos kill-leader --queue kafka --live       under traffic, the consumers on
+    microq chaos kill-leader              send 100, kill, start the consumers, account
+    microq chaos kill-leader --live       under traffic, the consumers on
     """
 
     name: ClassVar[str] = "kill-leader"
+    settings: ClassVar[tuple[str, ...]] = (f"queue.backend={Role.KAFKA}",)
     backends: ClassVar[tuple[str, ...]] = (Role.KAFKA.value,)
 
 

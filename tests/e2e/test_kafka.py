@@ -1,0 +1,127 @@
+"""The same proof with real brokers: the leader is killed, and every fault that makes sense, on one system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Project, up
+
+from microq.chaos.controls import CONTROLS
+
+SHORT = {
+    "bounce-owner": ["--times", "2"],
+    "kill-consumer": ["--times", "2"],
+    "kill-facade": ["--times", "1"],
+    "kill-member": ["--live"],
+}
+"""Fault -> options that make it short, or live; the full counts are those of `microq chaos all`."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    with up(tmp_path_factory.mktemp("topic"), "--queue", "kafka") as found:
+        yield found
+
+
+def told(project: Project, *words: str, code: int = 0) -> Any:
+    done = project.microq("chaos", *words, "--json")
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+def status(project: Project) -> Any:
+    done = project.microq("status", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_whole(project: Project) -> None:
+    """Everything is up, every partition led, every copy in sync."""
+    view = status(project)
+    assert {process["state"] for process in view["processes"]} == {"ready"}
+    assert [len(partition["in_sync"]) for partition in view["partitions"]] == [3, 3, 3]
+    assert all(broker["cluster_safe"] and broker["members_seen"] == 3 for broker in view["brokers"])
+
+
+def test_no_message_is_lost_when_a_leader_dies(running: Project) -> None:
+    done = running.microq("chaos", "kill-leader", "-m", "50", "--json")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["reasons"], found["queue"], found["quiet"]) == ("pass", [], "kafka", True)
+    assert 50 <= found["acknowledged"] <= found["stored"] <= 51
+    assert [found[kind] for kind in ("lost", "unlogged", "unexpected", "duplicated", "redelivered")] == [[]] * 5
+    [hit] = found["faults"]
+    assert (hit["fault"], hit["owner"], hit["seen"]) == ("kill-leader", True, True)
+    assert sum(owned for owned, _ in found["copies_before"].values()) == 50
+    assert sum(backups for _, backups in found["copies_before"].values()) == 100
+    assert found["copies_before"][hit["target"]][0] == max(owned for owned, _ in found["copies_before"].values())
+    assert set(found["copies_after"]) == set(found["copies_before"]) - {hit["target"]}
+    assert sum(owned for owned, _ in found["copies_after"].values()) >= 50
+    for step in ("It leads partition", "killed", "every partition has a leader", "its followers are in sync"):
+        assert step in done.stderr
+    assert_whole(running)
+    again = running.microq("verify", found["history"])
+    assert again.returncode == 0
+    assert f"{hit['target']} (a leader)" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kill-member",
+        "stop-member",
+        "pause-member",
+        "bounce-owner",
+        "kill-two-members",
+        "rolling-restart",
+        "kill-consumer",
+        "kill-facade",
+        "poison",
+    ],
+)
+def test_nothing_is_lost_under_a_fault(running: Project, name: str) -> None:
+    found = told(running, name, "-m", "200", "--seed", "1", *SHORT.get(name, []))
+    assert (found["verdict"], found["reasons"], found["quiet"]) == ("pass", [], False)
+    assert found["acknowledged"] >= 200
+    assert [found[kind] for kind in ("lost", "unlogged", "unexpected", "duplicated")] == [[]] * 4
+    assert found["faults"]
+    assert all(hit["seen"] for hit in found["faults"])
+    if name == "kill-two-members":
+        assert found["rejected"] >= 1, "with one broker of three a message is refused for certain"
+    assert_whole(running)
+
+
+def test_the_queue_shows_the_leaders(running: Project) -> None:
+    shown = running.microq("queue")
+    assert shown.returncode == 0, shown.stderr
+    assert "PARTITION" in shown.stdout
+    assert shown.stdout.count("3 of 3: ") == 3
+    data = json.loads(running.microq("queue", "--json").stdout)
+    assert {partition["leader"] for partition in data["partitions"]} <= {broker["name"] for broker in data["brokers"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["split-cluster"], "split-cluster is a fault of hazelcast, and the queue is kafka's"),
+        (["kill-member", "--members", "2"], "without 2 of 3 brokers nothing can be sent or received"),
+        (["kill-leader", "--target", "nosuch"], "--target nosuch is no broker that is up"),
+    ],
+)
+def test_what_makes_no_sense_with_brokers_is_refused(running: Project, words: list[str], says: str) -> None:
+    before = status(running)
+    done = running.microq("chaos", *words)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert says in done.stderr.splitlines()[-1]
+    assert [p["pid"] for p in status(running)["processes"]] == [p["pid"] for p in before["processes"]]
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", [name for name, each in CONTROLS.items() if each.backends == ("kafka",)])
+def test_a_control_is_red(project: Project, name: str) -> None:
+    [row] = told(project, "controls", "--only", name, "--queue", "kafka")
+    assert (row["control"], row["runs"], row["red"]) == (name, 1, 1), row
+    assert not project.alive()
