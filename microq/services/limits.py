@@ -163,6 +163,9 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP request in one line; anything else is an error of ours, with its traceback."""
+        if isinstance(exc, UnicodeEncodeError) and not _is_text(request.headers.get("Expect", "")):
+            # To an Expect that it does not know aiohttp answers with what it was, which no answer can hold.
+            status, message = HTTPStatus.EXPECTATION_FAILED, "its Expect is not UTF-8 text"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return super().handle_error(request, status, exc, message)
         problem = (message or "").partition("\n")[0].rstrip(": ")
@@ -213,6 +216,11 @@ class _Gate:
             since = loop.time() - self._limits.header_timeout
             for connection in tuple(self._open):
                 connection.end_if_slow(since)
+
+
+def _is_text(header: str) -> bool:
+    """Return whether a header is UTF-8: what is not, aiohttp keeps as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in header)
 
 
 def _last_words(status: HTTPStatus, message: str) -> bytes:

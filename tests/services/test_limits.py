@@ -309,3 +309,15 @@ def test_what_is_no_http_is_answered_in_one_line(data: bytes, caplog: pytest.Log
     told = [record for record in caplog.records if record.levelname != "DEBUG"]
     assert not [record for record in told if record.exc_info]
     assert [record.getMessage().partition(":")[0] for record in told] == ["400 to what is no HTTP request"]
+
+
+def test_an_expectation_that_is_no_text_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address, wire(address) as wrong:
+            await wrong.say(b"GET /log HTTP/1.1\r\nHost: a\r\nExpect: 100-\xaf\xee\r\n\r\n")
+            status, _, body = await wrong.answer()
+            assert (status, body["message"]) == (417, "no HTTP request: its Expect is not UTF-8 text")
+            assert await wrong.ended() == b""
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if record.exc_info]
