@@ -52,6 +52,57 @@ def test_the_doctor_misses_java(project: Project, no_java: dict[str, str]) -> No
     assert "microq[jre]" in java["remedy"]
 
 
+@pytest.fixture
+def no_aiokafka(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the client of Kafka cannot be imported."""
+    (tmp_path / "aiokafka.py").write_text("raise ImportError", encoding="utf-8")
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    "words", ["up --queue kafka", "up -d --queue kafka", "fetch --queue kafka", "facade --set queue.backend=kafka"]
+)
+def test_no_client_of_kafka_is_one_line_before_anything_starts(
+    words: str, project: Project, no_aiokafka: dict[str, str]
+) -> None:
+    line = complaint(microq(project, no_aiokafka, *words.split()), 4)
+    assert "aiokafka, which is not installed: pip install 'microq[kafka]'" in line
+    assert not project.config.folder.exists()
+
+
+def test_the_doctor_misses_the_client_of_kafka_only_where_it_is_needed(
+    project: Project, engine: None, no_aiokafka: dict[str, str]
+) -> None:
+    def findings(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
+        result = microq(project, no_aiokafka, "doctor", "--json", *words)
+        return result.returncode, {finding["what"]: finding for finding in json.loads(result.stdout)}
+
+    code, found = findings("--queue", "kafka")
+    assert (code, found["aiokafka"]["state"]) == (4, "missing")
+    assert found["aiokafka"]["remedy"] == "pip install 'microq[kafka]'"
+    code, found = findings()
+    assert (code, found.keys() & {"aiokafka", "Kafka 4.3.1", "class-data archive of Kafka"}) == (0, set())
+
+
+def test_the_doctor_of_a_sound_machine_with_kafka(project: Project, kafka_engine: None) -> None:
+    result = project.microq("doctor", "--queue", "kafka", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert result.returncode == 0
+    assert {"aiokafka", "Kafka 4.3.1", "class-data archive of Kafka"} <= set(findings)
+    assert findings["Kafka 4.3.1"]["detail"].startswith("all 46 jars are cached")
+    assert findings["ports"]["detail"] == "all 13 are free"
+
+
+def test_the_doctor_names_the_first_jar_of_kafka_that_is_missing(project: Project) -> None:
+    cache = project.folder / "cache"
+    result = microq(project, {"MICROQ_CACHE": str(cache)}, "doctor", "--queue", "kafka", "--json")
+    (jars,) = [finding for finding in json.loads(result.stdout) if finding["what"] == "Kafka 4.3.1"]
+    assert jars["state"] == "warning"
+    assert jars["detail"] == f"46 of 46 jars are missing or damaged, {cache / 'kafka-4.3.1'}"
+    assert "`microq fetch --queue kafka`" in jars["remedy"]
+    assert "at.yawk.lz4:lz4-java:1.10.2 there, and 45 more" in jars["remedy"]
+
+
 def test_the_doctor_of_a_sound_machine(project: Project, engine: None) -> None:
     result = project.microq("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(result.stdout)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import typer
@@ -13,7 +14,8 @@ from conftest import Project, environment
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import app
+from microq.cli import app, output
+from microq.queues import BACKENDS
 
 
 def commands() -> list[str]:
@@ -69,6 +71,19 @@ def test_help_imports_no_client(project: Project) -> None:
 )
 def test_wrong_input_gets_one_line(words: str, part: str, project: Project) -> None:
     assert part in complaint(project.microq(*words.split()), 2)
+
+
+@pytest.mark.parametrize("words", ["up", "fetch", "doctor"])
+def test_only_a_backend_that_there_is_can_be_chosen(words: str, project: Project) -> None:
+    result = project.microq(words, "--queue", "rabbit")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "'rabbit' is not one of 'hazelcast', 'kafka'" in result.stderr
+
+
+def test_the_queue_option_knows_every_backend_and_is_a_set() -> None:
+    assert list(get_args(output.Backend)) == list(BACKENDS)
+    assert output.with_queue(None, None) == []
+    assert output.with_queue("kafka", ["members=2"]) == ["members=2", "queue.backend=kafka"]
 
 
 @pytest.mark.parametrize(
