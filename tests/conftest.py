@@ -72,8 +72,7 @@ def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str
         f'config-service = "127.0.0.1:{next(ports)}"\n'
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
-        f"hazelcast-clients = {local(others)}\n"
-        f"[kafka]\nkafka-brokers = {local(3)}\n{extra}"
+        f"hazelcast-clients = {local(others)}\n{extra}"
     )
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return Project(folder)
