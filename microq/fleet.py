@@ -6,6 +6,7 @@ process or behind the control socket.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -100,9 +101,18 @@ class Snapshot:
     def owners(self) -> frozenset[str]:
         """Who holds primaries of the queue: its one owner, or every broker that leads a partition."""
         leaders = {partition.leader for partition in self.partitions if partition.leader}
-        if self.queue and self.queue.owner and not leaders:
-            leaders = {self.queue.owner}
-        return frozenset(leaders)
+        return frozenset(leaders or ({self.owner} if self.owner else set()))
+
+    @property
+    def owner(self) -> str | None:
+        """Who holds the primary of the queue, if known; of several leaders the one with the most messages."""
+        held: Counter[str] = Counter()
+        for partition in self.partitions:
+            if partition.leader:
+                held[partition.leader] += partition.waiting or 0
+        for leader, _ in held.most_common(1):
+            return leader
+        return self.queue.owner if self.queue else None
 
     def named(self, name: str) -> ProcessView:
         """Return the process called `name`; raises `KeyError` if there is none."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -116,14 +117,16 @@ class KafkaQueue:
         return sum(count or 0 for count in waiting)
 
     async def owner(self) -> str | None:
-        """Return the leader of the partition with the most messages; see `MessageQueue.owner`."""
+        """Return the leader with the most messages; see `MessageQueue.owner`."""
         try:
             layout, spans = await self._look()
         except QueueAwayError:
             return None
-        led = [partition for partition in layout.partitions if partition.leader]
-        fullest = max(led, key=lambda p: (spans[p.number].waiting or 0, -p.number), default=None)
-        return str(fullest.leader) if fullest else None
+        held: Counter[str] = Counter()
+        for partition in layout.partitions:
+            if partition.leader:
+                held[str(partition.leader)] += spans[partition.number].waiting or 0
+        return next((leader for leader, _ in held.most_common(1)), None)
 
     async def _look(self) -> tuple[Layout, dict[int, Span]]:
         try:

@@ -106,7 +106,6 @@ def test_the_queue_shows_the_leaders(running: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["split-cluster"], "split-cluster is a fault of hazelcast, and the queue is kafka's"),
         (["kill-member", "--members", "2"], "without 2 of 3 brokers nothing can be sent or received"),
         (["kill-leader", "--target", "nosuch"], "--target nosuch is no broker that is up"),
     ],

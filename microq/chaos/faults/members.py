@@ -72,7 +72,7 @@ class MemberFault(Fault):
 
     def _owner(self, view: Snapshot, up: Sequence[ProcessView]) -> ProcessView:
         for process in up:
-            if view.queue and view.queue.owner == process.name:
+            if view.owner == process.name:
                 return process
         raise UsageError("nobody knows now who owns the queue; see `microq queue`")
 
@@ -243,7 +243,7 @@ class BounceOwner(Fault):
 
 def _owned(view: Snapshot) -> bool:
     """Return whether a server that is up is known to own the queue."""
-    return view.queue is not None and view.queue.owner in {process.name for process in alive(view, view.queue_role)}
+    return view.owner in {process.name for process in alive(view, view.queue_role)}
 
 
 def _names(role: Role, server: Address) -> tuple[str, str, str]:
