@@ -5,19 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from typing import Protocol
 
 from microq.config import Address
 from microq.figures import BrokerFigures, PartitionView
 from microq.fleet import Role
-from microq.kfk import AwayError, Brokers
-from microq.layout import Layout
+from microq.kfk import AwayError
+from microq.layout import Layout, Span
 
 Found = tuple[tuple[BrokerFigures, ...], tuple[PartitionView, ...]]
 """What each broker says, and the partitions as one of them sees them."""
 
 
-async def read_all(brokers: Brokers, topic: str, up: Collection[Address]) -> Found:
-    """Ask the brokers that are up side by side; those that do not answer are missing from the result."""
+class Source(Protocol):
+    """Whom to ask: `kfk.Brokers`."""
+
+    async def layout(self, topic: str, at: Address | None = None) -> Layout:
+        """Return how a broker sees the cluster; raises `AwayError`."""
+        ...
+
+    async def spans(self, topic: str, layout: Layout) -> dict[int, Span]:
+        """Return what of each partition waits; raises `AwayError`."""
+        ...
+
+
+async def read_all(brokers: Source, topic: str, up: Collection[Address]) -> Found:
+    """Ask the brokers that are up side by side; those that do not answer are missing from the result.
+
+    So are those of whose messages nobody knows how many there are, as while a partition has no leader.
+    """
     answers = dict(zip(up, await asyncio.gather(*(_layout(brokers, topic, each) for each in up)), strict=True))
     layouts = {address: layout for address, layout in answers.items() if layout}
     if not layouts:
@@ -42,7 +58,7 @@ async def read_all(brokers: Brokers, topic: str, up: Collection[Address]) -> Fou
         )
         for partition in newest.partitions
     )
-    return tuple(figures), tuple(partitions)
+    return tuple(each for each in figures if each), tuple(partitions)
 
 
 def name_of(address: Address) -> str:
@@ -50,7 +66,7 @@ def name_of(address: Address) -> str:
     return f"{Role.KAFKA}-{address.port}"
 
 
-async def _layout(brokers: Brokers, topic: str, address: Address) -> Layout | None:
+async def _layout(brokers: Source, topic: str, address: Address) -> Layout | None:
     try:
         return await brokers.layout(topic, address)
     except AwayError:
@@ -59,14 +75,17 @@ async def _layout(brokers: Brokers, topic: str, address: Address) -> Layout | No
 
 def _figures(
     address: Address, mine: Layout, newest: Layout, waiting: dict[int, int | None], *, safe: bool
-) -> BrokerFigures:
+) -> BrokerFigures | None:
     leads = [p.number for p in newest.partitions if p.leader == address]
     follows = [p.number for p in newest.partitions if address in p.in_sync and p.leader != address]
+    known = {number: count for number, count in waiting.items() if count is not None}
+    if not known.keys() >= {*leads, *follows}:
+        return None
     return BrokerFigures(
         name=name_of(address),
         taken_at=time.time(),
-        items=sum(waiting[number] or 0 for number in leads),
-        backups=sum(waiting[number] or 0 for number in follows),
+        items=sum(known[number] for number in leads),
+        backups=sum(known[number] for number in follows),
         cluster_safe=safe,
         members_seen=len(mine.servers),
         leads=tuple(leads),

@@ -70,6 +70,7 @@ def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str
         f"logging-service = {local(others)}\n"
         f'facade-service = "127.0.0.1:{next(ports)}"\n'
         f'config-service = "127.0.0.1:{next(ports)}"\n'
+        f"[kafka]\nkafka-brokers = {local(3)}\n"
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
         f"hazelcast-clients = {local(others)}\n{extra}"
