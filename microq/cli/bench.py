@@ -49,7 +49,7 @@ def bench(
 
 
 async def _measure(config: Config, connections: int, seconds: float, rounds: int) -> Any:
-    from microq.bench import cost, rates  # noqa: PLC0415 - --help needs none of it
+    from microq.bench.cost import cost, rates  # noqa: PLC0415 - --help needs none of it
     from microq.cli.trials import operating  # noqa: PLC0415
     from microq.client import FacadeClient, open_session  # noqa: PLC0415
     from microq.system import runs  # noqa: PLC0415

@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import Project, small
 
-from microq.bench import Rate, cost
+from microq.bench.cost import Rate, cost
 
 
 def test_the_cost_is_a_ratio_of_medians() -> None:

@@ -5,15 +5,13 @@ A figure of a shared machine says little by itself; what is told is a ratio of t
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from microq.bench.load import send_for
 from microq.client import FacadeClient
 from microq.fleet import Operator, Role
-from microq.message import Outcome
 
 BARE: Mapping[str, str] = {Role.FACADE.value: "no-redelivery", Role.MESSAGES.value: "no-dedupe"}
 """Role -> the defect that leaves crash safety out: nobody watches, and no consumer claims what it shows."""
@@ -47,8 +45,8 @@ async def rates(
         for _ in range(rounds):
             for safe in (True, False):
                 await _become(operator, safe=safe)
-                await _rate(facade, connections, WARM_SECONDS)
-                yield Rate(safe, await _rate(facade, connections, seconds))
+                await send_for(facade, connections, WARM_SECONDS)
+                yield Rate(safe, (await send_for(facade, connections, seconds)).per_second)
     finally:
         await _become(operator, safe=True)
 
@@ -63,20 +61,3 @@ async def _become(operator: Operator, *, safe: bool) -> None:
     for role, defect in BARE.items():
         await operator.sabotage(role, "" if safe else defect)
     await operator.restart(list(BARE))
-
-
-async def _rate(facade: FacadeClient, connections: int, seconds: float) -> float:
-    """Send over so many connections for so long; return how many messages a second were acknowledged."""
-    acknowledged = 0
-    began = time.perf_counter()
-
-    async def work() -> None:
-        nonlocal acknowledged
-        while time.perf_counter() - began < seconds:
-            receipt = await facade.send("a message of the benchmark")
-            acknowledged += receipt.outcome is Outcome.ACKNOWLEDGED
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(connections):
-            tasks.create_task(work())
-    return acknowledged / (time.perf_counter() - began)
