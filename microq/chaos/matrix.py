@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
@@ -58,6 +58,7 @@ class Row:
     dead: int = 0
     longest_gap_s: float | None = None
     first_acknowledgement_s: float | None = None
+    first_delivery_s: float | None = None
     duration_s: float | None = None
     history: str = ""
 
@@ -115,26 +116,33 @@ def make(name: str, **options: Any) -> Fault:
 def run_all(plans: Iterable[Plan], once: Once) -> Iterator[Row]:
     """Make one run after the other and yield its row; one that cannot be made does not end the others."""
     for todo in plans:
-        row = Row(todo.fault.name, todo.run, todo.seed, ERROR)
         try:
             found, history = once(todo)
         except (MicroqError, OSError) as error:
-            yield replace(row, reasons=(str(error),))
+            yield Row(todo.fault.name, todo.run, todo.seed, ERROR, reasons=(str(error),))
         else:
-            counts: Any = {name: len(getattr(found, name)) for name in COUNTED}
-            yield replace(
-                row,
-                verdict=found.verdict.value,
-                reasons=found.reasons,
-                acknowledged=found.acknowledged,
-                rejected=found.rejected,
-                indeterminate=found.indeterminate,
-                longest_gap_s=found.longest_gap_s,
-                first_acknowledgement_s=found.first_acknowledgement_s,
-                duration_s=found.duration_s,
-                history=history,
-                **counts,
-            )
+            yield row_of(todo, found, history)
+
+
+def row_of(todo: Plan, found: Verdict, history: str) -> Row:
+    """Return what came of a run, from its verdict and the path of its history."""
+    counts: Any = {name: len(getattr(found, name)) for name in COUNTED}
+    return Row(
+        todo.fault.name,
+        todo.run,
+        todo.seed,
+        found.verdict.value,
+        reasons=found.reasons,
+        acknowledged=found.acknowledged,
+        rejected=found.rejected,
+        indeterminate=found.indeterminate,
+        longest_gap_s=found.longest_gap_s,
+        first_acknowledgement_s=found.first_acknowledgement_s,
+        first_delivery_s=found.first_delivery_s,
+        duration_s=found.duration_s,
+        history=history,
+        **counts,
+    )
 
 
 def summarize(rows: Sequence[Row]) -> list[Summary]:

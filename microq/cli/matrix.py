@@ -25,7 +25,7 @@ from microq.cli.output import (
     run,
     with_queue,
 )
-from microq.cli.trials import alone, configured, run_trial
+from microq.cli.trials import alone, configured, interruptible, run_trial
 from microq.errors import MicroqError, UsageError
 
 MOST_MESSAGES = 100_000
@@ -88,7 +88,7 @@ def run_matrix(
         return run(run_trial(configured(todo.fault, config, sets), trial, quiet=False))
 
     found: list[Any] = []
-    with _rows(rows_file, config, sets) as file, _interruptible() as interrupted:
+    with _rows(rows_file, config, sets) as file, interruptible() as interrupted:
         for row in run_all(plans, once):
             found.append(row)
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
@@ -118,19 +118,6 @@ def _rows(path: Path | None, config: Path | None, sets: list[str] | None) -> Ite
         yield file
 
 
-@contextmanager
-def _interruptible() -> Iterator[list[str]]:
-    """Let Ctrl-C end the body only; the list is not empty then."""
-    from microq.system.session import Interrupted  # noqa: PLC0415 - --help needs none of it
-
-    happened: list[str] = []
-    try:
-        yield happened
-    except (Interrupted, KeyboardInterrupt):
-        note("Interrupted; everything that was started for this run is stopped.")
-        happened.append("interrupted")
-
-
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -156,7 +143,7 @@ def run_controls(
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     note(f"{len(chosen) * runs} runs; seed {seed}.")
     found: list[tuple[Any, list[str], int]] = []
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         for control in chosen:
             got = [_once(control, seed + number, config, sets) for number in range(runs)]
             found.append((control, [text for text, _ in got], sum(red for _, red in got)))

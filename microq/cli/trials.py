@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,19 @@ def alone(path: Path | None, sets: list[str] | None) -> None:
 
     if records.supervisor_pid(configuration(path, sets)) is not None:
         raise UsageError(f"{RUNS_HERE}, and each run needs a fresh one; `microq down` ends it")
+
+
+@contextmanager
+def interruptible() -> Iterator[list[str]]:
+    """Let Ctrl-C end the body only; the list is not empty then."""
+    from microq.system.session import Interrupted  # noqa: PLC0415 - --help needs none of it
+
+    happened: list[str] = []
+    try:
+        yield happened
+    except (Interrupted, KeyboardInterrupt):
+        note("Interrupted; everything that was started for this run is stopped.")
+        happened.append("interrupted")
 
 
 async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, str]:
@@ -94,9 +107,18 @@ async def _links(config: Config, fault: Fault) -> AsyncIterator[tuple[Sequence[D
 
 @asynccontextmanager
 async def operating(
-    config: Config, folder: Path, defects: Mapping[str, str], detours: Sequence[Detour], *, no_messages: bool
+    config: Config,
+    folder: Path,
+    defects: Mapping[str, str],
+    detours: Sequence[Detour],
+    *,
+    no_messages: bool,
+    ready: Callable[[float], None] = lambda seconds: note(f"The system is ready after {seconds:.1f} s."),
 ) -> AsyncIterator[tuple[Any, bool]]:
-    """Yield the operator of the running system, or of one started for this run; and whether it is the latter."""
+    """Yield the operator of the running system, or of one started for this run; and whether it is the latter.
+
+    `ready` is told how long the start took, in seconds.
+    """
     from microq.cli.launch import names_of, warn  # noqa: PLC0415 - --help needs none of it
     from microq.cli.progress import Progress  # noqa: PLC0415
     from microq.cli.system import provide  # noqa: PLC0415
@@ -117,7 +139,7 @@ async def operating(
         with progress:
             async with session.interruptible(ended):
                 await supervisor.start(names_of(config, no_messages=no_messages))
-        note(f"The system is ready after {progress.seconds:.1f} s.")
+        ready(progress.seconds)
         supervisor.train_archive()
         try:
             async with session.interruptible(ended):
