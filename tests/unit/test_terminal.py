@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import re
 
 import pytest
-from rich.console import Console, RenderableType
+from pictures import line_with, text, words
 
 from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
 from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
@@ -15,23 +13,6 @@ from microq.message import Message, Outcome, Reading, Receipt
 from microq.views import cells, queue, terminal, traffic
 
 WIDTHS = [80, 160]
-
-
-def text(picture: RenderableType, width: int = 160) -> str:
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None, legacy_windows=False).print(picture)
-    lines = out.getvalue().splitlines()
-    assert all(len(line.rstrip()) <= width for line in lines)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def words(line: str) -> list[str]:
-    """The cells of a line, which are two or more blanks apart."""
-    return re.split(r"\s{2,}", line.strip())
-
-
-def line_with(picture: str, word: str) -> str:
-    return next(line for line in picture.splitlines() if word in line)
 
 
 def figures(name: str, items: int = 0, backups: int = 0, *, safe: bool = True) -> MemberFigures:
