@@ -85,19 +85,24 @@ def fetch(config: ConfigOption = None, sets: SetOption = None, backend: QueueOpt
     microq fetch
     microq fetch --queue kafka   Kafka's jars as well, 50 MB
     """
+    engine = prepare(configuration(config, with_queue(backend, sets)))
+    note(f"Everything is in {engine.hazelcast.parent}; Java {engine.java.version} from {engine.java.source}.")
+
+
+def prepare(config: Config) -> Any:
+    """Download what a system needs, make its class-data archives, and return the engine."""
     from microq.engines.provision import check_client, provide  # noqa: PLC0415 - --help needs none of it
     from microq.system.topology import child_environment  # noqa: PLC0415
     from microq.system.training import missing, train  # noqa: PLC0415
 
-    loaded = configuration(config, with_queue(backend, sets))
-    check_client(loaded)
+    check_client(config)
     with download_bars() as progress:
-        engine = provide(loaded, progress)
-    if missing(engine, loaded):
+        engine = provide(config, progress)
+    if missing(engine, config):
         note("Making class-data archives, which make starts quicker ...")
-        loaded.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run(train(engine, loaded, child_environment(loaded, "fetch")))
-    note(f"Everything is in {engine.hazelcast.parent}; Java {engine.java.version} from {engine.java.source}.")
+        config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run(train(engine, config, child_environment(config, "fetch")))
+    return engine
 
 
 def _look(config: Config) -> Iterator[Finding]:
