@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from microq.chaos.history import Entry
 from microq.message import Outcome
@@ -33,6 +34,19 @@ def first_delivery(entries: Sequence[Entry], earlier: Collection[str]) -> float 
         if entry.kind == "shown" and entry.facts["id"] not in earlier and entry.facts["at"] >= fault.wall
     ]
     return round(min(times) - fault.wall, 3) if times else None
+
+
+def longest_silence(entries: Sequence[Entry], earlier: Collection[str]) -> float | None:
+    """Return the longest time from the fault on in which nothing was stored, until the last storing."""
+    fault = _fault(entries)
+    if fault is None:
+        return None
+    times = sorted(
+        entry.facts["at"]
+        for entry in entries
+        if entry.kind == "shown" and entry.facts["id"] not in earlier and entry.facts["at"] >= fault.wall
+    )
+    return round(max(later - before for before, later in pairwise([fault.wall, *times])), 3) if times else None
 
 
 def _fault(entries: Sequence[Entry]) -> Entry | None:
