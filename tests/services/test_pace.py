@@ -1,0 +1,92 @@
+"""Measuring: real services, or a handler that does nothing, under the real load generator."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from fakes import FakeQueue
+from inprocess import StuckQueue, in_process
+
+from microq.bench.load import send_for
+from microq.bench.nothing import doing_nothing
+from microq.bench.pace import QUEUE, Pace, System, processor_time
+from microq.client import FacadeClient, open_session
+
+
+async def measured(folder: Path, queue: FakeQueue, patience: float) -> Pace:
+    async with in_process(folder, queue=queue) as system, open_session() as session:
+        of = System(session, system.config, await system.snapshot(), patience)
+        await of.warm(2, 0.1)
+        return await of.measure(4, 0.3)
+
+
+def test_what_is_stored_is_waited_for(tmp_path: Path) -> None:
+    got = asyncio.run(measured(tmp_path, FakeQueue(), 10))
+    assert (got.connections, got.failed) == (4, 0)
+    assert got.acknowledged > 0
+    assert got.stored_per_s
+    assert 0 < got.stored_per_s <= got.acknowledged_per_s
+    assert got.p50_ms
+    assert got.p99_ms
+    assert 0 < got.p50_ms <= got.p99_ms
+    # The processes of this fake system are no processes.
+    assert got.cpu_s[QUEUE] is None
+
+
+def test_what_is_never_stored_has_no_rate(tmp_path: Path) -> None:
+    got = asyncio.run(measured(tmp_path, StuckQueue(), 0.2))
+    assert got.acknowledged > 0
+    assert got.stored_per_s is None
+
+
+async def nothing() -> tuple[float, int]:
+    async with doing_nothing() as address, open_session() as session:
+        sent = await send_for(FacadeClient(session, address), 4, 0.2)
+        return sent.per_second, address.port
+
+
+def listens(port: int) -> bool:
+    return any(c.laddr.port == port for c in psutil.Process().net_connections() if c.laddr)
+
+
+def test_a_handler_that_does_nothing_answers_and_is_gone_afterwards() -> None:
+    rate, port = asyncio.run(nothing())
+    assert rate > 0
+    assert not listens(port)
+    assert not psutil.Process().children()
+
+
+def test_it_ends_with_whoever_started_it() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert starter.stdout
+    child = psutil.Process(int(starter.stdout.readline()))
+    starter.send_signal(signal.SIGKILL)
+    starter.wait(10)
+    starter.stdout.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+STARTER = """
+import asyncio, psutil
+from microq.bench.nothing import doing_nothing
+async def main():
+    async with doing_nothing():
+        print(psutil.Process().children()[0].pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_the_processor_time_of_what_is_gone_is_unknown() -> None:
+    used = processor_time([psutil.Process().pid])
+    assert used
+    assert used > 0
+    assert processor_time([2**22 + 1]) is None
