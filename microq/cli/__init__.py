@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import bench, chaos, dead, logs, machine, output, services, system, topics, traffic
+from microq.cli import bench, chaos, compare, dead, logs, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -60,6 +60,7 @@ traffic.register(app)
 dead.register(app)
 chaos.register(app)
 bench.register(app)
+compare.register(app)
 services.register(app)
 machine.register(app)
 topics.register(app)

@@ -174,7 +174,14 @@ def test_every_module_opens_with_its_role() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["up", "--help"], ["chaos", "kill-member", "--help"], ["chaos", "all", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["up", "--help"],
+        ["chaos", "kill-member", "--help"],
+        ["chaos", "all", "--help"],
+        ["compare", "--help"],
+    ],
 )
 def test_help_loads_no_client_library(words: list[str]) -> None:
     done = subprocess.run(
