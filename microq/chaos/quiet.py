@@ -30,7 +30,7 @@ class ConsumersOff(Scenario):
         stopped = await self.operator.stop([Role.MESSAGES.value])
         self.say(f"Consumers are off: {', '.join(stopped) if stopped else 'they were off already'}.")
         copies = await self._fill()
-        view = await self.operator.snapshot()
+        view = await self.arena.look(self._fault.tells)
         hits = self._fault.choose(view, self.arena.random)
         self._fault.tell(self.arena, view, hits)
         await self._break(hits, copies)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from conftest import make_project
 from fakes import FakeMap, FakeQueue
 from inprocess import AmnesiacMap, CarelessMap, InProcess, LossyQueue, RepeatingQueue, StuckQueue, in_process
 
@@ -21,7 +22,7 @@ from microq.chaos.scenario import Stage, Trial
 from microq.chaos.verdict import Ruling, Verdict
 from microq.client import open_session
 from microq.errors import MachineError, StartTimeoutError, UsageError
-from microq.fleet import ProcessState, Role
+from microq.fleet import ProcessState, Role, Snapshot
 from microq.message import Message
 
 SOON = Patience(probe=1.0, watch=1.0, drain=1.5, effect=1.0, quiet=0.1, loss=0.4)
@@ -267,6 +268,25 @@ def test_an_owner_that_nobody_knows_is_told_and_the_consumers_are_back(tmp_path:
     with pytest.raises(UsageError, match="nobody knows"):
         Run(system, tmp_path, restore=True).verdict()
     assert all(p.state is ProcessState.READY for p in asyncio.run(system.snapshot()).having(Role.MESSAGES))
+
+
+class Reticent(InProcess):
+    """Its facade is late with three answers of four."""
+
+    asked = 0
+
+    async def snapshot(self) -> Snapshot:
+        self.asked += 1
+        view = await super().snapshot()
+        return view if self.asked % 4 == 0 else replace(view, queue=None)
+
+
+def test_an_owner_that_is_not_told_at_once_is_asked_for_again(tmp_path: Path) -> None:
+    system = Reticent(make_project(tmp_path).config)
+    owner = system.owner
+    found = Run(system, tmp_path).verdict()
+    assert found.verdict is Ruling.PASS
+    assert [(hit.target, hit.owner) for hit in found.faults] == [(owner, True)]
 
 
 def test_members_of_others_are_not_broken(tmp_path: Path) -> None:

@@ -132,6 +132,20 @@ class Arena:
                 return
         self.step(what)
 
+    async def look(self, tells: Callable[[Snapshot], bool]) -> Snapshot:
+        """Look at the system until a look tells what is wanted, and return the last one; not for ever.
+
+        What is asked must answer within a fraction of a second, which a machine at work does not always give.
+        """
+        views: list[Snapshot] = []
+
+        def seen(view: Snapshot) -> bool:
+            views.append(view)
+            return tells(view)
+
+        await until(self.operator, seen, self.patience.effect, LOOK)
+        return views[-1] if views else await self.operator.snapshot()
+
     async def until_safe(self) -> bool:
         """Wait until every copy is in place; return whether it was in time, a doubt if not."""
         safe = await until_safe(self.operator, self.patience.watch, LOOK)

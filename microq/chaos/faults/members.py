@@ -17,6 +17,8 @@ from microq.fleet import ProcessView, Role, Snapshot
 KINDS = ("lowest", "owner", "leader", "backup", "random")
 """How a target can be meant that is not named; a leader is what an owner is called in Kafka."""
 
+OWNERSHIP = ("owner", "leader", "backup")
+
 TARGET = "Which server: lowest (address), owner or leader, backup (not the owner), random, or a name."
 
 
@@ -78,10 +80,14 @@ class MemberFault(Fault):
 
     async def strike(self, arena: Arena) -> None:
         """See `Fault.strike`."""
-        view = await arena.operator.snapshot()
+        view = await arena.look(self.tells)
         hits = self.choose(view, arena.random)
         self.tell(arena, view, hits)
         await self.hit(arena, hits)
+
+    def tells(self, view: Snapshot) -> bool:
+        """Return whether a snapshot has what a choice needs: of some targets, who owns the queue."""
+        return self.meant(view.queue_role) not in OWNERSHIP or _owned(view)
 
     def tell(self, arena: Arena, view: Snapshot, hits: Sequence[Hit]) -> None:
         """Say what is about to be hit, and whether it matters to the queue."""
