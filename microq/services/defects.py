@@ -48,8 +48,10 @@ class Hasty(Hesitant):
 
     async def handle(self, items: Sequence[Message | Refused]) -> None:
         """See `Consumer.handle`."""
-        await self.ack()
-        await self.keep(items)
+        if items:
+            self._unacked = True
+            await self.ack()
+            await self.keep(items)
 
 
 class Undiscerning(messages.Consumer):

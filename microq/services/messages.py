@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -21,6 +22,7 @@ from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
 from microq.services.app import HEALTH, Health, listing, reply
 from microq.services.app import make_app as make_service
+from microq.services.arrivals import Arrivals
 from microq.store import Store, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
@@ -31,41 +33,16 @@ T = TypeVar("T")
 WAIT_SECONDS = 0.5
 """How long one receive waits on the server; a stop takes no longer than that."""
 
+ACK_SECONDS = 0.1
+"""Least time between two acknowledgements: each is a write on several servers, and says all that was stored before."""
+
 LARGEST_BATCH = 256
 
 PAUSE_SECONDS = 0.2
 """Pause after the cluster did not answer."""
 
-MOST_ARRIVALS = 10_000
-"""Ids in one answer of `/arrivals`."""
-
 MOST_RAW = 10_000
 """Characters of an item that is no message which a dead letter keeps."""
-
-
-class Arrivals:
-    """The ids that this process stored, in order: what the facade asks for to know what has arrived.
-
-    A place in it is good for one `epoch`, the life of a process.
-    """
-
-    def __init__(self) -> None:
-        self.epoch = uuid.uuid4().hex
-        self._ids: list[str] = []
-
-    def add(self, message_id: str) -> None:
-        """Note one more."""
-        self._ids.append(message_id)
-
-    def after(self, epoch: str, place: int) -> dict[str, Any]:
-        """Return what arrived since `place`, all of this epoch if that was another's; without one no ids at all.
-
-        `more` says whether there is more than one answer holds.
-        """
-        begin = place if epoch == self.epoch else 0 if epoch else len(self._ids)
-        ids = self._ids[begin : begin + MOST_ARRIVALS]
-        end = begin + len(ids)
-        return {"epoch": self.epoch, "next": end, "ids": ids, "more": end < len(self._ids)}
 
 
 class Consumer:
@@ -77,6 +54,8 @@ class Consumer:
     def __init__(self, queue: MessageQueue, store: Store, health: Health, longest: int) -> None:
         self._queue, self._store, self._health, self._longest = queue, store, health, longest
         self._stopping = False
+        self._unacked = False
+        self._acked_at = -math.inf
         self.held: dict[str, Message] = {}
         self.arrivals = Arrivals()
 
@@ -131,26 +110,33 @@ class Consumer:
         batch = 1
         while not self._stopping:
             try:
-                items = await self._queue.receive(batch, WAIT_SECONDS)
+                items = await self._queue.receive(batch, ACK_SECONDS if self._unacked else WAIT_SECONDS)
             except QueueError as error:
                 log.warning("the queue is away: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else 1
-            if items:
-                await self.handle(items)
+            await self.handle(items)
+        await self.ack()
 
     async def handle(self, items: Sequence[Message | Refused]) -> None:
-        """Store what came out of the queue, and only then let the queue forget it."""
-        await self.keep(items)
-        await self.ack()
+        """Store what came out of the queue, and only then, at times, let the queue forget it."""
+        if items:
+            await self.keep(items)
+            self._unacked = True
+        if not items or time.monotonic() - self._acked_at >= ACK_SECONDS:
+            await self.ack()
 
     async def ack(self) -> None:
         """Tell the queue that all it gave is stored; if it does not hear that, it gives it again."""
+        if not self._unacked:
+            return
         try:
             await self._queue.ack()
+            self._unacked = False
         except QueueError as error:
             log.warning("the queue may give messages again: %s", error)
+        self._acked_at = time.monotonic()
 
     async def keep(self, items: Sequence[Message | Refused]) -> None:
         """Store what came out of the queue, and give up what is no message.

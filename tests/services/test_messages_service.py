@@ -13,7 +13,7 @@ import pytest
 from fakes import PLAIN, FakeMap, FakeQueue, calling, consumer, messages_app, until
 from hazelcast.errors import HazelcastError
 
-from microq.errors import QueueAwayError, QueueUncertainError
+from microq.errors import QueueAwayError, QueueError, QueueUncertainError
 from microq.letters import DeadLetter
 from microq.message import Message
 from microq.queues.base import Refused
@@ -271,3 +271,68 @@ def test_a_message_longer_than_any_facade_takes_is_a_dead_letter() -> None:
     [letter] = [DeadLetter.from_json(raw) for raw in dead.entries.values()]
     assert letter.reason == "longer than 1048576 characters"
     assert len(letter.text) < 100_000
+
+
+# -- what the queue is told -------------------------------------------------------------------------------------------
+
+
+class Watched(FakeQueue):
+    """It notes how much was stored whenever it is told that all of it is."""
+
+    def __init__(self, items: Sequence[Message], stored: FakeMap) -> None:
+        super().__init__(items)
+        self._stored, self.stored_at_ack = stored, [0]
+        self.given = 0
+        self.given_at_ack: list[int] = []
+        self.ack_errors: list[QueueError] = []
+
+    async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+        taken = await super().receive(most, seconds)
+        self.given += len(taken)
+        return taken
+
+    async def ack(self) -> None:
+        await super().ack()
+        if self.ack_errors:
+            raise self.ack_errors.pop()
+        self.stored_at_ack.append(len(self._stored.entries))
+        self.given_at_ack.append(self.given)
+
+
+def test_the_queue_is_told_after_the_store_and_not_for_each_message() -> None:
+    stored = FakeMap()
+    queue = Watched(messages(1000), stored)
+    consume(queue, stored)
+    assert queue.stored_at_ack[-1] == 1000
+    assert queue.stored_at_ack[1:] == queue.given_at_ack, "what it is told of is stored, all of it"
+    assert queue.acks < 10
+
+
+def test_what_the_queue_did_not_hear_it_is_told_again() -> None:
+    stored = FakeMap()
+    queue = Watched(messages(3), stored)
+    queue.ack_errors = [QueueUncertainError("the partitions went to another consumer")] * 2
+
+    async def main() -> None:
+        found = consumer(queue, stored).consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(found.run())
+            await until(lambda: queue.stored_at_ack[-1] == 3)
+            found.stop()
+
+    asyncio.run(main())
+    assert queue.acks >= 3
+
+
+def test_a_queue_that_gave_nothing_is_told_nothing() -> None:
+    queue = Watched([], FakeMap())
+
+    async def main() -> None:
+        found = consumer(queue, FakeMap()).consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(found.run())
+            await asyncio.sleep(0.3)
+            found.stop()
+
+    asyncio.run(main())
+    assert queue.acks == 0

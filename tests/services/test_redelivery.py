@@ -22,7 +22,7 @@ from microq.errors import QueueAwayError, QueueError, QueueFullError, QueueUncer
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues.base import Refused
-from microq.services.messages import MOST_ARRIVALS, Arrivals
+from microq.services.arrivals import MOST_ARRIVALS, Arrivals
 from microq.services.redelivery import Watch
 
 AT_ONCE, NEVER = 0, 3600
