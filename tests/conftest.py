@@ -21,7 +21,15 @@ from microq.system import ports, records
 
 SECONDS = 120
 
-free_ports = ports.free
+PORTS = range(20_000, 32_000)
+"""Where tests listen: above the ports that microq chooses by itself, below those of clients."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, and that no other process of these tests is given."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    mine = PORTS[int(worker) :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    return ports.free(count, mine)
 
 
 @dataclass(frozen=True)

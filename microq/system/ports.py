@@ -6,6 +6,7 @@ import contextlib
 import errno
 import random
 import socket
+from collections.abc import Sequence
 
 import psutil
 
@@ -13,7 +14,7 @@ from microq.config import Address
 from microq.errors import MachineError, PortTakenError
 from microq.system.records import environment_of
 
-_PORTS = range(10_000, 32_000)
+_PORTS = range(10_000, 20_000)
 
 
 def check(name: str, address: Address) -> None:
@@ -49,16 +50,16 @@ def _holder(port: int) -> tuple[str, str]:
     return "", other
 
 
-def free(count: int) -> list[int]:
+def free(count: int, among: Sequence[int] = _PORTS) -> list[int]:
     """Return ports of the loopback interface that nobody listens on now.
 
     They are below those that the kernel gives to clients, which might take one of them before a restart needs it.
     """
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.sample(among, len(among)):
         if len(found) == count:
             return found
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)
-    raise MachineError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}")
+    raise MachineError(f"no {count} free ports from {min(among)} to {max(among)}")

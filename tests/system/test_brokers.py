@@ -14,14 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, make_project, run, up
+from conftest import Project, free_ports, make_project, run, up
 
 from microq.config import Address, Config, load
 from microq.engines import kafka
 from microq.engines.provision import Engine, provide
 from microq.errors import ExitedEarlyError, MachineError, PortTakenError, StartTimeoutError
 from microq.fleet import ProcessState, Role, Snapshot
-from microq.system import control, ports, records, runs
+from microq.system import control, records, runs
 from microq.system.process import Process
 from microq.system.ready import says, until
 from microq.system.supervisor import Supervisor, supervise
@@ -106,7 +106,7 @@ def test_brokers_that_cannot_start_show_their_last_words_and_the_members_end_wit
 def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> None:
     config = Config("the test", tmp_path, queue=dataclasses.replace(load(environ={}).queue, backend="kafka"))
     config.folder.mkdir()
-    free = iter(ports.free(9))
+    free = iter(free_ports(9))
 
     def local() -> Address:
         return Address("127.0.0.1", next(free))
