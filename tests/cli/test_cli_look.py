@@ -53,7 +53,7 @@ def test_queue_stars_the_owner(system: Project) -> None:
 
 def test_queue_as_json(system: Project) -> None:
     data = json.loads(system.microq("queue", "--json").stdout)
-    assert set(data) == {"queue", "members", "taken_at"}
+    assert set(data) == {"queue", "members", "brokers", "partitions", "taken_at"}
     assert (data["queue"]["backup_count"], data["queue"]["size"]) == (2, 0)
 
 

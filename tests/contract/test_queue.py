@@ -188,8 +188,8 @@ async def take(queue: MessageQueue, most: int = 1) -> list[Message | Refused]:
     return taken
 
 
-async def take_all(queue: MessageQueue) -> list[Message | Refused]:
-    taken = await queue.receive(100, JOINING)
+async def take_all(queue: MessageQueue, first: float = JOINING) -> list[Message | Refused]:
+    taken = await queue.receive(100, first)
     while batch := await queue.receive(100, 0.2):
         taken += batch
     await queue.ack()
@@ -293,7 +293,7 @@ def test_no_message_comes_out_twice(backend: Backend) -> None:
                 await each.receive(1, 1.0)  # so that nobody joins any more, which would let messages come again
             await queue.put(messages(*"abcdefgh"))
             batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
-            taken = [item for batch in batches for item in batch] + await take_all(queue)
+            taken = [item for batch in batches for item in batch] + await take_all(queue, 0.5)
             assert sorted(item.id for item in taken if isinstance(item, Message)) == list("abcdefgh")
 
     run(backend, test)
