@@ -111,13 +111,14 @@ async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any
 async def _post_batch(request: web.Request) -> web.StreamResponse:
     """Answer each line of the body with a line, in order, while the rest still comes in."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+    # Whoever sent them may be gone; what came is finished all the same.
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
     window: asyncio.Queue[asyncio.Task[tuple[int, dict[str, Any]]] | None] = asyncio.Queue(BATCH_WINDOW)
 
     async def answer() -> None:
         while task := await window.get():
             status, body = await task
-            # Whoever sent them may be gone; what came is finished all the same.
             with contextlib.suppress(ConnectionError):
                 await response.write(json.dumps({"code": status, **body}, ensure_ascii=False).encode() + b"\n")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from conftest import free_ports
 from fakes import PLAIN, Caller, FakeMap, FakeQueue, FakeStore, calling, facade, logging_app, serving, until
 
@@ -190,6 +191,29 @@ def test_what_a_batch_sent_is_finished_although_its_sender_is_gone(caplog: pytes
                 await gone.reader.readuntil(b"\r\n\r\n")
             await until(lambda: len(queue.items) == 20)
 
+    asyncio.run(main())
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def test_a_batch_whose_sender_left_before_its_answer_began_is_no_error_of_ours(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, tried = web.StreamResponse.prepare, []
+
+    async def late(response: web.StreamResponse, request: web.BaseRequest) -> Any:
+        while request.transport:  # noqa: ASYNC110 - until the connection is lost
+            await asyncio.sleep(0.01)
+        tried.append(request.path)
+        return await begin(response, request)
+
+    async def main() -> None:
+        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+            async with wire(client.address) as gone:
+                await gone.say(BATCH, chunk(b'{"msg": "a"}\n'), b"0\r\n\r\n")
+            await until(lambda: "/facade/batch" in tried)
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", late)
     asyncio.run(main())
     assert not [record.getMessage() for record in caplog.records if record.exc_info]
 
