@@ -235,6 +235,11 @@ class InProcess:
     async def _end(self, name: str) -> None:
         runner = self._runners.pop(name, None)
         if runner:
+            for site in list(runner.sites):
+                await site.stop()
+            # A connection that is just being accepted would outlive the clean-up, which does not know it yet.
+            for _ in range(5):
+                await asyncio.sleep(0)
             await runner.cleanup()
 
     # -- the operator -------------------------------------------------------------------------------------------------
