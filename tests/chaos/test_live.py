@@ -33,6 +33,9 @@ SOON = Patience(
 IN_VAIN = replace(SOON, effect=0.2, watch=0.5, probe=0.5)
 """For what cannot come: a longer wait would show no more."""
 
+MANY = 16
+"""Connections, as the command has, where only the trickle of a long fault takes time; they crowd this loop."""
+
 SMALL: dict[str, Any] = {"times": 2, "seconds": 0.1, "sends": 60, "delay": 20.0, "passing": 5, "every": 5}
 """Options that make a fault short."""
 
@@ -49,6 +52,7 @@ class Run:
     fault: Fault
     messages: int = 60
     seed: int = 1
+    connections: int = 4
     restore: bool = False
     quiet: bool = False
     patience: Patience = SOON
@@ -84,7 +88,7 @@ class Run:
                     planter=system.plant,
                     patience=self.patience,
                 )
-                trial = Trial(self.fault, self.messages, self.seed, defects=self.defects)
+                trial = Trial(self.fault, self.messages, self.seed, self.connections, defects=self.defects)
                 return await scenario(stage, trial, quiet=self.quiet).run()
 
 
@@ -117,7 +121,7 @@ def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
 def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> None:
     run = small(tmp_path, name)
     run.system.misses = True
-    run.patience = IN_VAIN
+    run.patience, run.connections = IN_VAIN, MANY
     found = run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "was not seen to happen" in "; ".join(found.reasons)
@@ -227,7 +231,7 @@ def test_every_control_is_red(tmp_path: Path, name: str) -> None:
     setting = "backup-count = 0\n" if control.settings else ""
     system = in_process(tmp_path, f"[queue]\nvisibility-timeout = 1\n{setting}")
     run = Run(system, tmp_path, control.fault, min(control.messages, 40), quiet=control.quiet, defects=control.defects)
-    run.patience = IN_VAIN
+    run.patience, run.connections = IN_VAIN, MANY
     found = run.verdict()
     # Here nobody writes log files, so the layer is not known.
     assert replace(control, layer=None).red(found), found.reasons
