@@ -47,6 +47,17 @@ class Foreign:
     type_id: int
 
 
+def without_stack(record: logging.LogRecord) -> bool:
+    """Tell in one line what ended a task of the client that nobody waits for, such as its ping of a killed member."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HazelcastError):
+        record.msg, record.args, record.exc_info = "a task of the Hazelcast client ended: %s", (told(error),), None
+    return True
+
+
+logging.getLogger("asyncio").addFilter(without_stack)
+
+
 class Cluster:
     """A connected client. Made by `connect`."""
 
