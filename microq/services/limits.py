@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.client_exceptions import ClientConnectionResetError, ClientPayloadError
 from aiohttp.web_protocol import RequestPayloadError
 
 from microq.config import Limits
@@ -175,8 +175,13 @@ class _Connection(web.RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **more: Any) -> None:
-        """Log an error of ours; a body that cannot be read to its end, after the answer, is none."""
-        if not isinstance(more.get("exc_info"), RequestPayloadError):
+        """Log an error of ours. None is a body that cannot be read to its end, after the answer, or a client that left.
+
+        An answer to one that left is given up by aiohttp itself, but for the one to its Expect: 100-continue.
+        """
+        error = more.get("exc_info")
+        left = isinstance(error, ClientConnectionResetError) and (self.transport is None or self.transport.is_closing())
+        if not left and not isinstance(error, RequestPayloadError):
             super().log_exception(*args, **more)
 
     def end_if_slow(self, since: float) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -342,6 +344,20 @@ def test_an_expectation_that_is_no_text_is_no_error_of_ours(caplog: pytest.LogCa
             status, _, body = await wrong.answer()
             assert (status, body["message"]) == (417, "no HTTP request: its Expect is not UTF-8 text")
             assert await wrong.ended() == b""
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_client_that_expects_an_answer_and_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with limited(QUICK) as address:
+            with socket.create_connection((address.host, address.port)) as leaving:
+                leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                leaving.sendall(b"GET /log HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n")
+            async with wire(address) as other:
+                await other.say(b"GET /log HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await other.answer())[0] == 200
 
     asyncio.run(main())
     assert not [record for record in caplog.records if record.exc_info]
