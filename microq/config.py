@@ -66,6 +66,11 @@ class Config:
         """Whether microq starts the servers of the queue."""
         return self.kafka.managed if self.queue.backend == "kafka" else self.hazelcast.managed
 
+    @property
+    def has_brokers(self) -> bool:
+        """Whether microq starts brokers of Kafka."""
+        return self.queue.backend == "kafka" and self.kafka.managed
+
     def to_toml(self) -> str:
         """Return all values in force as TOML, for the children and for people to read."""
         lines = [f"# The values in force; they came from {self.source}."]

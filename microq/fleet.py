@@ -6,13 +6,13 @@ process or behind the control socket.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView
+from microq.layout import fullest
 from microq.values import Address
 
 
@@ -106,13 +106,8 @@ class Snapshot:
     @property
     def owner(self) -> str | None:
         """Who holds the primary of the queue, if known; of several leaders the one with the most messages."""
-        held: Counter[str] = Counter()
-        for partition in self.partitions:
-            if partition.leader:
-                held[partition.leader] += partition.waiting or 0
-        for leader, _ in held.most_common(1):
-            return leader
-        return self.queue.owner if self.queue else None
+        leader = fullest((partition.leader, partition.waiting) for partition in self.partitions if partition.leader)
+        return leader or (self.queue.owner if self.queue else None)
 
     def named(self, name: str) -> ProcessView:
         """Return the process called `name`; raises `KeyError` if there is none."""

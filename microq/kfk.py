@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -64,7 +65,7 @@ class Brokers:
     def __init__(self, addresses: Sequence[Address], name: str, doors: Mapping[Address, Address]) -> None:
         self.addresses, self._name, self._doors = tuple(addresses), name, doors
         self._connections: dict[Address, AIOKafkaConnection] = {}
-        self._opening = {address: asyncio.Lock() for address in addresses}
+        self._opening: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._coordinator: Address | None = None
         self._committed: dict[int, int] = {}
         self._ids: dict[int, Address] = {}
@@ -113,7 +114,7 @@ class Brokers:
 
     async def _connection(self, address: Address) -> AIOKafkaConnection:
         door = self._doors.get(address, address)
-        async with self._opening.setdefault(address, asyncio.Lock()):
+        async with self._opening[address]:
             if not self._is_open(address):
                 self._close(address)
                 self._connections[address] = await create_conn(door.host, door.port, client_id=self._name)

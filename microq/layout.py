@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from microq.config import Config
 from microq.values import Address
+
+
+def replicas_of(config: Config, brokers: int) -> int:
+    """Return how many copies a partition has on so many brokers."""
+    return min(brokers, config.queue.backup_count + 1)
+
+
+def least_in_sync(replicas: int) -> int:
+    """Return how many of its copies must have a message before it is acknowledged: all of them but one."""
+    return max(1, replicas - 1)
+
+
+def largest_record(config: Config) -> int:
+    """Return the bytes that a message may take: JSON needs more than its text where letters must be escaped."""
+    return 4 * config.limits.max_body + (64 << 10)
+
+
+def fullest(held: Iterable[tuple[str, int | None]]) -> str | None:
+    """Return which leader has the most messages in all its partitions; what is unknown counts for nothing."""
+    sums: Counter[str] = Counter()
+    for leader, waiting in held:
+        sums[leader] += waiting or 0
+    return next((leader for leader, _ in sums.most_common(1)), None)
 
 
 @dataclass(frozen=True, slots=True)

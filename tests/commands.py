@@ -49,6 +49,13 @@ def ask(address: Address, method: str, path: str, body: bytes | None = None, **h
         connection.close()
 
 
+def told(project: Project, *words: str) -> Any:
+    """Break the system, which must end well; return what the command prints."""
+    done = project.microq("chaos", *words, "--json")
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
 class Command:
     """A command that runs; what it says is read from files, so that it never waits for us."""
 

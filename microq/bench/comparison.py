@@ -99,7 +99,7 @@ def _pace_lines(found: Found) -> Iterator[Line]:
     ]
     for group, unit, measure in measures:
         for connections in found.connections:
-            yield _line(group, _over(connections), unit, each(measure, connections))
+            yield _line(group, over(connections), unit, each(measure, connections))
     for connections in found.connections:
         yield _share_line(found, connections)
     most = found.connections[-1]
@@ -108,7 +108,8 @@ def _pace_lines(found: Found) -> Iterator[Line]:
         yield _line(group, f"{what}, at {most}", "s", each(_cost(kind), most))
 
 
-def _over(connections: int) -> str:
+def over(connections: int) -> str:
+    """Return a number of connections in words."""
     return f"{connections} connection{'' if connections == 1 else 's'}"
 
 
@@ -124,7 +125,7 @@ def _share_line(found: Found, connections: int) -> Line:
         ]
         for backend in found.backends
     }
-    line = _line("of a do-nothing handler", _over(connections), "%", shares)
+    line = _line("of a do-nothing handler", over(connections), "%", shares)
     return dataclasses.replace(line, comparable=False, ratio=None)
 
 

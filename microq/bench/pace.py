@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import aiohttp
 import psutil
 
 from microq.bench.load import Sent, send_for
+from microq.chaos.timing import percentile
 from microq.client import FacadeClient, get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
@@ -65,8 +65,7 @@ def pace(connections: int, sent: Sent, stored_after: float | None, cpu_s: Mappin
 
 
 def _milliseconds(ordered: Sequence[float], share: float) -> float | None:
-    """Return the smallest value that at least this share of them does not exceed."""
-    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)] * 1000, 3) if ordered else None
+    return round(percentile(ordered, share) * 1000, 3) if ordered else None
 
 
 class System:

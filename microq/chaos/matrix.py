@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from random import Random
@@ -11,6 +10,7 @@ from typing import Any
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault
 from microq.chaos.faults.members import KillLeader
+from microq.chaos.timing import percentile
 from microq.chaos.verdict import Ruling, Verdict
 from microq.errors import MicroqError, UsageError
 
@@ -161,13 +161,8 @@ def _summary(name: str, rows: Sequence[Row]) -> Summary:
         verdicts.count(Ruling.UNKNOWN),
         verdicts.count(ERROR),
         {kind: sum(getattr(row, kind) for row in rows) for kind in COUNTED},
-        (_percentile(gaps, 0.5), _percentile(gaps, 0.95), gaps[-1]) if gaps else None,
+        (percentile(gaps, 0.5), percentile(gaps, 0.95), gaps[-1]) if gaps else None,
     )
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least this share of them does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def exit_code(rows: Sequence[Row]) -> int:

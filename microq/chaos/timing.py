@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from microq.chaos.history import Entry
 from microq.message import Outcome
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest of some values that at least this share of them does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def first_acknowledgement(entries: Sequence[Entry]) -> float | None:

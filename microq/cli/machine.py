@@ -106,11 +106,11 @@ def prepare(config: Config) -> Any:
 
 
 def _look(config: Config) -> Iterator[Finding]:
-    from microq.engines import jars, kafka_jars, provision  # noqa: PLC0415 - --help needs none of it
+    from microq.engines import jars, kafka_jars  # noqa: PLC0415 - --help needs none of it
     from microq.system import ports, records  # noqa: PLC0415
     from microq.system.topology import specs  # noqa: PLC0415
 
-    brokers = provision.has_brokers(config)
+    brokers = config.has_brokers
     yield from _java(brokers=brokers)
     for jar in jars.ALL:
         state = jars.state(jar)

@@ -16,12 +16,14 @@ from typing import Any
 import psutil
 
 from microq import __version__
+from microq.bench.comparison import over
 from microq.bench.found import Failure, Found, Paced, Started, Struck
 from microq.bench.load import send_for
 from microq.bench.nothing import doing_nothing
 from microq.bench.pace import Pace, System, memory, pace
 from microq.bench.scenes import SCENES, Scene
 from microq.chaos.controls import NO_REDELIVERY
+from microq.chaos.evidence import Evidence
 from microq.chaos.forms import scenario
 from microq.chaos.history import record
 from microq.chaos.matrix import ERROR, Plan, Row, row_of
@@ -158,8 +160,7 @@ class _Run:
             row = Row(scene.fault.name, self.number, seed, ERROR, reasons=(str(error),), history=str(history))
             return Struck(self.backend, scene.key, row)
         row = row_of(Plan(scene.fault, self.number, seed), verdict, str(history))
-        earlier = {i for entry in written.entries if entry.kind == "earlier" for i in entry.facts["ids"]}
-        return Struck(self.backend, scene.key, row, longest_silence(written.entries, earlier))
+        return Struck(self.backend, scene.key, row, longest_silence(written.entries, Evidence(written.entries).earlier))
 
 
 def _silent(_text: str) -> None:
@@ -168,8 +169,8 @@ def _silent(_text: str) -> None:
 
 def _tell(one: Pace, *, stores: bool = True) -> None:
     stored = "n/a" if one.stored_per_s is None else f"{one.stored_per_s:,.0f}/s"
-    connections = f"{one.connections} connection{'' if one.connections == 1 else 's'}"
-    note(f"  {connections}: {one.acknowledged_per_s:,.0f}/s{f' acknowledged, {stored} stored' if stores else ''}")
+    more = f" acknowledged, {stored} stored" if stores else ""
+    note(f"  {over(one.connections)}: {one.acknowledged_per_s:,.0f}/s{more}")
 
 
 def _tell_row(scene: Scene, row: Row) -> None:

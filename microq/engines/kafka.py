@@ -16,6 +16,7 @@ from microq.config import Address, Config
 from microq.engines import hazelcast
 from microq.engines.java import Java
 from microq.errors import MachineError
+from microq.layout import largest_record, least_in_sync, replicas_of
 
 JVM_FLAGS = hazelcast.JVM_FLAGS
 
@@ -105,11 +106,9 @@ def _logging_file(broker: Broker) -> Path:
 
 
 def _settings(config: Config, broker: Broker, all_of_them: Sequence[Broker]) -> dict[str, object]:
-    settings, copies = config.kafka, min(len(all_of_them), config.queue.backup_count + 1)
+    settings, copies = config.kafka, replicas_of(config, len(all_of_them))
     offsets = min(len(all_of_them), MOST_REPLICAS)
     door = broker.hidden or broker.address
-    # A text takes more bytes than its letters where JSON has to escape them.
-    largest = 4 * config.limits.max_body + (64 << 10)
     return {
         "process.roles": "broker,controller",
         "node.id": broker.number,
@@ -122,7 +121,7 @@ def _settings(config: Config, broker: Broker, all_of_them: Sequence[Broker]) -> 
         "log.dirs": broker.data,
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,
-        "min.insync.replicas": max(1, copies - 1),
+        "min.insync.replicas": least_in_sync(copies),
         # A replica that lacks acknowledged messages never leads.
         "unclean.leader.election.enable": "false",
         "replica.lag.time.max.ms": max(5, 2 * settings.session_timeout) * 1000,
@@ -135,8 +134,8 @@ def _settings(config: Config, broker: Broker, all_of_them: Sequence[Broker]) -> 
         "controller.quorum.fetch.timeout.ms": 1000,
         "controller.quorum.election.timeout.ms": 500,
         "controller.quorum.election.backoff.max.ms": 500,
-        "message.max.bytes": largest,
-        "replica.fetch.max.bytes": largest,
+        "message.max.bytes": largest_record(config),
+        "replica.fetch.max.bytes": largest_record(config),
         # Small: the brokers share one machine, with few clients.
         "num.network.threads": 2,
         "num.io.threads": 2,

@@ -39,7 +39,7 @@ def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
         jars.provide(jars.HAZELCAST, progress),
         jars.provide(jars.JOLOKIA, progress),
         member_archive(runtime),
-        Brokers(jars.provide_all(kafka_jars.KAFKA, progress), broker_archive(runtime)) if has_brokers(config) else None,
+        Brokers(jars.provide_all(kafka_jars.KAFKA, progress), broker_archive(runtime)) if config.has_brokers else None,
     )
 
 
@@ -54,12 +54,7 @@ def check_client(config: Config) -> None:
 
 def is_needed(config: Config) -> bool:
     """Return whether microq starts any server of this system."""
-    return config.hazelcast.managed or has_brokers(config)
-
-
-def has_brokers(config: Config) -> bool:
-    """Return whether microq starts brokers."""
-    return config.queue.backend == "kafka" and config.kafka.managed
+    return config.hazelcast.managed or config.has_brokers
 
 
 def member_archive(runtime: java.Java) -> Archive:

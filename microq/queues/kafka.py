@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,10 +17,10 @@ from microq import kfk
 from microq.config import Config
 from microq.errors import MessageError, QueueAwayError, QueueUncertainError, UsageError
 from microq.kfk import GROUP, AwayError, Brokers
-from microq.layout import Layout, Span
+from microq.layout import Layout, Span, fullest, least_in_sync, replicas_of
 from microq.message import Message
 from microq.queues.base import Refused
-from microq.queues.producer import ALL, Producer, replicas_of
+from microq.queues.producer import ALL, Producer
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +44,19 @@ PAUSE = 0.05
 
 
 class KafkaQueue:
-    """A `MessageQueue` over one topic. Producer and consumer are made when they are needed: few need both."""
+    """A `MessageQueue` over one topic. Producer and consumer connect when they are needed: few need both."""
 
     def __init__(self, config: Config, name: str, brokers: Brokers, stack: AsyncExitStack, acks: str | int) -> None:
         self._config, self._name, self._brokers, self._stack = config, name, brokers, stack
         self._topic = config.queue.name
         self._producer = Producer(config, name, brokers, acks)
+        stack.push_async_callback(self._producer.close)
         self._consumer: AIOKafkaConsumer | None = None
         self._joining = asyncio.Lock()
 
     async def put(self, messages: Sequence[Message]) -> None:
         """Append; see `MessageQueue.put`. The bound of the queue is kept here: a topic has none."""
         if messages:
-            async with self._joining:
-                if not self._producer.open:
-                    await self._stack.enter_async_context(self._producer)
             await self._producer.put(messages, self.size)
 
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
@@ -122,11 +119,7 @@ class KafkaQueue:
             layout, spans = await self._look()
         except QueueAwayError:
             return None
-        held: Counter[str] = Counter()
-        for partition in layout.partitions:
-            if partition.leader:
-                held[str(partition.leader)] += spans[partition.number].waiting or 0
-        return next((leader for leader, _ in held.most_common(1)), None)
+        return fullest((str(p.leader), spans[p.number].waiting) for p in layout.partitions if p.leader)
 
     async def _look(self) -> tuple[Layout, dict[int, Span]]:
         try:
@@ -203,8 +196,8 @@ async def open_queue(config: Config, name: str, acks: str | int = ALL) -> AsyncI
 
 async def _provide(config: Config, brokers: Brokers) -> None:
     """Make the topic unless it is there, and wait until it can be used."""
-    topic, wanted = config.queue.name, replicas_of(config)
-    settings = {"min.insync.replicas": str(max(1, wanted - 1)), "unclean.leader.election.enable": "false"}
+    topic, wanted = config.queue.name, replicas_of(config, len(config.kafka.kafka_brokers))
+    settings = {"min.insync.replicas": str(least_in_sync(wanted)), "unclean.leader.election.enable": "false"}
     while True:
         try:
             layout = await brokers.layout(topic)
@@ -229,5 +222,7 @@ async def put_raw(config: Config, items: Sequence[str]) -> None:
     """Append texts to the topic as they are. Raises as `MessageQueue.put` does."""
     async with kfk.connect(config.kafka.kafka_brokers, "chaos") as brokers:
         producer = Producer(config, "chaos", brokers, ALL)
-        async with producer:
+        try:
             await producer.append([(None, item.encode(), 0.0) for item in items])
+        finally:
+            await producer.close()

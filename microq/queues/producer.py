@@ -7,8 +7,7 @@ import contextlib
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -16,6 +15,7 @@ from aiokafka.errors import KafkaError
 from microq.config import Config
 from microq.errors import QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.kfk import Brokers
+from microq.layout import largest_record, least_in_sync, replicas_of
 from microq.message import Message
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,8 @@ DOUBT_SECONDS = 0.5
 STOP_SECONDS = 2.0
 """How long a producer may take to deliver what is under way at its end."""
 
-MOST_REPLICAS = 3
-
 Item = tuple[bytes | None, bytes, float]
 """The key, the value, and when it was put."""
-
-
-def replicas_of(config: Config) -> int:
-    """Return how many copies each partition has."""
-    return min(len(config.kafka.kafka_brokers), config.queue.backup_count + 1)
 
 
 class Heads:
@@ -66,7 +59,7 @@ class Heads:
 
 
 class Producer:
-    """Appends to the topic, idempotently unless `acks` is fewer than all. An async context manager.
+    """Appends to the topic, idempotently unless `acks` is fewer than all. Whoever has used one closes it.
 
     An idempotent producer of aiokafka never gives a message up: it sends it again until the brokers take it. So what is
     not confirmed in time is uncertain, and while too few brokers can be reached nothing more is handed to it.
@@ -80,17 +73,6 @@ class Producer:
         self._room = 0
         self._under_way = 0
         self.heads = Heads()
-        self.open = False
-
-    async def __aenter__(self) -> Self:
-        self.open = True
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.open = False
-        await self._drop()
 
     async def put(self, messages: Sequence[Message], size: Callable[[], Awaitable[int]]) -> None:
         """Append messages, as `MessageQueue.put` promises; `size` tells how many wait."""
@@ -122,10 +104,10 @@ class Producer:
 
     async def _too_few(self) -> str:
         """Say if too few brokers can be reached to keep the copies; empty if they are enough."""
-        needed, there = max(1, replicas_of(self._config) - 1), await self._brokers.reached()
+        listed = len(self._config.kafka.kafka_brokers)
+        needed, there = least_in_sync(replicas_of(self._config, listed)), await self._brokers.reached()
         if there >= needed:
             return ""
-        listed = len(self._config.kafka.kafka_brokers)
         return f"only {there} of {listed} brokers can be reached, and {needed} must have a message"
 
     async def _send(self, client: AIOKafkaProducer, items: Sequence[Item]) -> list[asyncio.Future[Any]]:
@@ -157,7 +139,7 @@ class Producer:
         if errors:
             # After an error that it does not mend the client's numbering may have a gap, and it accepts nothing more.
             self._doubt = True
-            await self._drop()
+            await self.close()
             raise QueueUncertainError(f"the brokers did not confirm the message: {_told(errors[0])}") from errors[0]
         self._doubt = False
 
@@ -186,13 +168,14 @@ class Producer:
             client_id=self._name,
             acks=self._acks,
             enable_idempotence=self._acks == ALL,
-            max_request_size=4 * self._config.limits.max_body + (64 << 10),
+            max_request_size=largest_record(self._config),
             retry_backoff_ms=50,
             metadata_max_age_ms=30_000,
             request_timeout_ms=round(PUT_SECONDS * 1000),
         )
 
-    async def _drop(self) -> None:
+    async def close(self) -> None:
+        """End the connections, after what is under way for a while; the next message opens new ones."""
         client, self._client = self._client, None
         if client:
             await _stop(client)

@@ -56,7 +56,7 @@ def _addresses(config: Config, role: Role) -> Sequence[Address]:
     if role is Role.HAZELCAST:
         return config.hazelcast.hazelcast_clients if config.hazelcast.managed else ()
     if role is Role.KAFKA:
-        return config.kafka.kafka_brokers if config.queue.backend == Role.KAFKA and config.kafka.managed else ()
+        return config.kafka.kafka_brokers if config.has_brokers else ()
     return services.addresses(config, role)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from commands import told
 from conftest import Project, up
 
 from microq.chaos.controls import CONTROLS
@@ -28,12 +28,6 @@ def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[
     """A real system for these tests alone: what they do to it is no other test's business."""
     with up(tmp_path_factory.mktemp("broken")) as found:
         yield found
-
-
-def told(project: Project, *words: str) -> Any:
-    done = project.microq("chaos", *words, "--json")
-    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
-    return json.loads(done.stdout)
 
 
 def nothing_is_lost(project: Project, name: str) -> None:

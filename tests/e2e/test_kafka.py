@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from commands import told
 from conftest import Project, up
 
 from microq.chaos.controls import CONTROLS
@@ -24,12 +25,6 @@ SHORT = {
 def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
     with up(tmp_path_factory.mktemp("topic"), "--queue", "kafka") as found:
         yield found
-
-
-def told(project: Project, *words: str, code: int = 0) -> Any:
-    done = project.microq("chaos", *words, "--json")
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    return json.loads(done.stdout)
 
 
 def status(project: Project) -> Any:

@@ -17,7 +17,7 @@ from microq.config import Address, Config
 from microq.engines import jars, kafka
 from microq.engines.java import Java
 from microq.engines.kafka_jars import KAFKA, VERSION
-from microq.engines.provision import broker_archive, check_client, has_brokers, is_needed, member_archive
+from microq.engines.provision import broker_archive, check_client, is_needed, member_archive
 from microq.errors import ExtraMissingError, JarMissingError, MachineError
 
 JAVA = Java(Path("/jdk17/bin/java"), "17.0.9", "PATH")
@@ -91,8 +91,8 @@ def test_members_and_brokers_run_elsewhere_independently(backend: str, *, member
         hazelcast=dataclasses.replace(PLAIN.hazelcast, managed=members),
         kafka=dataclasses.replace(PLAIN.kafka, managed=brokers),
     )
-    assert has_brokers(config) is (brokers and backend == "kafka")
-    assert is_needed(config) is (members or has_brokers(config))
+    assert config.has_brokers is (brokers and backend == "kafka")
+    assert is_needed(config) is (members or config.has_brokers)
 
 
 def test_the_client_is_missed_only_where_the_queue_is_in_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
