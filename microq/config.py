@@ -18,7 +18,7 @@ from typing import Any
 from microq import sources, values
 from microq.errors import ConfigError
 from microq.sources import DEFAULT_FILE, Given, kebab
-from microq.tables import Hazelcast, Kafka, Limits, Queue, ServiceIps
+from microq.tables import Dashboard, Hazelcast, Kafka, Limits, Queue, ServiceIps
 from microq.values import Address
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "FOLDER",
     "Address",
     "Config",
+    "Dashboard",
     "Hazelcast",
     "Kafka",
     "Limits",
@@ -49,6 +50,7 @@ class Config:
     hazelcast: Hazelcast = Hazelcast()
     kafka: Kafka = Kafka()
     queue: Queue = Queue()
+    dashboard: Dashboard = Dashboard()
     limits: Limits = Limits()
 
     @property
@@ -86,6 +88,7 @@ _TABLES: dict[str, type[Any]] = {
     "hazelcast": Hazelcast,
     "kafka": Kafka,
     "queue": Queue,
+    "dashboard": Dashboard,
     "limits": Limits,
 }
 
@@ -149,7 +152,7 @@ def _count(config: Config, name: str, text: str) -> Config:
 
 
 def _all_addresses(config: Config) -> Iterable[tuple[str, Address]]:
-    for table in (config.service_ips, config.hazelcast, config.kafka):
+    for table in (config.service_ips, config.hazelcast, config.kafka, config.dashboard):
         for key in dataclasses.fields(table):
             value = getattr(table, key.name)
             listed = value if isinstance(value, tuple) else (value,)

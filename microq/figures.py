@@ -40,11 +40,17 @@ class PartitionView:
     in_sync: tuple[str, ...]
     replicas: int
     waiting: int | None
+    consumer: str | None = None
+    """Which messages-service consumes it, if one does and it is known; what waits is what that one lags behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberFigures(Figures):
-    """What one member of Hazelcast says of itself; ages are in seconds, memory is in bytes."""
+    """What one member of Hazelcast says of itself; ages are in seconds, memory is in bytes.
+
+    The garbage collector ran `gc_count` times for `gc_seconds` in all; `clients` are connected to it; `cpu` is the
+    share of one processor that it uses now, as its Java sees it.
+    """
 
     oldest: float | None
     offers: int
@@ -56,6 +62,10 @@ class MemberFigures(Figures):
     partitions: int
     heap_used: int
     heap_max: int
+    gc_count: int = 0
+    gc_seconds: float = 0.0
+    clients: int = 0
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ process or behind the control socket.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView
 from microq.layout import fullest
@@ -70,6 +71,12 @@ class ProcessView:
     rss: int | None = None
     held: int | None = None
     """Messages that a messages-service holds, entries that a logging-service stored."""
+    cpu_s: float | None = None
+    """Seconds of a processor that it has used since its start."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """What a service counted since its start, under the names that its metrics have without `microq_` and `_total`."""
+    latency: tuple[int, ...] = ()
+    """How long the facade took to acknowledge, counted in the buckets of `latency.BOUNDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +142,55 @@ class Snapshot:
         figures = (*self.members, *self.brokers)
         return bool(figures) and self.joined and all(each.cluster_safe for each in figures)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it, which `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """Read it back from decoded JSON."""
+        listed = {
+            "processes": tuple(map(_process, body["processes"])),
+            "members": tuple(MemberFigures(**figures) for figures in body["members"]),
+            "brokers": tuple(
+                BrokerFigures(**{**figures, "leads": tuple(figures["leads"]), "follows": tuple(figures["follows"])})
+                for figures in body["brokers"]
+            ),
+            "partitions": tuple(PartitionView(**{**p, "in_sync": tuple(p["in_sync"])}) for p in body["partitions"]),
+            "queue": QueueView(**body["queue"]) if body["queue"] else None,
+        }
+        return cls(**{**body, **listed})
+
+
+def _process(body: Mapping[str, Any]) -> ProcessView:
+    known = {"role": Role(body["role"]), "state": ProcessState(body["state"]), "latency": tuple(body["latency"])}
+    return ProcessView(**{**body, **known})
+
+
+class Topic(StrEnum):
+    """What an event is about."""
+
+    PROCESS = "process"
+    """The process `name` has the new state `kind`."""
+    SCENARIO = "scenario"
+    """The scenario `name` does or sees something: `kind` is that of an event of its history, or `verdict` or `says`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a process: `kind` is its new state, `detail` says more for people."""
+    """Something that happened at a wall time: see `Topic`; `detail` says more for people, `facts` for programs."""
 
     at: float
     name: str
     kind: str
     detail: str = ""
+    topic: Topic = Topic.PROCESS
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """Read it back from decoded JSON."""
+        return cls(**{**body, "topic": Topic(body["topic"])})
 
 
 class Operator(Protocol):
@@ -182,6 +229,10 @@ class Operator(Protocol):
 
         The defects are those of `services.defects`. Only scenarios ask for one, to prove that a loss would be seen.
         """
+        ...
+
+    async def announce(self, event: Event) -> None:
+        """Tell everybody who listens to the events what a scenario does or sees."""
         ...
 
     async def snapshot(self) -> Snapshot:

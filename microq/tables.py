@@ -78,6 +78,14 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Table `[dashboard]`: the page on which the system is watched, where it listens, and whether there is one."""
+
+    address: Address = _key(Address.parse, *_local(5080))
+    enabled: bool = _key(values.flag, default=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Table `[limits]`: what one client may take of a service.
 

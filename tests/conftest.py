@@ -67,7 +67,7 @@ def environment() -> dict[str, str]:
 
 def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str = "") -> Project:
     """Make a project with so many messages-services, and so many `others` of each kind that may be several."""
-    ports = iter(free_ports(5 + 2 * others + messages))
+    ports = iter(free_ports(6 + 2 * others + messages))
 
     def local(count: int) -> str:
         return "[" + ", ".join(f'"127.0.0.1:{next(ports)}"' for _ in range(count)) + "]"
@@ -79,6 +79,7 @@ def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str
         f'facade-service = "127.0.0.1:{next(ports)}"\n'
         f'config-service = "127.0.0.1:{next(ports)}"\n'
         f"[kafka]\nkafka-brokers = {local(3)}\n"
+        f'[dashboard]\naddress = "127.0.0.1:{next(ports)}"\n'
         "[hazelcast]\n"
         f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
         f"hazelcast-clients = {local(others)}\n{extra}"

@@ -143,6 +143,7 @@ class InProcess:
         self.store = FakeStore(log=self.log, stored=self.stored)
         self.pid = 1000
         self.verbs: list[tuple[str, list[str]]] = []
+        self.announced: list[Event] = []
         self.managed = True
         self.safe = True
         self.misses = False
@@ -323,6 +324,9 @@ class InProcess:
     async def sabotage(self, role: str, defect: str) -> None:
         self.verbs.append(("sabotage", [role, defect]))
         self.defects[role] = defect
+
+    async def announce(self, event: Event) -> None:
+        self.announced.append(event)
 
     async def events(self) -> AsyncIterator[Event]:
         raise NotImplementedError

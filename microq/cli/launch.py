@@ -126,7 +126,7 @@ async def _watch(reading: int, progress: Progress, output: Path) -> None:
         async for line in reader:
             body = json.loads(line)
             if "event" in body:
-                progress.hear(Event(**body["event"]))
+                progress.hear(Event.from_json(body["event"]))
             elif "error" in body:
                 raise RemoteError(*body["error"])
             else:

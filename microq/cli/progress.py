@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from microq.cli.output import console
-from microq.fleet import Event, ProcessState
+from microq.fleet import Event, ProcessState, Topic
 from microq.views import terminal
 
 
@@ -37,14 +37,17 @@ class Progress:
         return terminal.starting(self._states, self._began)
 
     def hear(self, event: Event) -> None:
-        """Show an event."""
+        """Show an event of a process."""
+        if event.topic is not Topic.PROCESS:
+            return
         self.hear_quietly(event)
         if not self._live:
             self._screen.print(terminal.event(event))
 
     def hear_quietly(self, event: Event) -> None:
         """Show an event in the live table only."""
-        self._states[event.name] = (ProcessState(event.kind), event.detail)
+        if event.topic is Topic.PROCESS:
+            self._states[event.name] = (ProcessState(event.kind), event.detail)
 
     @property
     def seconds(self) -> float:

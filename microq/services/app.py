@@ -26,6 +26,7 @@ from microq.errors import (
     StoreAwayError,
     StoreUncertainError,
 )
+from microq.latency import Latencies
 from microq.log import quoted
 from microq.message import Message
 from microq.services import limits
@@ -54,6 +55,8 @@ class Health:
     ready: Callable[[], bool] = lambda: True
     held: Callable[[], int | None] = lambda: None
     counters: dict[str, int] = field(default_factory=dict)
+    latency: Latencies | None = None
+    """How long the facade took to acknowledge."""
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to the counter `what`, which `/metrics` shows as `microq_<what>_total`."""
@@ -166,7 +169,9 @@ async def _errors(
 
 async def _healthz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
-    return reply({"status": "success", "service": health.name, "ready": health.ready(), "held": health.held()})
+    latency = {"latency": health.latency.counts} if health.latency else {}
+    known = {"service": health.name, "ready": health.ready(), "held": health.held(), "counters": health.counters}
+    return reply({"status": "success", **known, **latency})
 
 
 async def _readyz(request: web.Request) -> web.Response:

@@ -17,6 +17,7 @@ from aiohttp import web
 from microq.client import Replicas, open_session
 from microq.config import Config
 from microq.errors import MessageError, StoreError
+from microq.latency import Latencies
 from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
@@ -35,7 +36,7 @@ BATCH_WINDOW = 64
 """Messages of one batch under way at the same time."""
 
 CONFIG = web.AppKey("config", Config)
-
+LATENCY = web.AppKey("latency", Latencies)
 
 JOURNEY = web.AppKey("journey", Journey)
 
@@ -50,6 +51,7 @@ def make_app(
     """Return the facade."""
     app = make_service(config, name)
     app[CONFIG] = config
+    app[LATENCY] = app[HEALTH].latency = Latencies()
     ips = config.service_ips
 
     async def journey(app: web.Application) -> AsyncIterator[None]:
@@ -90,7 +92,7 @@ async def _post(request: web.Request) -> web.Response:
 
 async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and the body for one message."""
-    health = app[HEALTH]
+    health, began = app[HEALTH], time.perf_counter()
     try:
         message = Message.from_wire(fields)
     except MessageError as error:
@@ -103,8 +105,10 @@ async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any
         health.count("messages_uncertain" if error.status == UNCERTAIN else "messages_rejected")
         log.warning("%d for %s: %s", error.status, message.id, error)
         return error.status, {"status": "failure", "message": str(error), "uuid": message.id}
+    took = time.perf_counter() - began
     health.count("messages_acknowledged")
-    log.info("acknowledged %s %s, logged by %s", message.id, quoted(message.text), service)
+    app[LATENCY].observe(took)
+    log.info("acknowledged %s %s, logged by %s, in %.1f ms", message.id, quoted(message.text), service, took * 1000)
     return 200, {"status": "success", "uuid": message.id, "logging-service": service}
 
 

@@ -17,8 +17,7 @@ from aiohttp import web
 
 from microq.config import Config
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
-from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
-from microq.fleet import Event, Operator, ProcessState, ProcessView, Role, Snapshot
+from microq.fleet import Event, Operator, Snapshot
 from microq.system import records, runs
 
 VERBS = ("start", "stop", "kill", "restart", "pause", "resume")
@@ -78,8 +77,12 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
         await operator.sabotage(**await request.json())
         return web.json_response({})
 
+    async def announce(request: web.Request) -> web.Response:
+        await operator.announce(Event.from_json(await request.json()))
+        return web.json_response({})
+
     async def snapshot(_request: web.Request) -> web.Response:
-        return web.json_response(dataclasses.asdict(await operator.snapshot()))
+        return web.json_response((await operator.snapshot()).to_json())
 
     async def events(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -95,6 +98,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
     app = web.Application()
     app.router.add_post(f"/{{verb:{'|'.join(VERBS)}}}", verb)
     app.router.add_post("/sabotage", sabotage)
+    app.router.add_post("/announce", announce)
     app.router.add_get("/snapshot", snapshot)
     app.router.add_get("/events", events)
     app.router.add_post("/down", down)
@@ -135,16 +139,20 @@ class ControlClient:
         """See `fleet.Operator`."""
         await self._call("POST", "/sabotage", {"role": role, "defect": defect})
 
+    async def announce(self, event: Event) -> None:
+        """See `fleet.Operator`."""
+        await self._call("POST", "/announce", dataclasses.asdict(event))
+
     async def snapshot(self) -> Snapshot:
         """See `fleet.Operator`."""
-        return _snapshot(await self._call("GET", "/snapshot"))
+        return Snapshot.from_json(await self._call("GET", "/snapshot"))
 
     async def events(self) -> AsyncIterator[Event]:
         """See `fleet.Operator`; ends when the supervisor does."""
         try:
             async with self._session.get("http://microq/events") as response:
                 async for line in response.content:
-                    yield Event(**json.loads(line))
+                    yield Event.from_json(json.loads(line))
         except (aiohttp.ClientError, OSError):
             return
 
@@ -185,23 +193,3 @@ async def connect(config: Config) -> AsyncIterator[ControlClient]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield ControlClient(session)
-
-
-def _snapshot(body: dict[str, Any]) -> Snapshot:
-    return Snapshot(
-        taken_at=body["taken_at"],
-        folder=body["folder"],
-        processes=tuple(
-            ProcessView(**{**view, "role": Role(view["role"]), "state": ProcessState(view["state"])})
-            for view in body["processes"]
-        ),
-        members=tuple(MemberFigures(**figures) for figures in body["members"]),
-        queue=QueueView(**body["queue"]) if body["queue"] else None,
-        managed=body["managed"],
-        backend=body["backend"],
-        brokers=tuple(
-            BrokerFigures(**{**figures, "leads": tuple(figures["leads"]), "follows": tuple(figures["follows"])})
-            for figures in body["brokers"]
-        ),
-        partitions=tuple(PartitionView(**{**p, "in_sync": tuple(p["in_sync"])}) for p in body["partitions"]),
-    )

@@ -17,7 +17,7 @@ from microq.errors import MicroqError
 from microq.figures import QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.system.process import Process
-from microq.system.servers import Servers
+from microq.system.servers import READY_LINES, Servers
 
 ANSWER_SECONDS = 1.0
 """How long a service may take to say how it is."""
@@ -50,9 +50,8 @@ async def take(
 
 
 async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessView:
-    held = None
-    if process.spec.role in (Role.MESSAGES, Role.LOGGING):
-        held = (await _ask(session, process, "/healthz")).get("held")
+    said = await _ask(session, process, "/healthz") if process.spec.role not in READY_LINES else {}
+    rss, cpu_s = _usage(process.pid)
     return ProcessView(
         name=process.spec.name,
         role=process.spec.role,
@@ -62,8 +61,11 @@ async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessV
         started_at=process.started_at if process.up else None,
         restarts=process.restarts,
         exit_status=process.exit_status,
-        rss=_memory(process.pid),
-        held=held,
+        rss=rss,
+        held=said.get("held"),
+        cpu_s=cpu_s,
+        counters=said.get("counters", {}),
+        latency=tuple(said.get("latency", ())),
     )
 
 
@@ -98,8 +100,13 @@ async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> d
     return body
 
 
-def _memory(pid: int | None) -> int | None:
+def _usage(pid: int | None) -> tuple[int, float] | tuple[None, None]:
+    """Return the memory of a process in bytes, and the seconds of a processor that it has used."""
+    if pid is None:
+        return None, None
     try:
-        return psutil.Process(pid).memory_info().rss if pid else None
+        with (process := psutil.Process(pid)).oneshot():
+            times = process.cpu_times()
+            return process.memory_info().rss, round(times.user + times.system, 2)
     except psutil.Error:
-        return None
+        return None, None

@@ -109,6 +109,10 @@ class Supervisor:
         """Run a role with a defect from its next start on; see `fleet.Operator`."""
         self._defects[Role(role)] = defect
 
+    async def announce(self, event: Event) -> None:
+        """Pass on what a scenario tells; see `fleet.Operator`."""
+        self._news.tell(event)
+
     async def _each(
         self, names: Sequence[str], verb: Callable[[Process], Coroutine[Any, Any, None]], *, only_up: bool = False
     ) -> list[str]:

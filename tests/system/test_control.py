@@ -88,6 +88,9 @@ class FakeOperator:
         self._note("sabotage", [])
         self.asked.append((role, [defect]))
 
+    async def announce(self, event: Event) -> None:
+        self.told.put_nowait(event)
+
     async def snapshot(self) -> Snapshot:
         return SNAPSHOT
 

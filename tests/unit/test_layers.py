@@ -26,6 +26,8 @@ RANKS = {
     "layout": 0,
     "fleet": 0,
     "log": 0,
+    "latency": 0,
+    "timeline": 0,
     "tasks": 0,
     # ports to the outside
     "hz": 1,
