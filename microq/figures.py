@@ -48,8 +48,8 @@ class PartitionView:
 class MemberFigures(Figures):
     """What one member of Hazelcast says of itself; ages are in seconds, memory is in bytes.
 
-    The garbage collector ran `gc_count` times for `gc_seconds` in all; `clients` are connected to it; `cpu` is the
-    share of one processor that it uses now, as its Java sees it.
+    The garbage collector ran `gc_count` times for `gc_seconds` in all. `clients` counts the connections that the
+    services have to it; the facade and the messages-services have one for the queue and one for the maps.
     """
 
     oldest: float | None
@@ -65,7 +65,6 @@ class MemberFigures(Figures):
     gc_count: int = 0
     gc_seconds: float = 0.0
     clients: int = 0
-    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,16 @@ class Source:
     password: str
 
 
+_QUEUE = (
+    "localOwnedItemCount",
+    "localBackupItemCount",
+    "localMaxAge",
+    "localOfferOperationCount",
+    "localPollOperationCount",
+    "localRejectedOfferOperationCount",
+    "localEmptyPollOperationCount",
+)
+_MAP = ("localOwnedEntryCount", "localBackupEntryCount")
 _PARTITIONS = "com.hazelcast:type=HazelcastInstance.PartitionServiceMBean,*"
 
 
@@ -57,10 +67,11 @@ async def _read_figures(session: aiohttp.ClientSession, source: Source, queue: s
         session,
         source,
         ANSWER_SECONDS,
-        _read(f"com.hazelcast:type=IQueue,name={queue},*"),
-        _read(f"com.hazelcast:type=IMap,name={LOG_MAP},*"),
+        _read(f"com.hazelcast:type=IQueue,name={queue},*", *_QUEUE),
+        _read(f"com.hazelcast:type=IMap,name={LOG_MAP},*", *_MAP),
         _read(_PARTITIONS, "activePartitionCount"),
         _read("com.hazelcast:type=HazelcastInstance,*", "memberCount"),
+        _read("java.lang:type=GarbageCollector,name=*", "CollectionCount", "CollectionTime"),
         _read("java.lang:type=Memory", "HeapMemoryUsage"),
     )
     if not answers:
@@ -68,7 +79,8 @@ async def _read_figures(session: aiohttp.ClientSession, source: Source, queue: s
     queue_bean, map_bean, partitions, instance = (_only(answer) for answer in answers[:4])
     if not partitions or not instance:
         return None  # it answers, and is not yet or no longer a member
-    return _figures(source.name, queue_bean, map_bean, {**partitions, **instance, **answers[4]["value"]})
+    rest = {**partitions, **instance, **answers[5]["value"]["HeapMemoryUsage"]}
+    return _figures(source.name, queue_bean, map_bean, rest, list(answers[4]["value"].values()))
 
 
 async def _is_safe(session: aiohttp.ClientSession, source: Source) -> bool:
@@ -82,11 +94,12 @@ async def _is_safe(session: aiohttp.ClientSession, source: Source) -> bool:
     return bool(answers and _only(answers[0]).get("isLocalMemberSafe"))
 
 
-def _read(mbean: str, attribute: str | None = None) -> dict[str, str]:
-    return {"type": "read", "mbean": mbean, **({"attribute": attribute} if attribute else {})}
+def _read(mbean: str, *attributes: str) -> dict[str, Any]:
+    """Ask for some attributes by name: among the others is the whole configuration, as text, at each look."""
+    return {"type": "read", "mbean": mbean, "attribute": list(attributes)}
 
 
-async def _ask(session: aiohttp.ClientSession, source: Source, seconds: float, *requests: dict[str, str]) -> list[Any]:
+async def _ask(session: aiohttp.ClientSession, source: Source, seconds: float, *requests: dict[str, Any]) -> list[Any]:
     """Return the answers to several requests, or nothing if they did not come in time."""
     secret = base64.b64encode(f"{source.user}:{source.password}".encode()).decode()
     headers = {"Authorization": f"Basic {secret}"}  # aiohttp's own word for it changes with 4.0
@@ -107,7 +120,9 @@ def _only(answer: Any) -> dict[str, Any]:
     return next(iter(value.values()), {})
 
 
-def _figures(name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[str, Any]) -> MemberFigures:
+def _figures(
+    name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[str, Any], collectors: Sequence[dict[str, Any]]
+) -> MemberFigures:
     owned = int(queue.get("localOwnedItemCount", 0))
     oldest = int(queue.get("localMaxAge", 0))
     return MemberFigures(
@@ -127,4 +142,6 @@ def _figures(name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[s
         members_seen=int(rest["memberCount"]),
         heap_used=int(rest["used"]),
         heap_max=int(rest["max"]),
+        gc_count=sum(int(each["CollectionCount"]) for each in collectors),
+        gc_seconds=sum(int(each["CollectionTime"]) for each in collectors) / 1000,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,13 @@ async def take(
         _queue(session, config, processes),
         asyncio.gather(*(_process(session, process) for process in processes)),
     )
+    connected = Counter(port for process in processes for port in _connected(process))
+    members = (replace(each, clients=connected[int(each.name.rpartition("-")[2])]) for each in said.members)
     return Snapshot(
         taken_at=time.time(),
         folder=str(folder),
         processes=tuple(views),
-        members=said.members,
+        members=tuple(members),
         queue=queue,
         managed=config.managed,
         backend=config.queue.backend,
@@ -98,6 +102,17 @@ async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> d
     except MicroqError:
         return {}
     return body
+
+
+def _connected(process: Process) -> list[int]:
+    """Return the ports to which a service is connected, one for each connection: no member tells its clients."""
+    if process.pid is None or process.spec.role in READY_LINES:
+        return []
+    try:
+        listed = psutil.Process(process.pid).net_connections("tcp4")
+    except psutil.Error:
+        return []
+    return [each.raddr.port for each in listed if each.raddr and each.status == psutil.CONN_ESTABLISHED]
 
 
 def _usage(pid: int | None) -> tuple[int, float] | tuple[None, None]:
