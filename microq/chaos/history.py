@@ -105,8 +105,8 @@ class Entry:
 class History:
     """A history that is being written, in memory and in its file. Made by `record`."""
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
+    def __init__(self, file: IO[str], hear: Callable[[Entry], None] | None = None) -> None:
+        self._file, self._hear = file, hear
         self.entries: list[Entry] = []
 
     def note(self, kind: Kind, **facts: Any) -> Entry:
@@ -117,14 +117,16 @@ class History:
         # Escaped: an id that somebody planted may hold what ends a line, or what no encoding can carry.
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        if self._hear:
+            self._hear(entry)
         return entry
 
 
 @contextmanager
-def record(path: Path) -> Iterator[History]:
-    """Write a new history to `path`; raises `FileExistsError` rather than change one."""
+def record(path: Path, hear: Callable[[Entry], None] | None = None) -> Iterator[History]:
+    """Write a new history to `path`, and let `hear` hear it; raises `FileExistsError` rather than change one."""
     with path.open("x", encoding="utf-8") as file:
-        yield History(file)
+        yield History(file, hear)
 
 
 def read(path: Path) -> Sequence[Entry]:

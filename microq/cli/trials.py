@@ -76,6 +76,7 @@ async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, st
 
 async def _run(config: Config, trial: Any, folder: Path, *, quiet: bool) -> tuple[Any, str]:
     from microq.chaos.forms import scenario  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.herald import heralding  # noqa: PLC0415
     from microq.chaos.history import record  # noqa: PLC0415
     from microq.chaos.scenario import Stage  # noqa: PLC0415
     from microq.client import open_session  # noqa: PLC0415
@@ -85,10 +86,13 @@ async def _run(config: Config, trial: Any, folder: Path, *, quiet: bool) -> tupl
         _links(config, trial.fault) as (detours, links),
         operating(config, folder, trial.defects, detours, no_messages=quiet) as (operator, ours),
         open_session() as session,
+        heralding(operator, folder.name) as herald,
     ):
-        with record(history) as written:
-            stage = Stage(config, operator, session, written, note, restore=not ours, links=links)
-            return await scenario(stage, trial, quiet=quiet).run(), str(history)
+        with record(history, herald.note) as written:
+            stage = Stage(config, operator, session, written, herald.also(note), restore=not ours, links=links)
+            verdict = await scenario(stage, trial, quiet=quiet).run()
+        herald.verdict(verdict.to_json(str(history)))
+        return verdict, str(history)
 
 
 @asynccontextmanager
