@@ -1,41 +1,117 @@
-"""One line format for every process: time, level, process, text.
+"""One line format for every process: time, level, process, text; or the same as one JSON object a line.
 
-Only `setup` touches handlers; every other module has `log = logging.getLogger(__name__)`.
+Only `setup` touches handlers; every other module has `log = logging.getLogger(__name__)`. Whoever reads log
+files does so by `parse`, which knows both formats.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 _SHOWN = 200
 """Characters of a text that a log line shows."""
 
+_TEXT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}) ([A-Z]+) +(\S+) +(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log: when (seconds since the epoch), how grave, which process, what it says.
+
+    `trace` is the id of the trace that it belongs to, if any; `traceback` has an error's lines, in a JSON line only.
+    """
+
+    at: float
+    level: str
+    name: str
+    text: str
+    trace: str = ""
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        """Return it in the text format, without what only JSON has but the lines of an error."""
+        more = "".join(f"\n  {line}" for line in self.traceback.split("\n")) if self.traceback else ""
+        milliseconds = round(self.at * 1000)
+        return _text_line(_stamp(milliseconds // 1000, milliseconds % 1000), self.level, self.name, self.text) + more
+
+
+def parse(line: str) -> Line | None:
+    """Read one line of a log file, in text or in JSON; None if it is neither: a line of a traceback, or cut short."""
+    line = line.rstrip("\r\n")
+    try:
+        if line.startswith("{"):
+            fields = json.loads(line)
+            # Texts all of them: what a foreign hand wrote is no line of ours.
+            at, *words = (fields[key] + "" for key in ("at", "level", "process", "message"))
+            more = (fields.get(key, "") + "" for key in ("trace", "traceback"))
+            return Line(datetime.fromisoformat(at).timestamp(), *words, *more)
+        if found := _TEXT.fullmatch(line):
+            return Line(datetime.fromisoformat(found[1]).timestamp(), found[2], found[3], found[4])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return None
+
+
+def _stamp(seconds: float, milliseconds: int) -> str:
+    """Return the local time, as the members' log lines have it."""
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(seconds))}.{milliseconds:03d}"
+
+
+def _text_line(stamp: str, level: str, name: str, text: str) -> str:
+    return f"{stamp} {level:<7} {name:<16} {text}"
+
 
 class _Formatter(logging.Formatter):
     def __init__(self, name: str) -> None:
-        super().__init__(f"%(asctime)s %(levelname)-7s {name:<16} %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the name and arguments are logging's
-        """Return the local time with milliseconds, as the members' log lines have it."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
-        return f"{stamp}.{int(record.msecs):03d}"
+        super().__init__()
+        self._name = name
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         """Return the one line of a record, whatever was put into it."""
-        return escaped(super().formatMessage(record))
+        stamp = _stamp(record.created, int(record.msecs))
+        return _text_line(stamp, record.levelname, self._name, escaped(record.message))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
         """Return a traceback, indented: none of its lines can pass for a line of the log."""
         return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).split("\n"))
 
 
-def setup(name: str, level: int = logging.INFO) -> None:
-    """Send every logger's lines to standard output in the one format, under this process's `name`."""
+class _JsonFormatter(logging.Formatter):
+    def __init__(self, name: str, trace_id: Callable[[], str]) -> None:
+        super().__init__()
+        self._name, self._trace_id = name, trace_id
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one JSON object in one line; its message is the text format's, letter by letter."""
+        zone = time.strftime("%z", time.localtime(record.created))
+        fields = {
+            "at": _stamp(record.created, int(record.msecs)) + zone,
+            "level": record.levelname,
+            "process": self._name,
+            "message": escaped(record.getMessage()),
+        }
+        if trace := self._trace_id():
+            fields["trace"] = trace
+        if record.exc_info:
+            fields["traceback"] = "\n".join(map(escaped, self.formatException(record.exc_info).split("\n")))
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def setup(name: str, level: int = logging.INFO, *, form: str = "text", trace_id: Callable[[], str] = str) -> None:
+    """Send every logger's lines to standard output in the one format, under this process's `name`.
+
+    The `form` is `text` or `json`; in a JSON line stands what `trace_id` returns, unless it is empty.
+    """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Formatter(name))
+    handler.setFormatter(_JsonFormatter(name, trace_id) if form == "json" else _Formatter(name))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # The client tells each reconnection attempt; what matters of it the services say themselves.
     logging.getLogger("hazelcast").setLevel(logging.ERROR)

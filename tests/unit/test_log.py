@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microq.log import quoted
+from microq.log import Line, parse, quoted
 
 
 @pytest.mark.parametrize(
@@ -46,9 +48,10 @@ def test_a_long_text_is_cut_and_its_length_told() -> None:
     assert quoted("x" * 201) == '"' + "x" * 200 + '"… (201 characters)'
 
 
-def logged(program: str) -> list[str]:
-    """The lines that a process writes."""
-    setup = "import logging; from microq import log; log.setup('messages-5001'); say = logging.getLogger('microq.x')\n"
+def logged(program: str, more: str = "") -> list[str]:
+    """The lines that a process writes; `more` goes to `setup`."""
+    setup = f"import logging\nfrom microq import log\nlog.setup('messages-5001'{more})\n"
+    setup += "say = logging.getLogger('microq.x')\n"
     done = subprocess.run([sys.executable, "-c", setup + program], capture_output=True, text=True, check=True)
     assert not done.stderr
     return done.stdout.removesuffix("\n").split("\n")
@@ -79,3 +82,68 @@ def test_every_process_writes_time_level_name_and_text() -> None:
     line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} INFO    messages-5001    received a\n"
     assert re.fullmatch(line, done.stdout)
     assert not done.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("text", ["received a", 'took ["a", "b c"]', "two\nlines and {braces}", "", "Grüße 🐝"])
+def test_a_line_of_either_format_is_read_back(form: str, text: str) -> None:
+    began = time.time()
+    (raw,) = logged(f"say.warning('%s', {text!r})", f", form={form!r}")
+    line = parse(raw)
+    assert line is not None
+    assert (line.level, line.name, line.text) == ("WARNING", "messages-5001", text.replace("\n", r"\n"))
+    assert abs(line.at - began) < 60
+    assert parse(str(line)) == line
+
+
+def test_a_json_line_is_one_object_with_the_trace_it_belongs_to() -> None:
+    (raw,) = logged("say.info('hello')", ", form='json', trace_id=lambda: 'ab' * 16")
+    fields = json.loads(raw)
+    assert sorted(fields) == ["at", "level", "message", "process", "trace"]
+    line = parse(raw)
+    assert line
+    assert line.trace == "ab" * 16
+
+
+def test_a_traceback_is_in_its_json_line_and_in_the_text_of_it() -> None:
+    program = f"try:\n    raise ValueError('{FORGED}')\nexcept ValueError:\n    say.exception('odd')"
+    (raw,) = logged(program, ", form='json'")
+    assert raw.isprintable()
+    line = parse(raw)
+    assert line
+    first, *rest = str(line).split("\n")
+    assert first.endswith("odd")
+    assert rest
+    assert all(each.startswith("  ") and each.isprintable() for each in rest)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "Traceback (most recent call last):",
+        "  2026-11-24T10:00:00.000 INFO    x                indented",
+        "2026-11-24T10:00:00.000 INFO",
+        "2026-13-24T10:00:00.000 INFO    x                no such month",
+        "{",
+        "{}",
+        '{"at": 3, "level": "INFO", "process": "x", "message": "m"}',
+        '{"at": "yesterday", "level": "INFO", "process": "x", "message": "m"}',
+        '{"at": "2026-11-24T10:00:00.000", "level": "INFO", "process": "x", "message": ["m"]}',
+        '{"at": "2026-11-24T10:00:00.000", "level": "INFO", "process": "x", "message": "m", "trace": 1}',
+        '{"a":' * 100_000,
+    ],
+)
+def test_what_is_no_line_is_none(raw: str) -> None:
+    assert parse(raw) is None
+
+
+def test_the_time_of_a_line_is_kept_to_the_millisecond() -> None:
+    line = Line(1_790_000_000.123, "INFO", "x", "text")
+    assert str(line)[19:23] == ".123"
+    assert parse(str(line) + "\n") == line
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused(raw: str) -> None:
+    assert parse(raw) is None or isinstance(parse(raw), Line)
