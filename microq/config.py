@@ -18,7 +18,7 @@ from typing import Any
 from microq import sources, values
 from microq.errors import ConfigError
 from microq.sources import DEFAULT_FILE, Given, kebab
-from microq.tables import Dashboard, Hazelcast, Kafka, Limits, Queue, ServiceIps
+from microq.tables import Dashboard, Hazelcast, Kafka, Limits, Logs, Queue, ServiceIps, Tracing
 from microq.values import Address
 
 __all__ = [
@@ -30,8 +30,10 @@ __all__ = [
     "Hazelcast",
     "Kafka",
     "Limits",
+    "Logs",
     "Queue",
     "ServiceIps",
+    "Tracing",
     "kebab",
     "load",
 ]
@@ -52,6 +54,8 @@ class Config:
     queue: Queue = Queue()
     dashboard: Dashboard = Dashboard()
     limits: Limits = Limits()
+    logs: Logs = Logs()
+    tracing: Tracing = Tracing()
 
     @property
     def folder(self) -> Path:
@@ -90,6 +94,8 @@ _TABLES: dict[str, type[Any]] = {
     "queue": Queue,
     "dashboard": Dashboard,
     "limits": Limits,
+    "logs": Logs,
+    "tracing": Tracing,
 }
 
 _COUNTS = {

@@ -38,9 +38,10 @@ class Line:
 
     def __str__(self) -> str:
         """Return it in the text format, without what only JSON has but the lines of an error."""
-        more = "".join(f"\n  {line}" for line in self.traceback.split("\n")) if self.traceback else ""
         milliseconds = round(self.at * 1000)
-        return _text_line(_stamp(milliseconds // 1000, milliseconds % 1000), self.level, self.name, self.text) + more
+        first = _text_line(_stamp(milliseconds // 1000, milliseconds % 1000), self.level, self.name, self.text)
+        more = (f"  {line}" for line in self.traceback.split("\n")) if self.traceback else ()
+        return "\n".join(map(escaped, (first, *more)))
 
 
 def parse(line: str) -> Line | None:

@@ -86,6 +86,20 @@ class Dashboard:
 
 
 @dataclass(frozen=True, slots=True)
+class Logs:
+    """Table `[logs]`: how the services write their lines, as `text` or as one `json` object each."""
+
+    format: str = _key(values.one_of("text", "json"), "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Table `[tracing]`: the base URL of the collector that takes traces by OTLP over HTTP; empty: there are none."""
+
+    endpoint: str = _key(values.url_or_empty, "")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Table `[limits]`: what one client may take of a service.
 

@@ -77,6 +77,17 @@ def heap(value: Any) -> str:
     return size
 
 
+def url_or_empty(value: Any) -> str:
+    """Read the address of something on the web, without a slash at its end, or an empty text."""
+    if value == "":
+        return ""
+    url = text(value)
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"http", "https"} or not rest or any(c.isspace() or c == '"' for c in url):
+        raise ValueError(f'must be a URL such as "http://127.0.0.1:4318", or empty, not {value!r}')
+    return url.rstrip("/")
+
+
 def one_of(*names: str) -> Callable[[Any], str]:
     """Return a check for one of some names."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from microq import log
 from microq.chaos.history import History
 from microq.chaos.traffic import Traffic
 from microq.errors import MicroqError
@@ -18,8 +19,8 @@ from microq.fleet import Role
 MOST_ASKED = 500
 """So many missing messages are asked for one by one."""
 
-_TOOK = re.compile(r" took (\[.*\])$")
-"""The end of a line in which a messages-service says what it took from the queue, before it stores it."""
+_TOOK = re.compile(r"took (\[.*\])")
+"""The text of a line in which a messages-service says what it took from the queue, before it stores it."""
 
 
 class Inquiry:
@@ -69,7 +70,8 @@ def _taken(logs: Path, wanted: Collection[str]) -> list[tuple[str, list[str], in
 def _batches(file: Path) -> Iterator[list[str]]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if said := _TOOK.search(line.rstrip("\n")):
+            parsed = log.parse(line)
+            if said := parsed and _TOOK.fullmatch(parsed.text):
                 try:
                     ids = json.loads(said[1])
                 except ValueError:

@@ -24,7 +24,9 @@ def logs(
     config: ConfigOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
     count: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log to begin with.")] = 50,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are, without colour.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the lines as they are written, JSON too, without colour.")
+    ] = False,
     grep: Annotated[str, typer.Option("--grep", help="Only lines that contain this text.", show_default=False)] = "",
 ) -> None:
     """Show the logs of the processes.
@@ -64,7 +66,7 @@ async def _print_logs(folder: Path, names: list[str], count: int, *, follow: boo
     screen = console()
 
     def show(name: str, line: str) -> None:
-        if grep not in line:
+        if grep and grep not in files.readable(line):
             return
         if raw:
             typer.echo(files.safe(line))

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from rich.text import Text
 
+from microq import log
 from microq.views.cells import COLOURS
 
 LOOK = 0.15
 """Pause between two looks at the files, in seconds."""
-
-_STAMP = len("2026-11-24T10:00:00.000")
 
 Line = tuple[str, str]
 """A process's name and one line of its log."""
@@ -23,15 +22,16 @@ Line = tuple[str, str]
 
 def last(files: Sequence[Path], count: int) -> list[Line]:
     """Return the last `count` lines of each file, all in the order of their times."""
-    found: list[tuple[str, Line]] = []
+    found: list[tuple[float, Line]] = []
     for file in files:
         with file.open("rb") as lines:
             kept = deque(lines, maxlen=count)
-        at = ""
+        at = 0.0
         for line in kept:
             text = line.decode(errors="replace").rstrip("\n")
-            # A line begins with its time; one of a traceback has that of the line before it.
-            at = text[:_STAMP] if text[:4].isdigit() else at
+            # A line of a traceback has the time of the line before it.
+            parsed = log.parse(text)
+            at = parsed.at if parsed else at
             found.append((at, (file.stem, text)))
     if len(files) > 1:
         found.sort(key=lambda timed: timed[0])
@@ -73,8 +73,17 @@ def _new_lines(file: Path, offset: int) -> tuple[list[str], int]:
 
 
 def coloured(name: str, line: str, names: Sequence[str]) -> Text:
-    """Return a line in its process's colour."""
-    return Text(safe(line), style=COLOURS[names.index(name) % len(COLOURS)])
+    """Return a line as people read it, in its process's colour."""
+    return Text(readable(line), style=COLOURS[names.index(name) % len(COLOURS)])
+
+
+def readable(line: str) -> str:
+    """Return a line in the text format, whichever it has, without what could move or colour a terminal.
+
+    One with a traceback becomes several lines.
+    """
+    parsed = log.parse(line) if line.startswith("{") else None
+    return str(parsed) if parsed else safe(line)
 
 
 def safe(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,11 @@ def test_what_a_consumer_took_is_read_from_its_log(tmp_path: Path) -> None:
     (tmp_path / "messages-1.log").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "logging-1.log").write_text(lines[0], encoding="utf-8")
     assert _taken(tmp_path, {"b c", "e", "forged", "z"}) == [("messages-1", ["b c"], 2)]
+
+
+def test_what_a_consumer_took_is_read_from_its_log_in_json(tmp_path: Path) -> None:
+    said = ['took ["a", "b c"]', 'received x "took [\\"forged\\"]"', 'took ["d"]']
+    fields = {"at": "2026-11-24T14:00:00.000+00:00", "level": "INFO", "process": "messages-1"}
+    lines = [json.dumps({**fields, "message": text}) for text in said]
+    (tmp_path / "messages-1.log").write_text("\n".join([*lines, lines[0][:-5]]), encoding="utf-8")
+    assert _taken(tmp_path, {"b c", "forged", "d"}) == [("messages-1", ["b c", "d"], 2)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,28 @@ def test_the_last_lines_of_several_files_are_in_the_order_of_their_times(tmp_pat
     shown = logs.last(files, 10)
     assert [name for name, _ in shown] == ["a", "b", "a", "b"]
     assert [text.split()[-1] for _, text in shown] == ["one", "two", "three", "four"]
+
+
+def json_line(second: int, text: str) -> str:
+    at = datetime(2026, 11, 24, 10, 0, second).astimezone().isoformat(timespec="milliseconds")
+    return json.dumps({"at": at, "level": "INFO", "process": "x", "message": text}) + "\n"
+
+
+def test_lines_of_both_formats_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path, "a", json_line(1, "one"), line(3, "three")),
+        write(tmp_path, "b", line(2, "two"), json_line(4, "four")),
+    ]
+    shown = [logs.readable(text) for _, text in logs.last(files, 10)]
+    assert [f"{text}\n" for text in shown] == [
+        line(n, word) for n, word in enumerate(("one", "two", "three", "four"), 1)
+    ]
+
+
+def test_a_json_line_cannot_colour_or_move_the_terminal_either() -> None:
+    shown = logs.readable(json_line(1, "two\nlines \x1b[31m").rstrip())
+    assert shown.isprintable()
+    assert r"two\nlines \x1b[31m" in shown
 
 
 def test_of_each_file_as_many_as_asked_for(tmp_path: Path) -> None:
