@@ -17,6 +17,7 @@ from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.admin import CreateTopicsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
@@ -50,6 +51,11 @@ _GROUPS = 0
 
 # It tells of every try at a broker that is gone, some twenty a second; what comes of them is raised, and told once.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def partition_of(message_id: str, count: int) -> int:
+    """Return in which of so many partitions a message lies: the producer's client chooses it by the id alone."""
+    return int(DefaultPartitioner()(message_id.encode(), range(count), ()))
 
 
 class AwayError(Exception):
