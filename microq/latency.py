@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 BOUNDS = tuple(0.00025 * 2 ** (step / 2) for step in range(34))
-"""Upper bounds of the buckets in seconds, from 0.25 ms to 23 s, each 1.41 times the one before; one more has no bound."""
+"""Upper bounds of the buckets in seconds, from 0.25 ms to 23 s, each 1.41 times the one before."""
 
 
 class Latencies:
@@ -38,10 +38,8 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     rank = share * sum(counts)
     if not rank:
         return None
-    for place, reached in enumerate(accumulate(counts)):
-        if reached >= rank:
-            break
-    if place >= len(BOUNDS):
+    place, reached = next((place, reached) for place, reached in enumerate(accumulate(counts)) if reached >= rank)
+    if place == len(BOUNDS):
         return BOUNDS[-1]
     lower = BOUNDS[place - 1] if place else 0.0
     return lower + (BOUNDS[place] - lower) * (rank - (reached - counts[place])) / counts[place]

@@ -27,6 +27,7 @@ class Herald:
     def __init__(self, operator: Operator, name: str) -> None:
         self._operator, self._name = operator, name
         self._words: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._judged = False
 
     def note(self, entry: Entry) -> None:
         """Tell what is noted in the history, if it is not about a single message."""
@@ -44,6 +45,7 @@ class Herald:
 
     def verdict(self, facts: dict[str, Any]) -> None:
         """Tell how it ended."""
+        self._judged = True
         self._tell("verdict", time.time(), facts=facts)
 
     def _tell(self, kind: str, at: float, detail: str = "", facts: dict[str, Any] | None = None) -> None:
@@ -51,6 +53,8 @@ class Herald:
 
     def end(self) -> None:
         """Let `run` end when all is told."""
+        if not self._judged:
+            self._tell("failed", time.time(), "it ended without a verdict")
         self._words.put_nowait(None)
 
     async def run(self) -> None:

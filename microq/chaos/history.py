@@ -17,6 +17,9 @@ from typing import IO, Any, Literal
 from microq.errors import UsageError
 from microq.message import Outcome
 
+FILE = "history.jsonl"
+"""The name of the file in the folder of a run."""
+
 Kind = Literal[
     "begin", "earlier", "send", "outcome", "copies", "fault", "struck", "step", "drained", "read", "logged", "shown",
     "absent", "combined", "doubt", "redelivered", "dead", "state", "took", "end",

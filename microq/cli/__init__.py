@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import bench, chaos, compare, dead, logs, machine, output, services, system, topics, traffic
+from microq.cli import bench, chaos, compare, dashboard, dead, logs, machine, output, services, system, topics, traffic
 
 
 class Commands(TyperGroup):
@@ -55,6 +55,7 @@ def options(
 
 
 system.register(app)
+dashboard.register(app)
 logs.register(app)
 traffic.register(app)
 dead.register(app)

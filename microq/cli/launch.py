@@ -14,6 +14,7 @@ from typing import Any
 from microq.cli.output import console, note, warn_of
 from microq.cli.progress import Progress
 from microq.config import Config
+from microq.dashboard.access import address_of
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
 from microq.fleet import Event, Role
 from microq.system import records, runs
@@ -24,7 +25,8 @@ from microq.views import logs
 
 def warn(config: Config) -> None:
     """Warn of what this system would open to other machines."""
-    warn_of((spec.name, spec.address) for spec in specs(config))
+    page = [("the dashboard", config.dashboard.address)] if config.dashboard.enabled else []
+    warn_of([*((spec.name, spec.address) for spec in specs(config)), *page])
 
 
 def names_of(config: Config, *, no_messages: bool) -> list[str]:
@@ -36,14 +38,15 @@ def names_of(config: Config, *, no_messages: bool) -> list[str]:
 
 async def in_foreground(config: Config, engine: Any, *, no_messages: bool) -> bool:
     """Run the system in this terminal until Ctrl-C; return whether it was interrupted while starting."""
-    from microq.system import session  # noqa: PLC0415 - not for a start in the background, which must be quick
+    from microq.host import hosting  # noqa: PLC0415 - not for a start in the background, which must be quick
+    from microq.system import session  # noqa: PLC0415
 
     ended = asyncio.Event()
     everything = [spec.name for spec in specs(config)]
     folder = runs.new_run(config, "up")
     progress = Progress(everything)
     try:
-        async with session.running(config, engine, folder, progress.hear, ended) as supervisor:
+        async with hosting(config, engine, folder, progress.hear, ended) as (supervisor, _):
             with progress:
                 async with session.interruptible(ended):
                     await supervisor.start(names_of(config, no_messages=no_messages))
@@ -74,7 +77,10 @@ async def _print_logs(folder: Path, names: Sequence[str]) -> None:
 def _ready(config: Config, seconds: float, *, detached: bool) -> str:
     facade = config.service_ips.facade_service
     how = "`microq down` stops it" if detached else "Ctrl-C stops it"
-    return f"Ready in {seconds:.1f} s. The facade is at {facade.url}/facade; `microq send 10` sends messages; {how}."
+    page = f" See it at {address_of(config)}" if config.dashboard.enabled else ""
+    return (
+        f"Ready in {seconds:.1f} s. The facade is at {facade.url}/facade; `microq send 10` sends messages; {how}.{page}"
+    )
 
 
 async def detached(config: Config, *, no_messages: bool) -> None:
@@ -93,7 +99,7 @@ async def detached(config: Config, *, no_messages: bool) -> None:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "microq.system",
+            "microq.host",
             str(config.project),
             str(folder),
             str(writing),

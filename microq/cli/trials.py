@@ -14,8 +14,6 @@ from microq.config import Config
 from microq.errors import UsageError
 from microq.fleet import Detour
 
-HISTORY = "history.jsonl"
-
 RUNS_HERE = "a system runs here already"
 
 
@@ -77,11 +75,11 @@ async def run_trial(config: Config, trial: Any, *, quiet: bool) -> tuple[Any, st
 async def _run(config: Config, trial: Any, folder: Path, *, quiet: bool) -> tuple[Any, str]:
     from microq.chaos.forms import scenario  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.herald import heralding  # noqa: PLC0415
-    from microq.chaos.history import record  # noqa: PLC0415
+    from microq.chaos.history import FILE, record  # noqa: PLC0415
     from microq.chaos.scenario import Stage  # noqa: PLC0415
     from microq.client import open_session  # noqa: PLC0415
 
-    history = folder / HISTORY
+    history = folder / FILE
     async with (
         _links(config, trial.fault) as (detours, links),
         operating(config, folder, trial.defects, detours, no_messages=quiet) as (operator, ours),
@@ -117,7 +115,7 @@ async def operating(
     detours: Sequence[Detour],
     *,
     no_messages: bool,
-    ready: Callable[[float], None] = lambda seconds: note(f"The system is ready after {seconds:.1f} s."),
+    ready: Callable[[float], None] | None = None,
 ) -> AsyncIterator[tuple[Any, bool]]:
     """Yield the operator of the running system, or of one started for this run; and whether it is the latter.
 
@@ -126,6 +124,7 @@ async def operating(
     from microq.cli.launch import names_of, warn  # noqa: PLC0415 - --help needs none of it
     from microq.cli.progress import Progress  # noqa: PLC0415
     from microq.cli.system import provide  # noqa: PLC0415
+    from microq.host import hosting  # noqa: PLC0415
     from microq.system import control, records, session  # noqa: PLC0415
 
     if records.supervisor_pid(config) is not None:
@@ -137,13 +136,17 @@ async def operating(
     ended = asyncio.Event()
     progress = Progress([])
     engine = provide(config)
-    async with session.running(config, engine, folder, progress.hear_quietly, ended, detours) as supervisor:
+    without = lambda why: note(f"There is no page to watch it: {why}")  # noqa: E731 - a listener
+    async with hosting(config, engine, folder, progress.hear_quietly, ended, detours=detours, without_page=without) as (
+        supervisor,
+        page,
+    ):
         for role, defect in defects.items():
             await supervisor.sabotage(role, defect)
         with progress:
             async with session.interruptible(ended):
                 await supervisor.start(names_of(config, no_messages=no_messages))
-        ready(progress.seconds)
+        (ready or (lambda seconds: note(_ready(seconds, page))))(progress.seconds)
         supervisor.train_archive()
         try:
             async with session.interruptible(ended):
@@ -151,3 +154,7 @@ async def operating(
         finally:
             # Nobody needs it any more: in order, the members would hand over to each other what they hold.
             await supervisor.kill(["all"])
+
+
+def _ready(seconds: float, page: str) -> str:
+    return f"The system is ready after {seconds:.1f} s{f'; see it at {page}' if page else ''}."

@@ -26,6 +26,8 @@ RANKS = {
     "layout": 0,
     "fleet": 0,
     "log": 0,
+    "cues": 0,
+    "plotlyjs": 0,
     "latency": 0,
     "timeline": 0,
     "tasks": 0,
@@ -45,6 +47,8 @@ RANKS = {
     "chaos": 3,
     "bench": 3,
     "views": 4,
+    "dashboard": 4,
+    "host": 5,
     "cli": 5,
     "__main__": 5,
 }
@@ -57,6 +61,8 @@ STRANGERS = {
     "chaos": {"services", "engines", "system"},
     "bench": {"services", "engines", "system"},
     "views": {"services", "engines", "system"},
+    "dashboard": {"services", "engines", "system"},
+    "host": {"cli"},
 }
 """Parts that must not import each other although their ranks would allow it."""
 

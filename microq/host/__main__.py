@@ -1,4 +1,4 @@
-"""`python -m microq.system`: the supervisor behind `microq up -d`, started by it and by nobody else.
+"""`python -m microq.host`: the host behind `microq up -d`, started by it and by nobody else.
 
 It reports events, and then readiness or the error, as JSON lines on a file descriptor that it inherits.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from microq.config import Config
 from microq.engines import provision
 from microq.errors import MicroqError
+from microq.host import hosting
 from microq.system import runs, session
 
 
@@ -35,7 +36,7 @@ async def _supervise(config: Config, folder: Path, report: int, names: Sequence[
         try:
             engine = provision.provide(config) if provision.is_needed(config) else None
             hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
-            async with session.running(config, engine, folder, hear, ended) as supervisor:
+            async with hosting(config, engine, folder, hear, ended) as (supervisor, _):
                 async with session.interruptible(ended):
                     await supervisor.start(names)
                 tell({"ready": True})

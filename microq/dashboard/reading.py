@@ -1,0 +1,112 @@
+"""What the page reads: the state, the stream of what happens, logs, messages and their journeys, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+
+from aiohttp import web
+from aiohttp_sse import sse_response
+
+from microq import __version__, trails
+from microq.dashboard.faults import offered
+from microq.dashboard.page import PAGE
+from microq.dashboard.recorder import Recorder
+from microq.dashboard.recording import Recording
+from microq.errors import UsageError
+
+LINES = 200
+"""Lines of a log that the page gets at once."""
+
+MOST_ROWS = 500
+"""Messages of one answer."""
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the requests that anybody on this machine may make."""
+    app.router.add_get("/api/state", _state)
+    app.router.add_get("/api/frames", _frames)
+    app.router.add_get("/api/stream", _stream)
+    app.router.add_get("/api/logs/{name}", _logs)
+    app.router.add_get("/api/messages", _messages)
+    app.router.add_get("/api/message", _message)
+    app.router.add_get("/api/dead", _dead)
+
+
+async def _state(request: web.Request) -> web.Response:
+    page = request.app[PAGE]
+    queue = page.config.queue
+    return web.json_response(
+        {
+            "project": page.config.project.name,
+            "run": page.run.name,
+            "microq": __version__,
+            "backend": queue.backend,
+            "queue": {"name": queue.name, "backup_count": queue.backup_count, "max_size": queue.max_size},
+            "config": page.config.to_toml(),
+            "faults": offered(page.config),
+            **page.source.state(),
+        }
+    )
+
+
+async def _frames(request: web.Request) -> web.Response:
+    source = request.app[PAGE].source
+    if isinstance(source, Recorder):
+        raise UsageError("this run is not over; `microq dashboard RUN` replays one that is")
+    return web.json_response(source.frames())
+
+
+async def _stream(request: web.Request) -> web.StreamResponse:
+    source = request.app[PAGE].source
+    if isinstance(source, Recording):
+        raise UsageError("nothing more happens in a finished run")
+    async with sse_response(request) as response:
+        with contextlib.suppress(ConnectionError):
+            async for name, body in source.watchers.watch():
+                await response.send(json.dumps(body), event=name)
+    return response
+
+
+async def _logs(request: web.Request) -> web.StreamResponse:
+    from microq.views import logs  # noqa: PLC0415 - it brings the terminal's library, which nothing else here needs
+
+    page, name = request.app[PAGE], request.match_info["name"]
+    snapshot = page.source.snapshot
+    if not snapshot or name not in {process.name for process in snapshot.processes}:
+        raise UsageError(f"no process is called {name!r}")
+    folder = page.logs / "logs"
+    fresh = logs.follow(folder, [name])
+    lines = await asyncio.to_thread(logs.last, logs.files_of(folder, [name]), LINES)
+    async with sse_response(request) as response:
+        with contextlib.suppress(ConnectionError):
+            for _, line in lines:
+                await response.send(json.dumps({"name": name, "line": line}), event="line")
+            if isinstance(page.source, Recorder):
+                async for _, line in fresh:
+                    await response.send(json.dumps({"name": name, "line": line}), event="line")
+    return response
+
+
+async def _messages(request: web.Request) -> web.Response:
+    limit, text = request.query.get("limit", "50"), request.query.get("q", "").strip()
+    if not (limit.isascii() and limit.isdigit() and int(limit) <= MOST_ROWS):
+        raise UsageError(f'"limit" must be a whole number up to {MOST_ROWS}')
+    folder = request.app[PAGE].logs
+    if text:
+        rows = await asyncio.to_thread(trails.search, folder, text, int(limit))
+    else:
+        rows = await asyncio.to_thread(trails.newest, folder, int(limit))
+    return web.json_response({"messages": [dataclasses.asdict(row) for row in rows]})
+
+
+async def _message(request: web.Request) -> web.Response:
+    trail = await asyncio.to_thread(trails.find, request.app[PAGE].logs, request.query.get("id", ""))
+    return web.json_response(dataclasses.asdict(trail))
+
+
+async def _dead(request: web.Request) -> web.Response:
+    actions = request.app[PAGE].actions
+    return web.json_response({"letters": await actions.facade.dead_letters() if actions else []})

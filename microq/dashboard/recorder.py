@@ -1,0 +1,122 @@
+"""The recorder: it looks at a running system again and again, writes the timeline of the run, and tells who watches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from microq import timeline
+from microq.cues import cues
+from microq.dashboard.frames import Memory
+from microq.dashboard.points import Pace, Point, thinned
+from microq.dashboard.story import Story
+from microq.dashboard.watching import Watchers
+from microq.fleet import Operator, ProcessState, Snapshot, Topic
+from microq.tasks import task_group
+
+WATCHED_SECONDS = 1.0
+"""Time between two looks while somebody watches, or a scenario runs."""
+
+IDLE_SECONDS = 10.0
+"""Time between two looks else: looking takes of the system's processors."""
+
+LEAST_SECONDS = 0.25
+"""Least time between two looks: what happens makes the next one come at once."""
+
+SAME_SECONDS = 60.0
+"""How often the timeline says that nothing changed."""
+
+MOST_POINTS = 20_000
+"""Points that are kept: of more than five hours that somebody watched."""
+
+
+class Recorder:
+    """What is known of a running system, for the page, and the one who looks at it."""
+
+    def __init__(self, operator: Operator, folder: Path) -> None:
+        self._operator, self._file = operator, timeline.Writer(folder)
+        self._memory, self._pace = Memory(), Pace()
+        self._wake = asyncio.Event()
+        self._starting: set[str] = set()
+        self._written: tuple[float, Any] = (0.0, None)
+        self._points: deque[Point] = deque(maxlen=MOST_POINTS)
+        self.snapshot: Snapshot | None = None
+        self.story = Story()
+        self.watchers = Watchers()
+
+    async def run(self) -> None:
+        """Look and listen until cancelled."""
+        try:
+            async with task_group() as tasks:
+                tasks.create_task(self._listen())
+                while True:
+                    self._wake.clear()
+                    if self._wanted() or not self._starting:
+                        await self._look()
+                    await asyncio.sleep(LEAST_SECONDS)
+                    pause = WATCHED_SECONDS if self._wanted() else IDLE_SECONDS
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause - LEAST_SECONDS):
+                            await self._wake.wait()
+        finally:
+            self.watchers.end()
+            self._file.close()
+
+    def _wanted(self) -> bool:
+        return bool(len(self.watchers)) or self.story.under_way
+
+    def look_soon(self) -> None:
+        """Look without waiting for the time to come."""
+        self._wake.set()
+
+    async def _listen(self) -> None:
+        async for event in self._operator.events():
+            self._file.tell(event)
+            self.watchers.tell("event", self.story.hear(event))
+            if event.topic is Topic.PROCESS:
+                (self._starting.add if event.kind == ProcessState.STARTING else self._starting.discard)(event.name)
+            self.look_soon()
+
+    async def _look(self) -> None:
+        snapshot = await self._operator.snapshot()
+        self.snapshot = snapshot
+        point = self._pace.point(snapshot)
+        self._points.append(point)
+        frame = self._memory.dress(snapshot)
+        self.watchers.tell("frame", {"frame": frame, "point": point, "cues": self._cues(snapshot)})
+        self._write(snapshot)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        """Write what changed: a system that is left alone fills no disk."""
+        at, before = self._written
+        shown = _shown(snapshot)
+        if shown != before or snapshot.taken_at - at >= SAME_SECONDS:
+            self._file.look(snapshot)
+            self._written = (snapshot.taken_at, shown)
+
+    def _cues(self, snapshot: Snapshot) -> list[str]:
+        return cues(snapshot, self._memory.last)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the page begins with."""
+        now = self.snapshot
+        return {
+            "mode": "live",
+            "frame": self._memory.dress(now) if now else None,
+            "points": thinned(self._points),
+            "events": list(self.story.events),
+            "cues": self._cues(now) if now else [],
+            "scenario": self.story.scenario(),
+            "now": time.time(),
+        }
+
+
+def _shown(snapshot: Snapshot) -> Any:
+    """Return what of a snapshot tells that something changed; times, memory and processor time always do."""
+    processes = tuple((p.name, p.state, p.pid, p.held, tuple(p.counters.items())) for p in snapshot.processes)
+    servers = tuple((s.name, s.items, s.backups, s.cluster_safe, s.members_seen) for s in snapshot.servers)
+    return processes, servers, snapshot.queue, snapshot.partitions
