@@ -24,6 +24,10 @@ class Source(Protocol):
         """Return how a broker sees the cluster; raises `AwayError`."""
         ...
 
+    async def consumers(self, topic: str) -> dict[int, str]:
+        """Return who consumes which partition, by name; raises `AwayError`."""
+        ...
+
     async def spans(self, topic: str, layout: Layout) -> dict[int, Span]:
         """Return what of each partition waits; raises `AwayError`."""
         ...
@@ -41,7 +45,7 @@ async def read_all(brokers: Source, topic: str, up: Collection[Address]) -> Foun
     # Of those who see different things the one who sees the fewest brokers has heard the news.
     newest = min(layouts.values(), key=lambda layout: len(layout.servers))
     try:
-        spans = await brokers.spans(topic, newest)
+        spans, consumers = await asyncio.gather(brokers.spans(topic, newest), _consumers(brokers, topic))
     except AwayError:
         return (), ()
     waiting = {number: span.waiting for number, span in spans.items()}
@@ -55,6 +59,7 @@ async def read_all(brokers: Source, topic: str, up: Collection[Address]) -> Foun
             tuple(name_of(address) for address in partition.in_sync),
             partition.replicas,
             waiting[partition.number],
+            consumers.get(partition.number),
         )
         for partition in newest.partitions
     )
@@ -71,6 +76,14 @@ async def _layout(brokers: Source, topic: str, address: Address) -> Layout | Non
         return await brokers.layout(topic, address)
     except AwayError:
         return None
+
+
+async def _consumers(brokers: Source, topic: str) -> dict[int, str]:
+    """Return who consumes which partition; while nobody coordinates them that is unknown."""
+    try:
+        return await brokers.consumers(topic)
+    except AwayError:
+        return {}
 
 
 def _figures(

@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaError, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -197,6 +198,17 @@ class Brokers:
                 raise AwayError(f"the coordinator of the consumers answers {error.__name__}")
         # Kafka says -1 where nothing was confirmed yet.
         return {row[0]: max(0, row[1]) for row in rows}
+
+    async def consumers(self, topic: str) -> dict[int, str]:
+        """Return who consumes which partition, by the name that it gave itself; raises `AwayError`."""
+        self._coordinator = self._coordinator or await self._find_coordinator()
+        answer = await self.ask(self._coordinator, DescribeGroupsRequest([GROUP]))
+        found = {}
+        for _member, client, _host, _metadata, assigned in answer.groups[0][5]:
+            # Empty while partitions are being given out anew.
+            given = ConsumerProtocolMemberAssignment.decode(assigned).partitions() if assigned else []
+            found.update({each.partition: client for each in given if each.topic == topic})
+        return found
 
     async def _find_coordinator(self) -> Address:
         answer = await self.ask_any(FindCoordinatorRequest(GROUP, _GROUPS))

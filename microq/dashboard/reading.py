@@ -37,6 +37,8 @@ def add_routes(app: web.Application) -> None:
 
 async def _state(request: web.Request) -> web.Response:
     page = request.app[PAGE]
+    if isinstance(page.source, Recorder):
+        await page.source.refresh()
     queue = page.config.queue
     return web.json_response(
         {

@@ -40,7 +40,7 @@ class Recorder:
     def __init__(self, operator: Operator, folder: Path) -> None:
         self._operator, self._file = operator, timeline.Writer(folder)
         self._memory, self._pace = Memory(), Pace()
-        self._wake = asyncio.Event()
+        self._wake, self._looking = asyncio.Event(), asyncio.Lock()
         self._starting: set[str] = set()
         self._written: tuple[float, Any] = (0.0, None)
         self._points: deque[Point] = deque(maxlen=MOST_POINTS)
@@ -69,9 +69,10 @@ class Recorder:
     def _wanted(self) -> bool:
         return bool(len(self.watchers)) or self.story.under_way
 
-    def look_soon(self) -> None:
-        """Look without waiting for the time to come."""
-        self._wake.set()
+    async def refresh(self) -> None:
+        """See to it that what is known is not older than it is while somebody watches."""
+        if self.snapshot is None or time.time() - self.snapshot.taken_at > WATCHED_SECONDS:
+            await self._look()
 
     async def _listen(self) -> None:
         async for event in self._operator.events():
@@ -79,10 +80,16 @@ class Recorder:
             self.watchers.tell("event", self.story.hear(event))
             if event.topic is Topic.PROCESS:
                 (self._starting.add if event.kind == ProcessState.STARTING else self._starting.discard)(event.name)
-            self.look_soon()
+            self._wake.set()
 
     async def _look(self) -> None:
-        snapshot = await self._operator.snapshot()
+        asked = time.time()
+        async with self._looking:
+            if self.snapshot and self.snapshot.taken_at >= asked:
+                return  # somebody else has just looked
+            self._take(await self._operator.snapshot())
+
+    def _take(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         point = self._pace.point(snapshot)
         self._points.append(point)

@@ -27,6 +27,11 @@ class FakeBrokers:
             raise AwayError("it is frozen")
         return self._layouts[at]
 
+    async def consumers(self, _topic: str) -> dict[int, str]:
+        if self._waiting is None:
+            raise AwayError("nobody coordinates them")
+        return {0: "messages-5001"}
+
     async def spans(self, _topic: str, _layout: Layout) -> dict[int, Span]:
         if self._waiting is None:
             raise AwayError("nobody knows what is confirmed")
