@@ -1,0 +1,104 @@
+// What people may do: send, break, and see the verdict form in the story.
+
+import { act } from "./access.js";
+import { $, el, put } from "./dom.js";
+import { plural } from "./words.js";
+
+const CHECKS = { hazelcast: "kill-member", kafka: "kill-leader" };
+const MESSAGES = 100;
+
+const answer = (text, bad = false) => {
+  put($("acted"), text);
+  $("acted").dataset.tone = bad ? "bad" : "good";
+};
+
+const field = ({ name, help, type, choices, default: value }) => {
+  const attributes = { name, "data-type": type };
+  let input;
+  if (type === "choice") input = el("select", attributes, ...choices.map((each) => el("option", { value: each, selected: each === value }, each || "(as usual)")));
+  else if (type === "bool") input = el("input", { ...attributes, type: "checkbox", checked: value === true });
+  else if (type === "str") input = el("input", { ...attributes, type: "text", value, autocomplete: "off" });
+  else input = el("input", { ...attributes, type: "number", step: type === "int" ? 1 : "any", value });
+  return el("label", { title: help }, `${name.replaceAll("_", " ")} `, input, el("small", {}, help));
+};
+
+const read = (input) => {
+  if (input.dataset.type === "bool") return input.checked;
+  if (input.value === "") return null;
+  return ["int", "float"].includes(input.dataset.type) ? Number(input.value) : input.value;
+};
+
+const QUIET = { name: "quiet", type: "bool", default: true, help: "Consumers off while it strikes: what arrives came from the copies." };
+const COUNT = { name: "messages", type: "int", default: MESSAGES, help: "How many are sent around it." };
+
+/** Begin; returns what is to be called when something changed. */
+export const actions = (picture, changed) => {
+  let faults = null;
+  const chosen = () => faults?.find((each) => each.name === $("fault-name").value);
+
+  const form = () => {
+    const fault = chosen();
+    if (!fault) return;
+    put($("fault-help"), fault.runnable ? fault.help : `${fault.help} Not now: ${fault.why_not}`);
+    $("fault-fields").replaceChildren(...[COUNT, ...(fault.quiet ? [QUIET] : []), ...fault.fields].map(field));
+    allow();
+  };
+
+  const allow = () => {
+    const busy = picture.scenario?.running ?? false;
+    $("acting").disabled = !picture.access || picture.mode === "replay" || picture.lost;
+    $("no-access").hidden = picture.access || picture.mode === "replay";
+    $("check").disabled = busy || !faults?.find((each) => each.name === CHECKS[picture.backend])?.runnable;
+    $("fault-run").disabled = busy || !chosen()?.runnable;
+    put($("fault-run"), busy ? "A scenario is running" : "Run");
+  };
+
+  const run = async (name, body) => {
+    answer(`Starting ${name} …`);
+    try {
+      await act("/api/fault", { name, messages: null, quiet: null, options: {}, ...body });
+      picture.dismissed = null;
+      answer(`${name} runs: its story is told above.`);
+      $("story").scrollIntoView({ block: "nearest" });
+    } catch (error) {
+      answer(error.message, true);
+    }
+    changed();
+  };
+
+  const know = () => {
+    faults = picture.faults;
+    $("fault-name").replaceChildren(...faults.map((fault) => el("option", { value: fault.name }, `${fault.name}${fault.runnable ? "" : " (not here)"}`)));
+    const check = CHECKS[picture.backend];
+    put($("check-name"), `Kill a server: ${check}`);
+    put($("check-help"), `Sends ${MESSAGES} with the consumers off, kills ${check === "kill-leader" ? "a leader" : "the member with the lowest address"}, starts the consumers and counts.`);
+    $("fault-name").value = faults.find((each) => each.runnable && each.name !== check)?.name ?? check;
+    form();
+  };
+
+  $("fault-name").addEventListener("change", form);
+  $("check").addEventListener("click", () => run(CHECKS[picture.backend], { messages: MESSAGES, quiet: true }));
+  $("fault").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const values = Object.fromEntries([...$("fault-fields").querySelectorAll("[name]")].map((input) => [input.name, read(input)]));
+    const { messages = null, quiet = null, ...rest } = values;
+    run(chosen().name, { messages, quiet, options: Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== null)) });
+  });
+  $("send").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const count = Number($("send-count").value);
+    answer(`Sending ${plural(count, "message")} …`);
+    try {
+      const done = await act("/api/send", { count });
+      const others = [done.rejected && `${done.rejected} rejected`, done.indeterminate && `${done.indeterminate} indeterminate`].filter(Boolean);
+      answer([`${done.acknowledged} of ${count} acknowledged in ${done.seconds.toFixed(2)} s`, ...others].join(", "), others.length > 0);
+    } catch (error) {
+      answer(error.message, true);
+    }
+  });
+
+  return () => {
+    if (picture.faults && picture.faults !== faults) know();
+    allow();
+  };
+};

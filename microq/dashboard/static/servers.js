@@ -1,0 +1,120 @@
+// Tables: each figure of each server, each partition, each process.
+
+import { $, el, keyed, put, set } from "./dom.js";
+import { servers } from "./telling.js";
+import { NOTHING, SIGN, UNKNOWN, UP, ago, count, duration, mebibytes, percent, plural, state } from "./words.js";
+
+const heap = (figures) => `${mebibytes(figures.heap_used)} of ${mebibytes(figures.heap_max)}`;
+
+const QUEUE = [
+  ["Messages (primary)", (f) => count(f.items)],
+  ["Copies (backups)", (f) => count(f.backups)],
+];
+
+/** What a member of Hazelcast says, line by line. */
+export const MEMBER = [
+  ["Oldest message", (f) => duration(f.oldest)],
+  ["Offers", (f) => count(f.offers)],
+  ["Polls", (f) => count(f.polls)],
+  ["Rejected", (f) => count(f.rejected)],
+  ["Empty polls", (f) => count(f.empty_polls)],
+  ["Log map: owned", (f) => count(f.log_entries)],
+  ["Log map: copies", (f) => count(f.log_backups)],
+  ["Partitions owned", (f) => count(f.partitions)],
+  ["Clients", (f) => count(f.clients)],
+  ["Heap", heap],
+  ["Garbage collections", (f) => `${count(f.gc_count)} in ${duration(f.gc_seconds)}`],
+  ["CPU, of one core", (f) => percent(f.cpu)],
+];
+
+export const BROKER = [
+  ["Leads partitions", (f) => f.leads?.join(", ") || NOTHING],
+  ["Follows in sync", (f) => f.follows?.join(", ") || NOTHING],
+];
+
+export const CLUSTER = [
+  ["Servers it sees", (f) => count(f.members_seen)],
+  ["Says: safe", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
+];
+
+/** All lines of one kind of server. */
+export const lines = (kafka, queue = true) => [...(queue ? QUEUE : []), ...(kafka ? BROKER : queue ? MEMBER : MEMBER.slice(5)), ...CLUSTER];
+
+const seen = (last, now) => (last ? `last seen ${ago(now - last.taken_at)}: ${plural(last.items, "message")}, ${plural(last.backups, "copy", "copies")}` : "");
+
+/** Tables whose columns are servers: three of them fit the smallest screen. */
+const across = (table, columns, rows, cell) => {
+  table.head ??= table.appendChild(el("thead")).appendChild(el("tr"));
+  table.rowsOf ??= table.appendChild(el("tbody"));
+  keyed(table.head, [{ name: "" }, ...columns], (each) => each.name, () => el("th", { scope: "col" }), (node, each) => {
+    put(node, each.title ?? "");
+    set(node, "data-state", each.state);
+  });
+  keyed(table.rowsOf, rows, ([name]) => name, () => el("tr"), (row, each) => {
+    keyed(row, [{ name: "" }, ...columns], (column) => column.name, ({ name }) => (name ? el("td", { class: "number" }) : el("th", { scope: "row" })), (node, column) => {
+      put(node, column.name ? cell(column, each) : each[0]);
+    });
+  });
+};
+
+const figuresTable = (picture) => {
+  const { frame } = picture;
+  const kafka = frame.backend === "kafka";
+  const columns = servers(frame).map((each) => ({
+    ...each, name: each.process.name, state: each.process.state,
+    title: `${each.owns && UP.has(each.process.state) ? "★ " : ""}${each.process.name}`,
+  }));
+  const keepers = kafka
+    ? frame.processes.filter((process) => process.role === "hazelcast").map((process) => ({
+        process, name: process.name, state: process.state, title: process.name, keeper: true,
+        figures: frame.members.find((each) => each.name === process.name) ?? null, last: frame.last?.[process.name],
+      }))
+    : [];
+  const rows = [["State", null], ...lines(kafka), ...(keepers.length ? MEMBER.slice(5) : []), ["Last seen", null]];
+  const queueOnly = new Set([...QUEUE, ...BROKER].map(([name]) => name));
+  across($("server-table"), [...columns, ...keepers], rows, (column, [name, tell]) => {
+    if (name === "State") return `${SIGN[column.state]} ${state(column.process)}`;
+    if (name === "Last seen") return column.figures ? ago(picture.now - column.figures.taken_at) : seen(column.last, picture.now) || UNKNOWN;
+    if (!column.figures) return UNKNOWN;
+    if (column.keeper ? queueOnly.has(name) : kafka && MEMBER.some(([other]) => other === name)) return "";
+    return tell(column.figures);
+  });
+};
+
+const flat = (table, heads, items, key, cells) => {
+  if (!table.rowsOf) {
+    table.append(el("thead", {}, el("tr", {}, ...heads.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name)))));
+    table.rowsOf = table.appendChild(el("tbody"));
+  }
+  keyed(table.rowsOf, items, key, () => el("tr", {}, ...heads.map(([, number], place) => el(place ? "td" : "th", { class: number ? "number" : null, scope: place ? null : "row" }))), (row, item) => {
+    cells(item).forEach((text, place) => put(row.children[place], text));
+    set(row, "data-state", item.state);
+  });
+};
+
+const partitionTable = (picture) => {
+  const { partitions } = picture.frame;
+  $("partitions-part").hidden = !partitions.length;
+  const heads = [["Partition"], ["Leader"], ["In sync"], ["Copies"], ["Waiting", true], ["Consumer"]];
+  flat($("partition-table"), heads, partitions, (each) => each.number, (each) => [
+    each.number, each.leader ? `★ ${each.leader}` : "✗ nobody", each.in_sync.join(", ") || "nobody",
+    each.in_sync.length < each.replicas ? `! under-replicated: ${each.in_sync.length} of ${each.replicas}` : `✓ ${each.in_sync.length} of ${each.replicas}`,
+    count(each.waiting), each.consumer ?? NOTHING,
+  ]);
+};
+
+const processTable = (picture) => {
+  const heads = [["Process"], ["State"], ["Pid", true], ["Restarts", true], ["Memory", true], ["CPU", true], ["Holds", true]];
+  flat($("process-table"), heads, picture.frame.processes, (each) => each.name, (each) => [
+    each.name, `${SIGN[each.state]} ${state(each)}`, each.pid ?? NOTHING, each.restarts, mebibytes(each.rss),
+    UP.has(each.state) ? percent(picture.point?.cpu?.[each.name]) : UNKNOWN, each.held == null ? NOTHING : count(each.held),
+  ]);
+};
+
+/** Show the tables. */
+export const tabulate = (picture) => {
+  if (!picture.frame) return;
+  figuresTable(picture);
+  partitionTable(picture);
+  processTable(picture);
+};

@@ -1,0 +1,112 @@
+// The story: three plain answers to where the messages are, what happens, and why nothing is lost.
+
+import { $, el, keyed, put, set } from "./dom.js";
+import * as telling from "./telling.js";
+import { plural } from "./words.js";
+
+const RECENT = 600;
+
+/** Whether the last scenario is still what people look at: it runs, or ended in the last ten minutes. */
+const current = (picture) => {
+  const { scenario } = picture;
+  if (!scenario?.events.length || picture.dismissed === scenario.name) return null;
+  return scenario.running || picture.now - scenario.events.at(-1).at < RECENT || picture.mode === "replay" ? scenario : null;
+};
+
+const step = () => el("li", {}, el("b"), " ", el("span"));
+
+const steps = (story) => {
+  keyed($("steps"), story?.steps ?? [], (each) => `${each.since} ${each.what}`, step, (node, each) => {
+    put(node.firstChild, `+${each.since.toFixed(2)} s`);
+    put(node.lastChild, each.what);
+  });
+};
+
+const line = () => el("li");
+const lines = (node, texts) => keyed(node, texts, (text) => text, line, put);
+
+const counts = (verdict) => [
+  plural(verdict.acknowledged, "acknowledged", "acknowledged"),
+  `${verdict.stored} stored`,
+  `${verdict.lost.length} lost`,
+  `${verdict.duplicated.length} duplicated`,
+  ...(verdict.redelivered.length ? [`${verdict.redelivered.length} redelivered`] : []),
+  ...(verdict.dead.length ? [`${verdict.dead.length} dead`] : []),
+  ...(verdict.first_acknowledgement_s == null ? [] : [`first acknowledgement ${verdict.first_acknowledgement_s.toFixed(2)} s after the fault`]),
+  ...(verdict.longest_gap_s == null ? [] : [`longest gap ${verdict.longest_gap_s.toFixed(2)} s`]),
+];
+
+const MARK = { pass: "✓", fail: "✗", unknown: "?" };
+
+const headline = (story, scenario) => {
+  if (!story) return "Now";
+  if (story.failed) return `${story.name} could not run`;
+  if (story.verdict) return `${story.name} is over`;
+  return scenario.running ? `${story.name} is running` : `${story.name} was cut short`;
+};
+
+const ruling = (story, scenario) => {
+  const found = story?.failed ? "unknown" : story?.verdict?.verdict;
+  const word = $("ruling");
+  const text = story?.failed ? "✗ NOT RUN" : found ? `${MARK[found]} ${found.toUpperCase()}` : "… verdict is forming";
+  put(word, text);
+  word.hidden = !story || (!found && !scenario.running);
+  set($("story"), "data-tone", found ?? (story && scenario.running ? "running" : null));
+};
+
+const why = (story, picture) => {
+  if (!story) return telling.whyNow(picture.frame);
+  if (story.failed) return story.failed.detail;
+  if (story.verdict) return telling.verdictSentence(story, picture.frame);
+  return [telling.whatSaved(story, picture.frame), telling.phase(story)].filter(Boolean).join(" ");
+};
+
+const aside = (story, picture) => {
+  const verdict = story?.verdict;
+  lines($("counts"), verdict ? counts(verdict) : []);
+  const cues = [...new Set([...(verdict?.cues ?? []), ...(story?.doubts ?? []), ...picture.cues])];
+  lines($("cues"), cues);
+  put($("report"), verdict?.report ? `Report: ${verdict.report}` : verdict?.history ? `History: ${verdict.history}` : "");
+};
+
+/** Tell it. What is told aloud changes only when its words do. */
+export const tell = (picture) => {
+  if (!picture.frame) return;
+  const scenario = current(picture);
+  const story = scenario ? telling.gather(scenario) : null;
+  put($("story-head"), headline(story, scenario));
+  $("dismiss").hidden = !story || scenario.running || picture.mode === "replay";
+  const before = story ? telling.whereBefore(story) : null;
+  put($("where-head"), before ? "Where were the messages?" : "Where are the messages?");
+  put($("where"), before ?? telling.whereNow(picture.frame));
+  put($("where-now"), before ? `Now: ${telling.whereNow(picture.frame)}` : "");
+  const happened = story ? telling.whatHappened(story) : null;
+  put($("what-head"), happened ? "What happened?" : "What happens?");
+  const saying = story?.says.at(-1)?.detail.trim();
+  put($("what"), happened ?? (story ? telling.phase(story) : telling.whatNow(picture.frame, picture.events)));
+  put($("saying"), story && !story.verdict && !story.failed ? saying : "");
+  steps(story);
+  const verdict = story?.verdict?.verdict;
+  put($("why-head"), verdict === "fail" ? "What went wrong?" : verdict === "unknown" ? "Why is it unknown?" : story ? "Why is nothing lost?" : "Would a kill lose any?");
+  ruling(story, scenario);
+  put($("why"), why(story, picture));
+  aside(story, picture);
+};
+
+/** Let people go back from a finished scenario to what is now. */
+export const begin = (picture, changed) => {
+  $("dismiss").addEventListener("click", () => {
+    picture.dismissed = picture.scenario?.name;
+    changed();
+    $("story").focus();
+  });
+};
+
+/** The last scenario that some events tell of. */
+export const lastScenario = (events) => {
+  const name = events.findLast((event) => event.topic === "scenario")?.name;
+  if (!name) return null;
+  const own = events.filter((event) => event.topic === "scenario" && event.name === name);
+  return { name, events: own, running: !own.some((event) => event.kind === "verdict" || event.kind === "failed") };
+};
+

@@ -1,0 +1,236 @@
+// What a picture of the system means, in plain sentences. Nothing here touches the page.
+
+import { SIGN, UP, ago, count, list, plural, state } from "./words.js";
+
+const SERVER = { hazelcast: "member", kafka: "broker" };
+
+/** The servers of the queue: their figures, the process beside them, and what they are to the queue. */
+export const servers = (frame) => {
+  const figures = frame.backend === "kafka" ? frame.brokers : frame.members;
+  return frame.processes
+    .filter((process) => process.role === frame.backend)
+    .map((process) => ({
+      process,
+      figures: figures.find((each) => each.name === process.name) ?? null,
+      last: frame.last?.[process.name] ?? null,
+      owns: (frame.owners ?? []).includes(process.name),
+    }));
+};
+
+/** The messages that wait, as far as anybody knows. */
+export const depth = (frame) => frame.queue?.size ?? null;
+
+const copiesSentence = (owner, owned, holders) => {
+  const whole = holders.filter((holder) => holder.backups === owned).map((holder) => holder.name);
+  const part = holders.filter((holder) => holder.backups !== owned);
+  const said = [];
+  if (whole.length) said.push(`${list(whole)} ${whole.length === 1 ? "holds" : "hold"} a copy of ${owned === 1 ? "it" : "each"}`);
+  if (part.length) said.push(list(part.map((holder) => `${holder.name} holds ${plural(holder.backups, "copy", "copies")}`)));
+  return said.length ? said.join(", and ") : "no other server holds a copy";
+};
+
+const ownedSentence = (copies, was) => {
+  const owners = copies.filter((each) => each.owned > 0);
+  const total = owners.reduce((sum, each) => sum + each.owned, 0);
+  if (!owners.length) return null;
+  if (owners.length > 1) {
+    const parts = list(owners.map((each) => `${count(each.owned)} on ★ ${each.name}`));
+    const backed = copies.filter((each) => each.backups > 0).map((each) => each.name);
+    return `${plural(total, "message")} ${was ? "were" : "are"} in the queue: ${parts}; ${
+      backed.length ? `copies on ${list(backed)}` : "no copies anywhere"}.`;
+  }
+  const [owner] = owners;
+  const holders = copies.filter((each) => each.backups > 0 && each !== owner);
+  const verb = total === 1 ? (was ? "was" : "is") : was ? "were" : "are";
+  const told = copiesSentence(owner.name, owner.owned, holders);
+  return `${plural(total, "message")} ${verb} on ★ ${owner.name} (the primary owner); ${was ? told.replace(/\bholds?\b/g, "held") : told}.`;
+};
+
+/** Where the messages are now. */
+export const whereNow = (frame) => {
+  const known = servers(frame).filter((each) => each.figures);
+  if (!frame.managed) return "The servers of the queue run elsewhere; where the copies are cannot be seen from here.";
+  if (!known.length) return "No server of the queue answers, so nobody knows now.";
+  const copies = known.map(({ process, figures }) => ({ name: process.name, owned: figures.items, backups: figures.backups }));
+  const told = ownedSentence(copies, false);
+  if (told) return told;
+  const owners = frame.owners ?? [];
+  const who = frame.backend === "kafka" ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
+  return `The queue is empty: no message waits. ${owners.length ? `★ ${who}.` : ""}`;
+};
+
+/** What is broken now, or that nothing is. */
+export const whatNow = (frame, events) => {
+  const broken = frame.processes.filter((process) => process.state !== "ready");
+  if (!broken.length) return `Nothing is broken: all ${frame.processes.length} processes are up.`;
+  const told = broken.slice(0, 4).map((process) => {
+    const event = events.findLast((each) => each.topic === "process" && each.name === process.name);
+    const when = event ? ` ${ago(frame.taken_at - event.at)}` : "";
+    return `${SIGN[process.state]} ${process.name}: ${state(process)}${when}`;
+  });
+  const more = broken.length > 4 ? `, and ${broken.length - 4} more` : "";
+  return `${told.join("; ")}${more}.`;
+};
+
+/** Why a kill would lose nothing now, or that it would. */
+export const whyNow = (frame) => {
+  const word = SERVER[frame.backend];
+  const all = servers(frame);
+  const up = all.filter((each) => UP.has(each.process.state)).length;
+  if (frame.queue?.backup_count === 0) return "backup-count is 0: the queue has no copies. A killed owner's messages are lost.";
+  if (!frame.safe) return "Not every copy is in place. Until it is, one more kill could lose messages.";
+  if (frame.backend === "kafka") {
+    const least = Math.min(...frame.partitions.map((each) => each.in_sync.length));
+    return `Every partition is kept by ${plural(least, "broker")} in sync, so another one can lead if its leader dies.`;
+  }
+  const copies = Math.min(frame.queue?.backup_count ?? 0, up - 1);
+  if (copies < 1) return "Only one member is left, so there is no copy anywhere else.";
+  return `Every message has ${plural(copies, "copy", "copies")} on other ${word}s: any ${
+    copies === 1 ? "one" : copies} of ${up} may die and nothing is lost.`;
+};
+
+/** A scenario's events, gathered: what each view asks for. */
+export const gather = (scenario) => {
+  const of = (kind) => scenario.events.filter((event) => event.kind === kind);
+  const copies = (when) => of("copies").findLast((event) => event.facts.when === when)?.facts;
+  const begin = of("begin").at(-1)?.facts ?? {};
+  return {
+    name: begin.scenario ?? scenario.name.replace(/^.*T[\d-]+-(?=[a-z])/, ""),
+    begin,
+    before: copies("before"),
+    after: copies("after"),
+    faults: of("fault"),
+    steps: of("step").map((event) => event.facts),
+    says: of("says"),
+    doubts: of("doubt").map((event) => event.facts.reason),
+    drained: of("drained").at(-1),
+    verdict: of("verdict").at(-1)?.facts ?? null,
+    failed: of("failed").at(-1) ?? null,
+  };
+};
+
+const members = (copies) =>
+  Object.entries(copies?.members ?? {}).map(([name, [owned, backups]]) => ({ name, owned, backups }));
+
+/** Where the messages were when the fault struck. */
+export const whereBefore = (story) => {
+  const before = members(story.before);
+  if (!before.length) return null;
+  return ownedSentence(before, true) ?? "The queue was empty.";
+};
+
+const DONE = [[/^(kill|bounce)/, "killed"], [/^stop/, "stopped"], [/^pause/, "frozen"]];
+
+/** What a fault does to its target, as in "killed"; null if it is no single word. */
+export const done = (fault) => DONE.find(([pattern]) => pattern.test(fault))?.[1] ?? null;
+
+/** What was hit, and what it was to the queue. */
+export const whatHappened = (story) => {
+  const hits = [...new Map(story.faults.map((event) => [event.facts.target, event.facts])).values()];
+  if (!hits.length) return null;
+  return hits
+    .map(({ fault, target, owner }) => {
+      const was = done(fault);
+      const what = was ? `${target} was ${was}` : `${fault} hit ${target}`;
+      const held = story.before?.members?.[target];
+      if (!/^(hazelcast|kafka)-/.test(target)) return `${what}.`;
+      const role = owner
+        ? target.startsWith("kafka-") ? "It was a leader ★" : "It was the primary owner ★"
+        : target.startsWith("kafka-") ? "It led no partition" : "It was not the primary owner";
+      if (!held) return `${what}. ${role}.`;
+      const holding = owner ? ` and held ${plural(held[0], "message")}` : `: it held ${held[1] ? `${plural(held[1], "copy", "copies")}` : "no copy"}, no message of its own`;
+      return `${what}. ${role}${holding}.`;
+    })
+    .join(" ");
+};
+
+/** What the copies did about it: once it is known who owns the messages now. */
+export const whatSaved = (story, frame) => {
+  const struck = new Set(story.faults.filter((each) => each.facts.owner).map((each) => each.facts.target));
+  const killed = new Set(story.faults.map((each) => each.facts.target));
+  const before = members(story.before);
+  const total = before.reduce((sum, each) => sum + each.owned, 0);
+  if (!killed.size || !total) return null;
+  const after = members(story.after);
+  const names = (each) => each.name;
+  const holders = before.filter((each) => each.backups > 0 && !killed.has(each.name)).map(names);
+  if (!struck.size) {
+    const owners = before.filter((each) => each.owned > 0).map(names);
+    return `The killed server held copies only. The messages stayed on ★ ${list(owners)}.`;
+  }
+  const owners = after.length
+    ? after.filter((each) => each.owned > 0 && !killed.has(each.name)).map(names)
+    : (frame?.owners ?? []).filter((name) => !killed.has(name));
+  if (!holders.length) return `No other server held a copy of what ${list([...struck])} owned.`;
+  const held = `${list(holders)} held copies of what ${list([...struck])} owned`;
+  if (!owners.length) return `${held}; one of them takes over.`;
+  return `${held}, and ★ ${list(owners)} took over.`;
+};
+
+/** The verdict in one sentence. */
+export const verdictSentence = (story, frame) => {
+  const { verdict } = story;
+  if (verdict.verdict === "unknown") return `This run proves nothing: ${verdict.reasons.join("; ")}.`;
+  if (verdict.verdict === "fail") {
+    const layers = [...new Set(Object.values(verdict.layers ?? {}))];
+    const where = verdict.lost.length && layers.length ? ` Last seen in: ${list(layers)}.` : "";
+    return `The promise was broken: ${verdict.reasons.join("; ")}.${where}`;
+  }
+  const copies = verdict.copies_before && Object.keys(verdict.copies_before).length
+    ? { ...story, before: story.before ?? { members: verdict.copies_before }, after: story.after ?? { members: verdict.copies_after } }
+    : story;
+  const saved = whatSaved(copies, frame);
+  const all = `Each of the ${plural(verdict.acknowledged, "acknowledged message")} was delivered exactly once.`;
+  return saved ? `Nothing was lost. ${saved} ${all}` : `Nothing was lost. ${all}`;
+};
+
+/** What a scenario does at this moment. */
+export const phase = (story) => {
+  if (story.failed) return "It could not run.";
+  if (story.verdict) return "Finished.";
+  if (story.drained) return "Everything has arrived; reading back what each service holds.";
+  if (story.after || story.steps.some((step) => step.what === "the fault is over")) return "Delivering what waited, then counting.";
+  if (story.faults.length) return "The survivors are being watched.";
+  if (story.before) return "The consumers are off, the messages wait in the queue. The fault comes next.";
+  return "Sending messages.";
+};
+
+const PROCESS = {
+  starting: "is starting", ready: "is ready", paused: "was frozen (SIGSTOP)", stopping: "is stopping",
+  stopped: "has stopped", exited: "exited",
+};
+
+const SCENARIO = {
+  begin: (f) => `begins: ${f.scenario}, ${plural(f.messages ?? 0, "message")}, ${f.form ?? ""}${f.seed == null ? "" : `, seed ${f.seed}`}`,
+  copies: (f) => `copies ${f.when}: ${members(f).map((m) => `${m.name} owns ${m.owned}, backs up ${m.backups}`).join("; ")}`,
+  fault: (f) => `${f.fault} hits ${f.target}${f.owner ? " (★ owner)" : ""}`,
+  struck: (f) => `seen: it happened to ${f.target}`,
+  step: (f) => `+${f.since.toFixed(2)} s ${f.what}`,
+  drained: () => "everything that waited was delivered",
+  doubt: (f) => `in doubt: ${f.reason}`,
+  end: () => "ends",
+  verdict: (f) => `${f.verdict.toUpperCase()}: ${f.acknowledged} acknowledged, ${f.stored} stored, ${f.lost.length} lost, ${f.duplicated.length} duplicated`,
+};
+
+/** An event in one line. */
+export const sentence = (event) => {
+  if (event.topic === "process") {
+    return `${PROCESS[event.kind] ?? event.kind}${event.detail ? ` (${event.detail})` : ""}`;
+  }
+  return SCENARIO[event.kind]?.(event.facts) ?? event.detail ?? event.kind;
+};
+
+/** The moments that deserve a mark in time: faults, and processes that exited. An exit right after its fault is one. */
+export const marks = (events) => {
+  const found = [];
+  for (const event of events) {
+    if (event.topic === "scenario" && event.kind === "fault") {
+      const what = done(event.facts.fault) ?? event.facts.fault;
+      found.push({ at: event.at, target: event.facts.target, label: `${event.facts.target} ${what}`, fault: true });
+    } else if (event.topic === "process" && event.kind === "exited") {
+      const twin = found.some((each) => each.target === event.name && Math.abs(each.at - event.at) < 2);
+      if (!twin) found.push({ at: event.at, target: event.name, label: `${event.name} exited`, fault: false });
+    }
+  }
+  return found;
+};

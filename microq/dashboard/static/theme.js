@@ -1,0 +1,14 @@
+// Dark or light, before the first paint: what was chosen here last, else what the system prefers.
+(() => {
+  const kept = localStorage.getItem("microq-theme");
+  if (kept) document.documentElement.dataset.theme = kept;
+  document.addEventListener("DOMContentLoaded", () => {
+    document.getElementById("theme").addEventListener("click", () => {
+      const root = document.documentElement;
+      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      root.dataset.theme = dark ? "light" : "dark";
+      localStorage.setItem("microq-theme", root.dataset.theme);
+      dispatchEvent(new Event("theme"));
+    });
+  });
+})();
