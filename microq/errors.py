@@ -5,6 +5,7 @@ MicroqError
 |   +-- ConfigError            a file, table or key of the configuration
 |   +-- UnknownNameError       no process, group or port of that name
 |   +-- AlreadyRunningError    a system runs in this folder already
++-- UnknownMessageError        no line of a run is about this message               exit 1
 +-- NotRunningError            no system to talk to, or it answers nothing          exit 3
 +-- MachineError               this machine lacks something                         exit 4
 |   +-- JavaMissingError       no Java of 17 or later
@@ -74,6 +75,12 @@ class AlreadyRunningError(UsageError):
             f"a system already runs here (supervisor pid {pid}, {folder}); "
             "`microq status` shows it, `microq down` ends it"
         )
+
+
+class UnknownMessageError(MicroqError):
+    """Nothing is known of a message."""
+
+    code = "unknown-message"
 
 
 class NotRunningError(MicroqError):

@@ -8,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import bench, chaos, compare, dashboard, dead, logs, machine, output, services, system, topics, traffic
+from microq.cli import (
+    bench,
+    chaos,
+    compare,
+    dashboard,
+    dead,
+    logs,
+    machine,
+    output,
+    services,
+    system,
+    topics,
+    trace,
+    traffic,
+)
 
 
 class Commands(TyperGroup):
@@ -57,6 +71,7 @@ def options(
 system.register(app)
 dashboard.register(app)
 logs.register(app)
+trace.register(app)
 traffic.register(app)
 dead.register(app)
 chaos.register(app)

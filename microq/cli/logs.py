@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from microq.cli.output import ConfigOption, configuration, console, run
+from microq.cli.past import newest_run
 from microq.config import Config
-from microq.errors import NotRunningError
 
 
 def register(app: typer.Typer) -> None:
@@ -40,16 +40,9 @@ def logs(
     from microq.system.topology import select, specs  # noqa: PLC0415 - --help needs none of it
 
     loaded = configuration(config, None)
-    folder = _newest_logs(loaded)
+    folder = newest_run(loaded) / "logs"
     known = specs(_config_of(folder, loaded))
     run(_print_logs(folder, select(known, names or ["all"]), count, follow=follow, raw=raw, grep=grep))
-
-
-def _newest_logs(config: Config) -> Path:
-    found = sorted((config.folder / "runs").glob("*/logs"), key=lambda folder: folder.stat().st_mtime)
-    if not found:
-        raise NotRunningError(f"no run of {config.project} has logs; `microq up` starts one")
-    return found[-1]
 
 
 def _config_of(folder: Path, config: Config) -> Config:

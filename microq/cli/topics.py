@@ -11,7 +11,7 @@ from microq.errors import UsageError
 TOPICS = {
     "exit-codes": """\
   0   fine
-  1   the check failed: a message was lost or duplicated, a send was not acknowledged
+  1   the check failed: a message was lost or duplicated, a send was not acknowledged, one that is sought is not there
   2   usage or configuration
   3   the verdict is unknown, or no system is up
   4   this machine lacks something: Java, a jar, a port, disk

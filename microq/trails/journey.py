@@ -57,6 +57,13 @@ class Trail:
     text: str
     steps: tuple[Step, ...]
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is, or was, in the queue, and no messages-service has received it."""
+        return any(step.where == QUEUE for step in self.steps) and all(
+            step.what != RECEIVED.words for step in self.steps
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:

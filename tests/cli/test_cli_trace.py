@@ -1,0 +1,72 @@
+"""`microq trace`: the journey of a message, of the shared system and of runs that were written here."""
+
+from __future__ import annotations
+
+import json
+
+from commands import complaint
+from conftest import Project
+from journeys import Run
+
+
+def a_run(project: Project, name: str) -> Run:
+    return Run(project.folder / ".microq" / "runs" / name)
+
+
+def test_a_message_of_the_running_system_is_followed(system: Project) -> None:
+    sent = system.microq("send", "1", "--prefix", "traced", "--json")
+    (receipt,) = json.loads(sent.stdout)["messages"]
+    found = json.loads(system.microq("trace", receipt["id"], "--json").stdout)
+    assert (found["id"], found["text"]) == (receipt["id"], '"traced1"')
+    places = [step["where"].partition("-")[0] for step in found["steps"]]
+    assert places[:4] == ["facade", "logging", "queue", "facade"]
+    assert found["steps"] == sorted(found["steps"], key=lambda step: step["at"])
+    shown = system.microq("trace", receipt["id"][:18])
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert 'accepted "traced1"' in shown.stdout
+
+
+def test_the_last_run_is_asked_unless_another_is_named(project: Project) -> None:
+    a_run(project, "one").carries("abcd-1", "t", 1.0)
+    a_run(project, "two").acknowledges("abcd-2", "t", 1.0)
+    shown = project.microq("trace", "abcd-2")
+    assert shown.returncode == 0
+    assert "No messages-service has received it." in shown.stdout
+    for run in ("one", ".microq/runs/one"):
+        assert "received, and stored" in project.microq("trace", "abcd-1", "--run", run).stdout
+
+
+def test_a_scenario_leads_to_the_system_that_it_used(project: Project) -> None:
+    used = a_run(project, "used")
+    used.carries("abcd-1", "t", 1.0)
+    scenario = project.folder / ".microq" / "runs" / "kill-member"
+    scenario.mkdir()
+    begin = {"kind": "begin", "wall": 1.0, "mono": 1.0, "scenario": "x", "queue": "hazelcast", "backup_count": 2}
+    history = scenario / "history.jsonl"
+    history.write_text(json.dumps({**begin, "folder": str(used.folder)}) + "\n")
+    for run in ("kill-member", str(history)):
+        assert project.microq("trace", "abcd-1", "--run", run).returncode == 0
+    history.write_text(json.dumps({**begin, "folder": "/gone"}) + "\n")
+    assert "not in /gone any more" in complaint(project.microq("trace", "abcd-1", "--run", "kill-member"), 2)
+    history.unlink()
+    assert "neither logs nor a history" in complaint(project.microq("trace", "abcd-1", "--run", "kill-member"), 2)
+
+
+def test_what_is_not_known_is_said_in_one_line(project: Project) -> None:
+    assert "`microq up` starts one" in complaint(project.microq("trace", "abcd"), 3)
+    run = a_run(project, "one")
+    for n in range(9):
+        run.carries(f"abcd-{n}", "t", 1.0 + n)
+    assert "speaks of a message 'nothing'" in complaint(project.microq("trace", "nothing"), 1)
+    assert "at least 4 characters" in complaint(project.microq("trace", "abc"), 1)
+    several = complaint(project.microq("trace", "abcd"), 2)
+    assert "abcd-0, abcd-1, abcd-2, abcd-3, abcd-4, and more" in several
+    assert "the last ones are one" in complaint(project.microq("trace", "abcd", "--run", "two"), 2)
+    assert "no run is called ''" in complaint(project.microq("trace", "abcd", "--run", ""), 2)
+
+
+def test_a_short_id_that_is_whole_is_enough(project: Project) -> None:
+    run = a_run(project, "one")
+    run.carries("a", "first", 1.0)
+    run.carries("ab", "second", 2.0)
+    assert "first" in project.microq("trace", "a").stdout
