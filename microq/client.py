@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from microq import tracing
 from microq.config import Address
 from microq.errors import DeadlineError, MicroqError, NotRunningError, UsageError
 from microq.message import Message, Outcome, Reading, Receipt
@@ -92,7 +93,7 @@ class Replicas:
     async def _ask(self, address: Address, method: str, path: str, body: Any) -> Answer:
         # Text as it is: escaped it would grow beyond what the client was allowed to send. A stream, for any size.
         data = None if body is None else io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **tracing.headers()}
         async with self._session.request(method, address.url + path, data=data, headers=headers) as response:
             return Answer(address, response.status, await response.json(content_type=None))
 

@@ -116,6 +116,8 @@ def setup(name: str, level: int = logging.INFO, *, form: str = "text", trace_id:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # The client tells each reconnection attempt; what matters of it the services say themselves.
     logging.getLogger("hazelcast").setLevel(logging.ERROR)
+    # Nor each batch of spans that was not delivered: `tracing` says it once.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 

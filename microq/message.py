@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from microq import tracing
 from microq.errors import MessageError
 
 MAX_ID = 200
@@ -28,17 +29,21 @@ class Message:
     """One message. `at` is when it was accepted, in a map when it was written there: seconds since the epoch.
 
     `by` is the instance that wrote it down (a logging-service in the `log` map, a messages-service in the
-    `stored` map), empty while it is on its way.
+    `stored` map), empty while it is on its way. `trace` is the `traceparent` of what put it there, if that is traced.
     """
 
     id: str
     text: str
     at: float = 0.0
     by: str = ""
+    trace: str = ""
 
     def to_json(self) -> str:
         """Return the message as one line of JSON text, the only form in which it enters the cluster."""
-        return json.dumps({"id": self.id, "text": self.text, "at": self.at, "by": self.by}, ensure_ascii=False)
+        fields = {"id": self.id, "text": self.text, "at": self.at, "by": self.by}
+        if self.trace:
+            fields["trace"] = self.trace
+        return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
@@ -55,6 +60,7 @@ class Message:
                 text=_text(fields["text"]),
                 at=_time(fields["at"]),
                 by=_text(fields["by"]),
+                trace=tracing.checked(fields.get("trace")),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise MessageError(f"not an envelope of microq ({type(error).__name__})") from error

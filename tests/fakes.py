@@ -24,8 +24,9 @@ from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
 from microq.services import limits, logging, messages
-from microq.services.app import LIMITS, Health
+from microq.services.app import LIMITS
 from microq.services.facade import make_app as make_facade
+from microq.services.health import Health
 from microq.services.redelivery import Watch
 from microq.store import MessageMap, RecordMap, Store, StoreOpener
 

@@ -23,7 +23,8 @@ from microq.fleet import UP, Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
 from microq.services import ROLES, addresses, config, facade, logging, messages
-from microq.services.defects import Blind, Handler, Undiscerning
+from microq.services.app import Handler
+from microq.services.defects import Blind, Undiscerning
 
 
 class LossyQueue(FakeQueue):

@@ -7,16 +7,13 @@ import dataclasses
 from aiohttp import web
 
 from microq.config import Address, Config, kebab
-from microq.services.app import failure, reply
+from microq.services.app import CONFIG, failure, reply
 from microq.services.app import make_app as make_service
-
-CONFIG = web.AppKey("config", Config)
 
 
 def make_app(config: Config, name: str) -> web.Application:
     """Return the config-service."""
     app = make_service(config, name)
-    app[CONFIG] = config
     app.router.add_get("/config/{name}", _get)
     return app
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -18,10 +18,8 @@ from microq.message import Message
 from microq.queues.base import Refused
 from microq.services import facade, logging, messages
 from microq.services.__main__ import main
-from microq.services.app import read_json, reply
+from microq.services.app import Handler, read_json, reply
 from microq.services.redelivery import Watch
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HESITATION = 1.0
 """Seconds for which a hesitant consumer holds what it took before it stores it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from microq import tracing
 from microq.client import Replicas, open_session
 from microq.config import Config
 from microq.errors import MessageError, StoreError
@@ -21,7 +22,7 @@ from microq.latency import Latencies
 from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
-from microq.services.app import HEALTH, LIMITS, STATUS, read_json, reply
+from microq.services.app import CONFIG, HEALTH, LIMITS, STATUS, TRACING, read_json, reply, traced
 from microq.services.app import make_app as make_service
 from microq.services.journey import SIZE_SECONDS, UNCERTAIN, Journey, RefusedError
 from microq.services.letters import LETTERS, Letters, add_routes
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 BATCH_WINDOW = 64
 """Messages of one batch under way at the same time."""
 
-CONFIG = web.AppKey("config", Config)
 LATENCY = web.AppKey("latency", Latencies)
 
 JOURNEY = web.AppKey("journey", Journey)
@@ -50,7 +50,6 @@ def make_app(
 ) -> web.Application:
     """Return the facade."""
     app = make_service(config, name)
-    app[CONFIG] = config
     app[LATENCY] = app[HEALTH].latency = Latencies()
     ips = config.service_ips
 
@@ -74,7 +73,7 @@ def make_app(
             watching.cancel()
 
     app.cleanup_ctx.append(journey)
-    app.router.add_post("/facade", _post)
+    app.router.add_post("/facade", traced(_post))
     app.router.add_post("/facade/batch", _post_batch)
     app.router.add_get("/facade", _get)
     app.router.add_get("/queue", _queue)
@@ -99,6 +98,7 @@ async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any
         health.count("messages_rejected")
         return STATUS[MessageError], {"status": "failure", "message": str(error)}
     message = dataclasses.replace(message, id=message.id or str(uuid.uuid4()), at=time.time())
+    tracing.current().set("messaging.message.id", message.id)
     try:
         service = await app[JOURNEY].accept(message)
     except RefusedError as error:
@@ -164,7 +164,9 @@ async def _accept_line(app: web.Application, line: bytes) -> tuple[int, dict[str
         fields = json.loads(line.decode())
     except (ValueError, RecursionError):
         return 400, {"status": "failure", "message": 'the line is not JSON; send {"msg": "text"}'}
-    return await _accept(app, fields)
+    # Each a trace of its own: a batch may go on for ever.
+    with app[TRACING].entry("POST /facade/batch"):
+        return await _accept(app, fields)
 
 
 async def _get(request: web.Request) -> web.Response:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from microq import tracing
 from microq.client import Answer, Replicas, ReplicasAwayError
 from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.message import Message
@@ -80,6 +82,11 @@ class Journey:
 
     async def _put(self, message: Message) -> None:
         """Put into the queue, again while nobody knows: the consumers know an id again, so twice is as good as once."""
+        with tracing.span("queue put", "producer"):
+            # Whoever receives it goes on with the trace from here.
+            return await self._put_until_known(dataclasses.replace(message, trace=tracing.traceparent()))
+
+    async def _put_until_known(self, message: Message) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + PUT_SECONDS
         doubt: QueueUncertainError | None = None
@@ -97,7 +104,8 @@ class Journey:
 
     async def _write_log(self, message: Message) -> Answer:
         try:
-            answer = await self._logging.call("POST", "/log", message.to_wire())
+            with tracing.span("log", "client"):
+                answer = await self._logging.call("POST", "/log", message.to_wire())
         except ReplicasAwayError as error:
             if error.sent or message.id in self._watch:
                 self._watch.expect(message.id)

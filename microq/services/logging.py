@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from microq import tracing
 from microq.config import Config
 from microq.errors import MessageError
 from microq.log import quoted
 from microq.message import Message
-from microq.services.app import HEALTH, failure, listing, read_json, reply
+from microq.services.app import HEALTH, failure, listing, read_json, reply, traced
 from microq.services.app import make_app as make_service
 from microq.store import MessageMap, StoreOpener, open_store
 
@@ -32,20 +34,22 @@ def make_app(config: Config, name: str, opener: StoreOpener = open_store) -> web
         async with opener(config, name) as store:
             app[MAP] = store.log
             health.ready = lambda: store.connected
-            health.held = lambda: health.counters.get("messages_logged", 0)
+            health.held = lambda: health.counters["messages_logged"]
             yield
 
     app.cleanup_ctx.append(cluster)
-    app.router.add_post("/log", _post)
+    app.router.add_post("/log", traced(_post))
     app.router.add_get("/log", _list)
-    app.router.add_delete("/log", _delete)
+    app.router.add_delete("/log", traced(_delete))
     return app
 
 
 async def _post(request: web.Request) -> web.Response:
     fields = await read_json(request)
     listed = fields if isinstance(fields, list) else [fields]
-    messages = [_read(item) for item in listed]
+    # Kept with its trace: one that is redelivered from here goes on with it.
+    trace = tracing.traceparent()
+    messages = [dataclasses.replace(_read(item), trace=trace) for item in listed]
     health = request.app[HEALTH]
     kept = await request.app[MAP].add(messages)
     conflicts = [m.id for m, k in zip(messages, kept, strict=True) if k.message.text != m.text]

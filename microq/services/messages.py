@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
+from microq import tracing
 from microq.config import Config
 from microq.errors import MessageError, QueueError, StoreError
 from microq.letters import DeadLetter
@@ -20,10 +21,12 @@ from microq.log import quoted
 from microq.message import Message
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
-from microq.services.app import HEALTH, Health, listing, reply
+from microq.services.app import HEALTH, TRACING, listing, reply
 from microq.services.app import make_app as make_service
 from microq.services.arrivals import Arrivals
+from microq.services.health import Health
 from microq.store import Store, StoreOpener, open_store
+from microq.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +54,11 @@ class Consumer:
     settle_seconds = 3.0
     """How long no member must have come or gone until it is looked whose the messages are: merges come after joins."""
 
-    def __init__(self, queue: MessageQueue, store: Store, health: Health, longest: int) -> None:
+    def __init__(
+        self, queue: MessageQueue, store: Store, health: Health, longest: int, traces: Tracing = tracing.OFF
+    ) -> None:
         self._queue, self._store, self._health, self._longest = queue, store, health, longest
+        self._traces, self._taken_at = traces, 0
         self._stopping = False
         self._unacked = False
         self._acked_at = -math.inf
@@ -146,6 +152,7 @@ class Consumer:
         items = [self._checked(item) for item in items]
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
+            self._taken_at = time.time_ns()
             # Before anything else: it is the trace of what a consumer held when it was killed.
             log.info("took %s", json.dumps([message.id for message in messages]))
             await _persist(self.store, messages)
@@ -161,8 +168,15 @@ class Consumer:
 
     async def store(self, messages: Sequence[Message]) -> None:
         """Claim messages in the `stored` map, and hold those that are this instance's."""
-        for entry in await self._store.stored.add(messages):
-            self._hold(entry.message)
+        began = time.time_ns()
+        kept = await self._store.stored.add(messages)
+        for message, entry in zip(messages, kept, strict=True):
+            with (
+                self._traces.entry("receive", message.trace, "consumer", self._taken_at) as span,
+                tracing.span("store", "client", began),
+            ):
+                span.set("messaging.message.id", message.id)
+                self._hold(entry.message)
 
     def _hold(self, message: Message) -> None:
         if message.by != self._health.name or message.id in self.held:
@@ -214,7 +228,7 @@ def make_app(
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
         async with queue_opener(config, name) as queue, store_opener(config, name) as store:
-            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits.max_body)
+            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits.max_body, app[TRACING])
             await consumer.refill()
             health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)

@@ -17,7 +17,8 @@ from microq.errors import QueueAwayError, QueueError, QueueUncertainError
 from microq.letters import DeadLetter
 from microq.message import Message
 from microq.queues.base import Refused
-from microq.services.app import HEALTH, Health
+from microq.services.app import HEALTH
+from microq.services.health import Health
 from microq.services.messages import LARGEST_BATCH, Consumer
 
 DEADLINE = 10.0
@@ -42,18 +43,22 @@ def consume(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> tupl
     return found.consumer, found.health
 
 
+def counted(health: Health) -> dict[str, int]:
+    return {name: count for name, count in health.counters.items() if count}
+
+
 def test_everything_in_the_queue_is_held_in_order_and_stored_under_this_name() -> None:
     stored = FakeMap()
     found, health = consume(FakeQueue(messages(1000)), stored)
     assert [m.text for m in found.held.values()] == [f"msg{n}" for n in range(1000)]
     assert {Message.from_json(raw).by for raw in stored.entries.values()} == {"messages-1"}
-    assert health.counters == {"messages_received": 1000}
+    assert counted(health) == {"messages_received": 1000}
 
 
 def test_a_second_delivery_of_the_same_id_is_ignored_and_counted() -> None:
     found, health = consume(FakeQueue([*messages(3), *messages(3)]), FakeMap())
     assert list(found.held) == ["id-0", "id-1", "id-2"]
-    assert health.counters == {"messages_received": 3, "duplicates_ignored": 3}
+    assert counted(health) == {"messages_received": 3, "duplicates_ignored": 3}
 
 
 def test_what_another_instance_stored_is_not_held_here() -> None:
@@ -91,7 +96,7 @@ def test_nothing_is_lost_when_the_map_fails_a_few_times_before_it_writes() -> No
     stored.errors.extend(HazelcastError("not now") for _ in range(3))
     found, health = consume(FakeQueue(messages(5)), stored)
     assert set(found.held) == {f"id-{n}" for n in range(5)}
-    assert health.counters == {"messages_received": 5}
+    assert counted(health) == {"messages_received": 5}
 
 
 def test_a_write_whose_confirmation_was_lost_is_no_duplicate() -> None:
@@ -99,7 +104,7 @@ def test_a_write_whose_confirmation_was_lost_is_no_duplicate() -> None:
     stored.late_errors.extend(HazelcastError("no confirmation") for _ in range(3))
     found, health = consume(FakeQueue(messages(5)), stored)
     assert set(found.held) == {f"id-{n}" for n in range(5)}
-    assert health.counters == {"messages_received": 5}
+    assert counted(health) == {"messages_received": 5}
 
 
 def test_a_map_that_is_away_for_a_while_gets_everything_when_it_is_back() -> None:
@@ -174,7 +179,7 @@ def test_a_redelivery_after_a_restart_is_ignored() -> None:
         await again.consumer.refill()
         await run_until_empty(queue, again.consumer)
         assert list(again.consumer.held) == ["id-0", "id-1"]
-        assert again.health.counters == {"duplicates_ignored": 2}
+        assert counted(again.health) == {"duplicates_ignored": 2}
 
     asyncio.run(main())
 

@@ -250,7 +250,7 @@ def test_what_arrives_late_is_shown_once() -> None:
             held = list(it.queue.items)
             it.queue.items.clear()
             await it.watch.look()
-            slow, quick = (consumer(it.queue, it.store.stored, name).consumer for name in ("slow", "quick"))
+            slow, quick = (consumer(it.queue, it.store.stored, name).consumer for name in ("messages-1", "messages-2"))
             again = list(it.queue.items)
             await quick.keep(again)
             await slow.keep(held)

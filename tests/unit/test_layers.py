@@ -30,6 +30,7 @@ RANKS = {
     "plotlyjs": 0,
     "latency": 0,
     "timeline": 0,
+    "tracing": 0,
     "tasks": 0,
     # ports to the outside
     "hz": 1,

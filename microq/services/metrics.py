@@ -1,0 +1,54 @@
+"""What a service tells Prometheus; imported at the first scrape, for the client costs 30 ms and some memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from microq.latency import BOUNDS, Latencies
+from microq.services.health import COUNTERS, Health
+
+_LABELS = [f"{bound:.3g}" for bound in BOUNDS]
+"""The bounds as people write them; the last bucket is all the rest."""
+
+
+def exposition(health: Health, accept: str) -> tuple[bytes, str]:
+    """Return the metrics of a service, and their content type, in the format that an Accept header asks for."""
+    registry = CollectorRegistry()
+    registry.register(_Service(health))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Service(Collector):
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        """Return each metric as it is now."""
+        return _families(self._health)
+
+
+def _families(health: Health) -> Iterator[Metric]:
+    ready, held = health.ready(), health.held()
+    yield GaugeMetricFamily("microq_ready", "Whether the service can do its work now.", value=int(ready))
+    if held is not None:
+        told = "Messages that a messages-service shows, or entries that a logging-service stored."
+        yield GaugeMetricFamily("microq_messages_held", told, value=held)
+    for name, told in COUNTERS[health.role].items():
+        yield CounterMetricFamily(f"microq_{name}", told, value=health.counters[name])
+    if health.latency:
+        yield _histogram(health.latency)
+
+
+def _histogram(latency: Latencies) -> Metric:
+    counts = list(accumulate(latency.counts))
+    buckets = list(zip([*_LABELS, "+Inf"], counts, strict=True))
+    told = "Seconds from a message's arrival at the facade to its acknowledgement."
+    return HistogramMetricFamily("microq_acknowledge_seconds", told, buckets=buckets, sum_value=latency.sum)

@@ -1,0 +1,220 @@
+"""Traces: one message, followed through facade, logging-service, queue and messages-service.
+
+From process to process goes W3C's `traceparent`: in the header of a request, in the envelope of a message. Nothing of
+OpenTelemetry is imported, and nothing is recorded, unless `[tracing] endpoint` names a collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.trace import Span as OtelSpan
+    from opentelemetry.trace import SpanContext, SpanKind, Tracer
+
+log = logging.getLogger(__name__)
+
+HEADER = "traceparent"
+
+EXPORT_SECONDS = 2.0
+"""How long the collector may take for a batch of spans before they are dropped."""
+
+_FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+def checked(value: Any) -> str:
+    """Return `value` if it is a traceparent, else an empty text: nonsense is not refused, only not followed."""
+    return value if isinstance(value, str) and _FORM.fullmatch(value) else ""
+
+
+class Span:
+    """A part of a trace that is under way; this one records nothing."""
+
+    def set(self, key: str, value: str | int) -> None:
+        """Note a fact, under a name of OpenTelemetry's conventions."""
+
+
+_SILENT = Span()
+_NOTHING = nullcontext(_SILENT)
+
+_current: ContextVar[_Recording | None] = ContextVar("span", default=None)
+
+
+def current() -> Span:
+    """Return what is recorded now, to note facts of it."""
+    return _current.get() or _SILENT
+
+
+def span(name: str, kind: str = "internal", since: int | None = None) -> AbstractContextManager[Span]:
+    """Record a part of what is traced now, if anything is.
+
+    Its `kind` is one of OpenTelemetry's, in lower case; it began at `since` (ns since the epoch) unless that is now.
+    """
+    around = _current.get()
+    return around.part(name, kind, since) if around else _NOTHING
+
+
+def traceparent() -> str:
+    """Return what makes the work of another process a part of what is traced now; empty if nothing is."""
+    around = _current.get()
+    return around.traceparent() if around else ""
+
+
+def headers() -> dict[str, str]:
+    """Return the header that makes a request a part of what is traced now, if anything is."""
+    parent = traceparent()
+    return {HEADER: parent} if parent else {}
+
+
+def trace_id() -> str:
+    """Return the id of the trace that is under way; empty if there is none."""
+    return traceparent()[3:35]
+
+
+class Tracing:
+    """What a service traces with; this one records nothing."""
+
+    def entry(
+        self,
+        name: str,
+        parent: object = "",
+        kind: str = "server",
+        since: int | None = None,
+    ) -> AbstractContextManager[Span]:
+        """Record what came from outside, as a part of the trace of `parent`, a traceparent, or as a new one.
+
+        See `span` for `kind` and `since`.
+        """
+        del name, parent, kind, since
+        return _NOTHING
+
+    async def close(self) -> None:
+        """Deliver what is recorded and not yet delivered, in `EXPORT_SECONDS` or a little more."""
+
+
+OFF = Tracing()
+
+
+def start(endpoint: str, name: str) -> Tracing:
+    """Return what the service `name` traces with; nothing is recorded if the endpoint is empty."""
+    return _Live(endpoint, name) if endpoint else OFF
+
+
+class _Recording(Span):
+    """A span that is recorded."""
+
+    def __init__(self, tracer: Tracer, span: OtelSpan) -> None:
+        self._tracer, self._span = tracer, span
+
+    def set(self, key: str, value: str | int) -> None:
+        self._span.set_attribute(key, value)
+
+    def traceparent(self) -> str:
+        context = self._span.get_span_context()
+        if not context.is_valid:  # the standard environment has switched it off
+            return ""
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+    def part(self, name: str, kind: str, since: int | None) -> AbstractContextManager[Span]:
+        return _record(self._tracer, self._span, name, kind, since)
+
+
+@contextmanager
+def _record(tracer: Tracer, parent: OtelSpan | None, name: str, kind: str, since: int | None) -> Iterator[Span]:
+    from opentelemetry import context, trace  # noqa: PLC0415 - only where it is switched on
+
+    around = trace.set_span_in_context(parent, context.Context()) if parent else context.Context()
+    begun = tracer.start_span(name, around, _kind(kind), start_time=since)
+    recording = _Recording(tracer, begun)
+    token = _current.set(recording)
+    try:
+        with trace.use_span(begun, end_on_exit=True):
+            yield recording
+    finally:
+        _current.reset(token)
+
+
+def _kind(word: str) -> SpanKind:
+    from opentelemetry.trace import SpanKind  # noqa: PLC0415 - only where it is switched on
+
+    return SpanKind[word.upper()]
+
+
+class _Live(Tracing):
+    """It records, and delivers in a thread of its own."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only where it is switched on
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+        role = name.rpartition("-")[0]
+        facts = {"service.namespace": "microq", "service.name": role, "service.instance.id": name}
+        self._provider = TracerProvider(resource=Resource.create(facts), shutdown_on_exit=False)
+        self._exporter = _Exporter(endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))  # type: ignore[arg-type]  # it is imported late, so it can be no base
+        self._tracer = self._provider.get_tracer("microq")
+
+    def entry(
+        self,
+        name: str,
+        parent: object = "",
+        kind: str = "server",
+        since: int | None = None,
+    ) -> AbstractContextManager[Span]:
+        return _record(self._tracer, _remote(parent), name, kind, since)
+
+    async def close(self) -> None:
+        self._exporter.closing = True
+        await asyncio.to_thread(self._provider.shutdown)
+
+
+def _remote(parent: object) -> OtelSpan | None:
+    """Return the span of another process that a traceparent names."""
+    from opentelemetry import trace  # noqa: PLC0415 - only where it is switched on
+
+    found = _FORM.fullmatch(checked(parent))
+    if not found:
+        return None
+    trace_id, span_id, flags = (int(number, 16) for number in found.groups())
+    context: SpanContext = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=trace.TraceFlags(flags))
+    return trace.NonRecordingSpan(context)
+
+
+class _Exporter:
+    """Delivers by OTLP over HTTP, and says only once that it cannot: a collector that is away does no harm."""
+
+    def __init__(self, endpoint: str) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+        self._endpoint = endpoint
+        self._otlp = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS)
+        self._away = False
+        self.closing = False
+
+    def export(self, spans: Any) -> SpanExportResult:
+        from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
+
+        if self.closing and self._away:
+            return SpanExportResult.FAILURE  # the end of a service does not wait for it
+        result = self._otlp.export(spans)
+        away = result is not SpanExportResult.SUCCESS
+        if away and not self._away:
+            log.warning("the collector at %s takes no traces; they are dropped until it does", self._endpoint)
+        elif self._away and not away:
+            log.info("the collector at %s takes traces again", self._endpoint)
+        self._away = away
+        return result
+
+    def shutdown(self) -> None:
+        self._otlp.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._otlp.force_flush(timeout_millis)
