@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from microq.cli.output import ConfigOption, note, of_the_system, run
+from microq.cli.past import folder_called
 from microq.config import Address, Config
 from microq.errors import NotRunningError, UsageError
 
@@ -44,7 +45,7 @@ def dashboard(
     loaded = of_the_system(config)
     opens = sys.stdout.isatty() if browser is None else browser
     if finished:
-        run(_replay(loaded, _folder(loaded, finished), port, opens=opens))
+        run(_replay(loaded, folder_called(loaded, finished), port, opens=opens))
         return
     if port is not None:
         raise UsageError("--port is for a finished run; the system that runs has `[dashboard] address`")
@@ -63,17 +64,6 @@ def _running(config: Config) -> str:
     if not config.dashboard.enabled:
         raise UsageError("[dashboard] enabled = false: the system that runs has no page")
     return address_of(config)
-
-
-def _folder(config: Config, finished: str) -> Path:
-    """Return the folder of a run, which was given as one, or by its name."""
-    for folder in (Path(finished), config.folder / "runs" / finished):
-        if folder.is_dir():
-            return folder
-    known = sorted((each.name for each in (config.folder / "runs").glob("*")), reverse=True)[:3]
-    raise UsageError(
-        f"there is no run {finished!r}; the newest are {', '.join(known) or 'none: `microq up` starts one'}"
-    )
 
 
 async def _replay(config: Config, folder: Path, port: int | None, *, opens: bool) -> None:

@@ -19,16 +19,21 @@ def newest_run(config: Config) -> Path:
     return found[0]
 
 
-def run_called(config: Config, run: str) -> Path:
-    """Return the folder with the logs of a run that is given by its folder, its history or its name.
-
-    A scenario on a system that ran before has a history only: then it is that system's folder. Raises `UsageError`.
-    """
+def folder_called(config: Config, run: str) -> Path:
+    """Return the folder of a run that is given by it, by its history or by its name; raises `UsageError`."""
     given = next((path for path in (Path(run), config.folder / "runs" / run) if path.exists()), None)
     if given is None or not run:
         names = ", ".join(folder.name for folder in _runs(config)[:SHOWN])
         raise UsageError(f"no run is called {run!r}; the last ones are {names or 'none'}")
-    folder = given if given.is_dir() else given.parent
+    return given if given.is_dir() else given.parent
+
+
+def run_called(config: Config, run: str) -> Path:
+    """Return the folder with the logs of a run that is given as for `folder_called`.
+
+    A scenario on a system that ran before has a history only: then it is that system's folder. Raises `UsageError`.
+    """
+    folder = folder_called(config, run)
     if (folder / "logs").is_dir():
         return folder
     return _of_history(folder)
@@ -36,11 +41,11 @@ def run_called(config: Config, run: str) -> Path:
 
 def _of_history(folder: Path) -> Path:
     from microq.chaos import history  # noqa: PLC0415 - --help needs none of it
-    from microq.cli.trials import HISTORY  # noqa: PLC0415
+    from microq.chaos.history import FILE  # noqa: PLC0415
 
-    if not (folder / HISTORY).is_file():
+    if not (folder / FILE).is_file():
         raise UsageError(f"{folder} is no folder of a run: it has neither logs nor a history")
-    used = Path(str(history.read(folder / HISTORY)[0].facts.get("folder", "")))
+    used = Path(str(history.read(folder / FILE)[0].facts.get("folder", "")))
     if not (used / "logs").is_dir():
         raise UsageError(f"the logs of the system that {folder} used are not in {used} any more")
     return used
