@@ -65,8 +65,8 @@ class Herald:
 
 
 @asynccontextmanager
-async def heralding(operator: Operator, name: str) -> AsyncIterator[Herald]:
-    """Yield a herald of the scenario `name`; when the body is through, its last words are told."""
+async def heralding(operator: Operator, name: str, seconds: float = SECONDS) -> AsyncIterator[Herald]:
+    """Yield a herald of the scenario `name`; when the body is through, its last words are told, in time."""
     herald = Herald(operator, name)
     async with task_group() as tasks:
         telling = tasks.create_task(herald.run())
@@ -74,5 +74,5 @@ async def heralding(operator: Operator, name: str) -> AsyncIterator[Herald]:
             yield herald
         finally:
             herald.end()
-            await asyncio.wait([telling], timeout=SECONDS)
+            await asyncio.wait([telling], timeout=seconds)
             telling.cancel()

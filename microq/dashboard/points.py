@@ -44,7 +44,8 @@ class Pace:
                 # What a new process counts began at zero.
                 since = early.counters.get(count, 0) if early.pid == each.pid else 0
                 rates[each.name] = round((each.counters.get(count, 0) - since) / seconds, 2)
-                spent = between(early.latency if early.pid == each.pid else (), each.latency) or spent
+                if each.role is Role.FACADE:
+                    spent = between(early.latency if early.pid == each.pid else (), each.latency)
             self._heard[each.name] = (now.taken_at, each)
         queue = now.queue
         return {

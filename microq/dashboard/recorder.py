@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ MOST_POINTS = 20_000
 
 
 class Recorder:
-    """What is known of a running system, for the page, and the one who looks at it."""
+    """What is known of a running system, for the page, and the one who looks at it. Made by `recording`.
 
-    def __init__(self, operator: Operator, folder: Path) -> None:
-        self._operator, self._file = operator, timeline.Writer(folder)
+    `least` is the least time between two looks, in seconds.
+    """
+
+    def __init__(self, operator: Operator, file: timeline.Writer, least: float) -> None:
+        self._operator, self._file, self._least = operator, file, least
         self._memory, self._pace = Memory(), Pace()
         self._wake, self._looking = asyncio.Event(), asyncio.Lock()
         self._starting: set[str] = set()
@@ -49,22 +53,16 @@ class Recorder:
         self.watchers = Watchers()
 
     async def run(self) -> None:
-        """Look and listen until cancelled."""
-        try:
-            async with task_group() as tasks:
-                tasks.create_task(self._listen())
-                while True:
-                    self._wake.clear()
-                    if self._wanted() or not self._starting:
-                        await self._look()
-                    await asyncio.sleep(LEAST_SECONDS)
-                    pause = WATCHED_SECONDS if self._wanted() else IDLE_SECONDS
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(pause - LEAST_SECONDS):
-                            await self._wake.wait()
-        finally:
-            self.watchers.end()
-            self._file.close()
+        """Look until cancelled."""
+        while True:
+            self._wake.clear()
+            if self._wanted() or not self._starting:
+                await self._look()
+            await asyncio.sleep(self._least)
+            pause = WATCHED_SECONDS if self._wanted() else IDLE_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause - self._least):
+                    await self._wake.wait()
 
     def _wanted(self) -> bool:
         return bool(len(self.watchers)) or self.story.under_way
@@ -74,7 +72,8 @@ class Recorder:
         if self.snapshot is None or time.time() - self.snapshot.taken_at > WATCHED_SECONDS:
             await self._look()
 
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Listen until the operator's events end, or cancelled."""
         async for event in self._operator.events():
             self._file.tell(event)
             self.watchers.tell("event", self.story.hear(event))
@@ -120,6 +119,24 @@ class Recorder:
             "scenario": self.story.scenario(),
             "now": time.time(),
         }
+
+
+@asynccontextmanager
+async def recording(operator: Operator, folder: Path, least: float = LEAST_SECONDS) -> AsyncIterator[Recorder]:
+    """Yield a recorder that looks and listens, and writes into the folder of the run, until the body is through."""
+    file = timeline.Writer(folder)
+    recorder = Recorder(operator, file, least)
+    try:
+        async with task_group() as tasks:
+            at_work = [tasks.create_task(recorder.listen()), tasks.create_task(recorder.run())]
+            try:
+                yield recorder
+            finally:
+                for task in at_work:
+                    task.cancel()
+    finally:
+        recorder.watchers.end()
+        file.close()
 
 
 def _shown(snapshot: Snapshot) -> Any:

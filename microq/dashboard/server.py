@@ -12,12 +12,11 @@ from microq.config import Address, Config
 from microq.dashboard import access, acting, reading
 from microq.dashboard.actions import open_actions
 from microq.dashboard.page import PAGE, Page
-from microq.dashboard.recorder import Recorder
+from microq.dashboard.recorder import recording
 from microq.dashboard.recording import load
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, UsageError
 from microq.fleet import Operator
 from microq.plotlyjs import script
-from microq.tasks import task_group
 
 STATIC = Path(__file__).parent / "static"
 
@@ -72,15 +71,12 @@ async def show_system(
     `environment` is that of the system's children. Raises `MachineError` if the address cannot be had.
     """
     token = access.token_of(config)
-    recorder = Recorder(operator, run)
-    async with open_actions(config, operator, environment) as actions, task_group() as tasks:
-        recording = tasks.create_task(recorder.run())
-        try:
-            address = config.dashboard.address
-            async with _serving(make_app(Page(config, run, recorder, actions, token)), address):
-                yield access.address_of(config)
-        finally:
-            recording.cancel()
+    async with (
+        open_actions(config, operator, environment) as actions,
+        recording(operator, run) as recorder,
+        _serving(make_app(Page(config, run, recorder, actions, token)), config.dashboard.address),
+    ):
+        yield access.address_of(config)
 
 
 @asynccontextmanager

@@ -5,98 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from conftest import run
+from operators import KNOWN, SNAPSHOT, FakeOperator
 
 from microq.config import Config
-from microq.errors import DeadlineError, NotRunningError, RemoteError, UnknownNameError
-from microq.figures import MemberFigures, QueueView
-from microq.fleet import Event, Operator, ProcessState, ProcessView, Role, Snapshot
+from microq.errors import NotRunningError, RemoteError
+from microq.fleet import Event, Operator, Topic
 from microq.system import control, records
-
-FIGURES = MemberFigures(
-    name="hazelcast-5701",
-    taken_at=1.5,
-    items=7,
-    backups=0,
-    oldest=0.25,
-    offers=9,
-    polls=2,
-    rejected=0,
-    empty_polls=1,
-    log_entries=3,
-    log_backups=6,
-    partitions=4,
-    cluster_safe=True,
-    members_seen=3,
-    heap_used=1,
-    heap_max=2,
-)
-SNAPSHOT = Snapshot(
-    taken_at=2.5,
-    folder="/srv/run",
-    processes=(
-        ProcessView("hazelcast-5701", Role.HAZELCAST, "127.0.0.1:5701", ProcessState.READY, pid=12, rss=99),
-        ProcessView("messages-5001", Role.MESSAGES, "127.0.0.1:5001", ProcessState.EXITED, exit_status=-9),
-    ),
-    members=(FIGURES,),
-    queue=QueueView("hazelcast", "messages-queue", 7, 100, 2, "hazelcast-5701"),
-)
-KNOWN = ["messages-5001", "messages-5002"]
-
-
-class FakeOperator:
-    """Notes what it is asked for; knows two names."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, list[str]]] = []
-        self.told: asyncio.Queue[Event | None] = asyncio.Queue()
-
-    def _note(self, verb: str, names: Sequence[str]) -> list[str]:
-        self.asked.append((verb, list(names)))
-        for name in names:
-            if name not in KNOWN:
-                raise UnknownNameError(name, KNOWN)
-        return list(names)
-
-    async def start(self, names: Sequence[str]) -> list[str]:
-        return self._note("start", names)
-
-    async def stop(self, names: Sequence[str]) -> list[str]:
-        return self._note("stop", names)
-
-    async def kill(self, names: Sequence[str]) -> list[str]:
-        self._note("kill", names)
-        raise DeadlineError("it did not go")
-
-    async def pause(self, names: Sequence[str]) -> list[str]:
-        return self._note("pause", names)
-
-    async def resume(self, names: Sequence[str]) -> list[str]:
-        return self._note("resume", names)
-
-    async def restart(self, names: Sequence[str]) -> list[str]:
-        self._note("restart", names)
-        raise ZeroDivisionError
-
-    async def sabotage(self, role: str, defect: str) -> None:
-        self._note("sabotage", [])
-        self.asked.append((role, [defect]))
-
-    async def announce(self, event: Event) -> None:
-        self.told.put_nowait(event)
-
-    async def snapshot(self) -> Snapshot:
-        return SNAPSHOT
-
-    async def events(self) -> AsyncIterator[Event]:
-        while event := await self.told.get():
-            yield event
 
 
 @asynccontextmanager
@@ -159,11 +80,25 @@ def test_a_snapshot_arrives_whole(tmp_path: Path) -> None:
 
 def test_events_stream(tmp_path: Path) -> None:
     async def main() -> None:
-        sent = [Event(1.0, "messages-5001", "starting"), Event(2.0, "messages-5001", "exited", "by SIGKILL")]
+        sent = [
+            Event(1.0, "messages-5001", "starting"),
+            Event(2.0, "messages-5001", "exited", "by SIGKILL"),
+            Event(3.0, "a-run", "step", "", Topic.SCENARIO, {"what": "killed", "since": 0.5}),
+        ]
         async with controlled(tmp_path) as (operator, client, _):
             for event in (*sent, None):
                 operator.told.put_nowait(event)
             assert [event async for event in client.events()] == sent
+
+    run(main())
+
+
+def test_what_a_scenario_announces_arrives(tmp_path: Path) -> None:
+    async def main() -> None:
+        event = Event(1.0, "a-run", "fault", "", Topic.SCENARIO, {"target": "hazelcast-5701", "owner": True})
+        async with controlled(tmp_path) as (operator, client, _):
+            await client.announce(event)
+            assert operator.told.get_nowait() == event
 
     run(main())
 
