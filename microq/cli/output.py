@@ -68,6 +68,11 @@ def emit(data: Any, render: Callable[[], Any], *, as_json: bool) -> None:
     console().print(render())
 
 
+def emit_line(data: Any) -> None:
+    """Print one of many results as JSON in one line, at once."""
+    typer.echo(_harmless(json.dumps(data, ensure_ascii=False, default=str)))
+
+
 def _harmless(text: str) -> str:
     """Return JSON text with all that could move or colour a terminal written as JSON's escapes."""
     # Line breaks are those between the values; the ones in a value are escaped already.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -16,7 +14,6 @@ from microq.cli.output import (
     QueueOption,
     SetOption,
     configuration,
-    console,
     download_bars,
     emit,
     note,
@@ -26,8 +23,6 @@ from microq.cli.output import (
 from microq.config import Config
 from microq.errors import UsageError
 from microq.fleet import Snapshot
-
-REFRESH_SECONDS = 1.0
 
 NamesArgument = Annotated[
     list[str],
@@ -119,49 +114,29 @@ def down(config: ConfigOption = None) -> None:
 
 
 def status(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
-    """Show every process and the cluster's copies."""
-    from microq.views import terminal  # noqa: PLC0415 - --help needs none of it
+    """Show every process and the cluster's copies.
 
-    run(_show(configuration(config, None), terminal.status, dataclasses.asdict, watch=watch, as_json=as_json))
+    With --watch on one screen, with rates and what happens; as lines where the output is no terminal.
+    """
+    from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
+    from microq.views import screen, terminal  # noqa: PLC0415
+
+    shown = watching.Shown(screen.screen, screen.line, terminal.status, watching.everything)
+    run(watching.show(configuration(config, None), shown, watch=watch, as_json=as_json))
 
 
 def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
     """Show the queue's copies, the primary owner starred."""
-    from microq.views import queue as pictures  # noqa: PLC0415 - --help needs none of it
+    from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
+    from microq.views import queue as pictures  # noqa: PLC0415
 
-    def data(view: Snapshot) -> Any:
-        found = dataclasses.asdict(view)
-        return {key: found[key] for key in ("queue", "members", "brokers", "partitions", "taken_at")}
-
-    run(_show(configuration(config, None), pictures.queue, data, watch=watch, as_json=as_json))
-
-
-async def _show(
-    config: Config,
-    render: Callable[[Snapshot], Any],
-    data: Callable[[Snapshot], Any],
-    *,
-    watch: bool,
-    as_json: bool,
-) -> None:
-    from rich.live import Live  # noqa: PLC0415 - --help needs none of it
-
-    from microq.system import control  # noqa: PLC0415
-
-    async with control.connect(config) as operator:
-        view = await operator.snapshot()
-        if as_json or not watch:
-            emit(data(view), lambda: render(view), as_json=as_json)
-            return
-        screen = console()
-        if not screen.is_terminal:
-            while True:
-                screen.print(render(await operator.snapshot()))
-                await asyncio.sleep(REFRESH_SECONDS)
-        with Live(render(view), console=screen, screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(render(await operator.snapshot()), refresh=True)
-                await asyncio.sleep(REFRESH_SECONDS)
+    shown = watching.Shown(
+        lambda sight, _width, _height: pictures.queue(sight.now),
+        lambda sight: pictures.queue(sight.now),
+        pictures.queue,
+        watching.of_the_queue,
+    )
+    run(watching.show(configuration(config, None), shown, watch=watch, as_json=as_json))
 
 
 def _verb_command(verb: str) -> Callable[..., None]:

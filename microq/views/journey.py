@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microq.trails import Step, Trail
+from microq.views.events import clock
 from microq.views.logs import safe
 
 AROUND = "—"
@@ -24,7 +25,7 @@ def journey(trail: Trail) -> RenderableType:
     for step in trail.steps:
         since = step.at - trail.steps[0].at
         what = Text(safe(step.what), style="" if step.sure else "italic")
-        rows.add_row(step.where or AROUND, _clock(step.at), f"+{since:.3f} s", what, style=_style(step))
+        rows.add_row(step.where or AROUND, clock(step.at), f"+{since:.3f} s", what, style=_style(step))
     day = time.strftime("%Y-%m-%d", time.localtime(trail.steps[0].at))
     head = Text.assemble((safe(trail.id), "bold"), f"   {safe(trail.text)}" if trail.text else "", (f"   {day}", "dim"))
     end = [Text("No messages-service has received it.", style="yellow")] if trail.waits else []
@@ -33,9 +34,3 @@ def journey(trail: Trail) -> RenderableType:
 
 def _style(step: Step) -> str:
     return "yellow" if not step.where else ""
-
-
-def _clock(at: float) -> str:
-    """Return the local time of day with milliseconds."""
-    thousandths = round(at * 1000)
-    return f"{time.strftime('%H:%M:%S', time.localtime(thousandths // 1000))}.{thousandths % 1000:03d}"

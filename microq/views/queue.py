@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from microq.cues import cues
 from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
 from microq.fleet import Role, Snapshot
 from microq.views.cells import NOTHING, UNKNOWN, duration, mebibytes, state_text, table
@@ -14,7 +17,7 @@ def queue(view: Snapshot) -> RenderableType:
     """Return the queue's copies, server by server and partition by partition, the owners starred."""
     taken = max((figures.taken_at for figures in view.servers), default=None)
     age = f"collected {view.taken_at - taken:.1f} s ago" if taken else "no server answers"
-    head = queue_line(view.queue) if view.queue else "the facade does not answer: owner and size are unknown"
+    head = queue_line(view.queue) if view.queue else "owner and size are unknown"
     letters = [letters_line(view.queue)] if view.queue else []
     if not view.managed:
         where = "the servers run elsewhere; where the copies are cannot be seen from here"
@@ -23,9 +26,12 @@ def queue(view: Snapshot) -> RenderableType:
         [_partitions(view), Text(""), brokers_table(view)] if view.queue_role is Role.KAFKA else [_of_members(view)]
     )
     parts: list[RenderableType] = [Text(f"{head}   {age}"), *letters, *tables]
-    if view.queue and not view.queue.backup_count:
-        parts.append(Text("backup-count is 0: what a killed server owned is lost", style="yellow"))
-    return Group(*parts)
+    return Group(*parts, *cue_lines(cues(view, {})))
+
+
+def cue_lines(found: Sequence[str]) -> list[Text]:
+    """Return what whoever looks has to know, a line each."""
+    return [Text(f"! {cue}", style="yellow") for cue in found]
 
 
 def _of_members(view: Snapshot) -> RenderableType:
@@ -143,5 +149,4 @@ def letters_line(queue: QueueView) -> Text:
     pending, redelivered, dead = (
         UNKNOWN if count is None else f"{count:,}" for count in (queue.pending, queue.redelivered, queue.dead)
     )
-    line = f"{pending} pending   {redelivered} redelivered   {dead} dead"
-    return Text(f"{line}   (`microq dead list` shows why)", style="yellow") if queue.dead else Text(line)
+    return Text(f"{pending} pending   {redelivered} redelivered   {dead} dead")

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from microq.cues import cues
 from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
 from microq.views.cells import NOTHING, duration, mebibytes, state_text, table
-from microq.views.queue import brokers_table, letters_line, members_table, queue_line
+from microq.views.queue import brokers_table, cue_lines, letters_line, members_table, queue_line
 
 
 def starting(states: dict[str, tuple[ProcessState, str]], began: float) -> RenderableType:
@@ -42,10 +43,12 @@ def status(view: Snapshot) -> RenderableType:
         parts += [Text(""), members_table(view)]
     if view.having(Role.KAFKA):
         parts += [Text(""), brokers_table(view)]
-    if view.having(Role.HAZELCAST) or view.having(Role.KAFKA):
-        parts += [Text(""), Text(_safety(view), style="green" if view.safe else "yellow")]
+    parts.append(Text(""))
+    if view.safe:
+        parts.append(Text("cluster safe: every copy is in place", style="green"))
     if view.queue:
         parts += [Text(queue_line(view.queue)), letters_line(view.queue)]
+    parts += cue_lines(cues(view, {}))
     parts.append(Text(f"run folder {view.folder}", style="dim"))
     return Group(*parts)
 
@@ -82,9 +85,3 @@ def findings_table(rows: Sequence[Sequence[str]]) -> RenderableType:
         if remedy:
             lines.append(Text(f"    {remedy}"))
     return Group(*lines)
-
-
-def _safety(view: Snapshot) -> str:
-    if not (view.members or view.brokers):
-        return "cluster: no server answers"
-    return "cluster safe: every copy is in place" if view.safe else "cluster not safe: copies are being made"

@@ -31,6 +31,7 @@ RANKS = {
     "latency": 0,
     "timeline": 0,
     "tracing": 0,
+    "cues": 0,
     "tasks": 0,
     # ports to the outside
     "hz": 1,

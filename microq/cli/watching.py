@@ -1,0 +1,165 @@
+"""How `status` and `queue` look at a system: once, or again and again until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from microq.cli.output import console, emit, emit_line, note
+from microq.config import Config
+from microq.cues import cues
+from microq.errors import DeadlineError, NotRunningError
+from microq.fleet import Event, Snapshot
+from microq.system import control, records
+from microq.tasks import task_group
+from microq.views.events import event_line
+from microq.views.sight import Sight
+
+LOOK_SECONDS = 1.0
+"""Pause between two looks while nothing happens."""
+
+ANSWER_SECONDS = 5.0
+"""How long a supervisor may take for one look before it counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a system is shown: on a screen of columns and rows, as a line a look, once, and as data."""
+
+    screen: Callable[[Sight, int, int], Any]
+    line: Callable[[Sight], Any]
+    picture: Callable[[Snapshot], Any]
+    data: Callable[[Snapshot], dict[str, Any]]
+
+
+def everything(view: Snapshot) -> dict[str, Any]:
+    """Return all that is known, as data."""
+    return {**dataclasses.asdict(view), "cues": cues(view, {})}
+
+
+def of_the_queue(view: Snapshot) -> dict[str, Any]:
+    """Return what is known of the queue, as data."""
+    found = dataclasses.asdict(view)
+    return {key: found[key] for key in ("queue", "members", "brokers", "partitions", "taken_at")}
+
+
+async def show(config: Config, shown: Shown, *, watch: bool, as_json: bool) -> None:
+    """Look at the system that runs; raises `NotRunningError` if none does at the beginning."""
+    async with control.connect(config) as operator:
+        view = await operator.snapshot()
+    if not watch:
+        emit(shown.data(view), lambda: shown.picture(view), as_json=as_json)
+        return
+    sight = Sight(view)
+    with _display(sight, shown, as_json=as_json) as display:
+        while True:
+            with contextlib.suppress(NotRunningError, DeadlineError, TimeoutError):
+                await _watch(config, sight, display)
+            sight.lose(time.time())
+            display.lost()
+            await asyncio.sleep(LOOK_SECONDS)
+            while records.supervisor_pid(config) is None:  # noqa: ASYNC110 - nobody tells of one that comes
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _watch(config: Config, sight: Sight, display: Display) -> None:
+    """Look and listen until the supervisor ends."""
+    something = asyncio.Event()
+
+    async with control.connect(config) as operator, task_group() as tasks:
+
+        async def listen() -> None:
+            async for event in operator.events():
+                sight.hear(event)
+                display.heard(event)
+                something.set()
+
+        listening = tasks.create_task(listen())
+        try:
+            while not listening.done():
+                something.clear()
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    view = await operator.snapshot()
+                sight.look(view)
+                display.looked()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await something.wait()
+        finally:
+            listening.cancel()
+
+
+class Display:
+    """Shows a sight; this one as data, one JSON object a look."""
+
+    def __init__(self, sight: Sight, shown: Shown) -> None:
+        self.sight, self.shown = sight, shown
+
+    def looked(self) -> None:
+        """Show a new look."""
+        emit_line(self.shown.data(self.sight.now))
+
+    def heard(self, event: Event) -> None:
+        """Show what happened."""
+
+    def lost(self) -> None:
+        """Show that nobody answers."""
+        note("The supervisor does not answer; waiting for it.")
+
+
+class Lines(Display):
+    """Prints a line a look and an event, for where there is no screen."""
+
+    def __init__(self, sight: Sight, shown: Shown) -> None:
+        super().__init__(sight, shown)
+        self._console = console()
+
+    def looked(self) -> None:
+        """Show a new look."""
+        self._console.print(self.shown.line(self.sight))
+
+    def heard(self, event: Event) -> None:
+        """Show what happened."""
+        self._console.print(event_line(event))
+
+
+class Screen(Display):
+    """Draws on the whole screen of a terminal; made by `_display`."""
+
+    def __init__(self, sight: Sight, shown: Shown, live: Any) -> None:
+        super().__init__(sight, shown)
+        self._live = live
+
+    def looked(self) -> None:
+        """Show a new look."""
+        size = self._live.console.size
+        self._live.update(self.shown.screen(self.sight, size.width, size.height), refresh=True)
+
+    def heard(self, event: Event) -> None:  # noqa: ARG002 - the sight has it already
+        """Show what happened, at once."""
+        self.looked()
+
+    def lost(self) -> None:
+        """Show that nobody answers."""
+        self.looked()
+
+
+@contextmanager
+def _display(sight: Sight, shown: Shown, *, as_json: bool) -> Iterator[Display]:
+    screen = console()
+    if as_json:
+        yield Display(sight, shown)
+    elif not screen.is_terminal or screen.is_dumb_terminal:
+        yield Lines(sight, shown)
+    else:
+        from rich.live import Live  # noqa: PLC0415 - pipes need none
+
+        first = shown.screen(sight, screen.width, screen.height)
+        with Live(first, console=screen, screen=True, auto_refresh=False) as live:
+            yield Screen(sight, shown, live)
