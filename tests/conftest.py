@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from microq.config import Config, Queue, load
-from microq.engines.provision import check_client, provide
+from microq.engines.provision import check_extras, provide
 from microq.errors import MachineError
 from microq.system import ports, records
 
@@ -120,7 +120,7 @@ def kafka_engine(engine: None) -> None:
     """Skip at home, fail in CI, if this machine lacks what brokers need."""
     config = Config("the tests", Path(), queue=Queue(backend="kafka"))
     try:
-        check_client(config)
+        check_extras(config)
         provide(config)
     except MachineError as error:
         if os.environ.get("CI"):

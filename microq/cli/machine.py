@@ -91,11 +91,11 @@ def fetch(config: ConfigOption = None, sets: SetOption = None, backend: QueueOpt
 
 def prepare(config: Config) -> Any:
     """Download what a system needs, make its class-data archives, and return the engine."""
-    from microq.engines.provision import check_client, provide  # noqa: PLC0415 - --help needs none of it
+    from microq.engines.provision import check_extras, provide  # noqa: PLC0415 - --help needs none of it
     from microq.system.topology import child_environment  # noqa: PLC0415
     from microq.system.training import missing, train  # noqa: PLC0415
 
-    check_client(config)
+    check_extras(config)
     with download_bars() as progress:
         engine = provide(config, progress)
     if missing(engine, config):
@@ -123,8 +123,7 @@ def _look(config: Config) -> Iterator[Finding]:
         )
     if brokers:
         yield _jars(f"Kafka {kafka_jars.VERSION}", kafka_jars.KAFKA)
-    if config.queue.backend == "kafka":
-        yield _client(config)
+    yield from _extras(config)
     supervisor = records.supervisor_pid(config)
     running = supervisor is not None
     left = [] if running else records.leftovers(config)
@@ -179,14 +178,16 @@ def _jars(what: str, wanted: Sequence[Any]) -> Finding:
     )
 
 
-def _client(config: Config) -> Finding:
-    from microq.engines.provision import check_client  # noqa: PLC0415 - --help needs none of it
+def _extras(config: Config) -> Iterator[Finding]:
+    from microq.engines.provision import extras  # noqa: PLC0415 - --help needs none of it
 
-    try:
-        check_client(config)
-    except ExtraMissingError as error:
-        return Finding(error.library, MISSING, "not installed", f"pip install 'microq[{error.extra}]'")
-    return Finding("aiokafka", CLEAN, version("aiokafka"))
+    for extra in extras(config):
+        try:
+            extra.check()
+        except ExtraMissingError as error:
+            yield Finding(error.library, MISSING, "not installed", f"pip install 'microq[{error.extra}]'")
+        else:
+            yield Finding(extra.library, CLEAN, version(extra.library))
 
 
 def _ports(ports: Any, listed: Any) -> Any:

@@ -38,11 +38,12 @@ def register(app: typer.Typer) -> None:
 
 def _command(role: Role) -> Callable[..., None]:
     def serve(config: ConfigOption = None, sets: SetOption = None, port: PortOption = None) -> None:
-        from microq.engines.provision import check_client  # noqa: PLC0415 - --help needs none of it
+        from microq.engines.provision import KAFKA, extras  # noqa: PLC0415 - --help needs none of it
 
         loaded = configuration(config, sets)
-        if role in {Role.FACADE, Role.MESSAGES}:
-            check_client(loaded)
+        for extra in extras(loaded):
+            if extra is not KAFKA or role in {Role.FACADE, Role.MESSAGES}:
+                extra.check()
         warn_of([place(role, loaded, port)])
         run(role, loaded, port)
 

@@ -17,6 +17,7 @@ from microq.cli.output import (
     download_bars,
     emit,
     note,
+    of_the_system,
     run,
     with_queue,
 )
@@ -66,7 +67,7 @@ def provide(config: Config) -> Any:
     """
     from microq.engines import provision  # noqa: PLC0415 - --help needs none of it
 
-    provision.check_client(config)
+    provision.check_extras(config)
     if not provision.is_needed(config):
         return None
     with download_bars() as progress:
@@ -113,11 +114,28 @@ def down(config: ConfigOption = None) -> None:
     run(ending.end(configuration(config, None)))
 
 
-def status(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = None,
+    watch: WatchOption = False,
+    as_json: JsonOption = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print what Prometheus can scrape, for its file_sd_configs.")
+    ] = False,
+) -> None:
     """Show every process and the cluster's copies.
 
+
     With --watch on one screen, with rates and what happens; as lines where the output is no terminal.
+
+    \b
+    microq status --watch
+    microq status --prometheus > microq.json   the targets, whether they are up now or not
     """
+    if prometheus:
+        from microq.cli.targets import targets  # noqa: PLC0415 - --help needs none of it
+
+        emit(targets(of_the_system(config)), lambda: None, as_json=True)
+        return
     from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
     from microq.views import screen, terminal  # noqa: PLC0415
 

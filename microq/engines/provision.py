@@ -43,13 +43,41 @@ def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
     )
 
 
-def check_client(config: Config) -> None:
-    """Raise `ExtraMissingError` if the library that talks to the queue's servers cannot be imported."""
-    if config.queue.backend == "kafka":
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A library that only some configurations need: its name, what is imported of it, who needs it, its extra."""
+
+    library: str
+    module: str
+    need: str
+    name: str
+
+    def check(self) -> None:
+        """Raise `ExtraMissingError` if it cannot be imported."""
         try:
-            import_module("aiokafka")
+            import_module(self.module)
         except ImportError as error:
-            raise ExtraMissingError("aiokafka", "a queue in Kafka", "kafka") from error
+            raise ExtraMissingError(self.library, self.need, self.name) from error
+
+
+KAFKA = Extra("aiokafka", "aiokafka", "a queue in Kafka", "kafka")
+TRACES = Extra(
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "[tracing] endpoint",
+    "otel",
+)
+
+
+def extras(config: Config) -> list[Extra]:
+    """Return the libraries that this configuration needs beyond those that every one does."""
+    return [*([KAFKA] if config.queue.backend == "kafka" else []), *([TRACES] if config.tracing.endpoint else [])]
+
+
+def check_extras(config: Config) -> None:
+    """Raise `ExtraMissingError` if one of them cannot be imported."""
+    for extra in extras(config):
+        extra.check()
 
 
 def is_needed(config: Config) -> bool:

@@ -84,6 +84,37 @@ def test_the_doctor_misses_the_client_of_kafka_only_where_it_is_needed(
     assert (code, found.keys() & {"aiokafka", "Kafka 4.3.1", "class-data archive of Kafka"}) == (0, set())
 
 
+@pytest.fixture
+def no_opentelemetry(tmp_path: Path) -> dict[str, str]:
+    """An environment in which traces cannot be exported."""
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError", encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+
+
+COLLECTOR = "tracing.endpoint=http://127.0.0.1:4318"
+
+
+@pytest.mark.parametrize("words", ["up", "up -d", "fetch", "logging"])
+def test_traces_that_cannot_be_exported_are_one_line_before_anything_starts(
+    words: str, project: Project, no_opentelemetry: dict[str, str]
+) -> None:
+    line = complaint(microq(project, no_opentelemetry, *words.split(), "--set", COLLECTOR), 4)
+    assert "[tracing] endpoint needs opentelemetry-exporter-otlp-proto-http" in line
+    assert "which is not installed: pip install 'microq[otel]'" in line
+    assert not project.config.folder.exists()
+
+
+def test_the_doctor_misses_what_exports_traces_only_where_it_is_needed(
+    project: Project, engine: None, no_opentelemetry: dict[str, str]
+) -> None:
+    def remedies(*words: str) -> list[str]:
+        result = microq(project, no_opentelemetry, "doctor", "--json", *words)
+        return [f["remedy"] for f in json.loads(result.stdout) if f["what"].startswith("opentelemetry")]
+
+    assert remedies("--set", COLLECTOR) == ["pip install 'microq[otel]'"]
+    assert remedies() == []
+
+
 def test_the_doctor_of_a_sound_machine_with_kafka(project: Project, kafka_engine: None) -> None:
     result = project.microq("doctor", "--queue", "kafka", "--json")
     findings = {finding["what"]: finding for finding in json.loads(result.stdout)}

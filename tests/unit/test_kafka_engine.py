@@ -17,7 +17,7 @@ from microq.config import Address, Config
 from microq.engines import jars, kafka
 from microq.engines.java import Java
 from microq.engines.kafka_jars import KAFKA, VERSION
-from microq.engines.provision import broker_archive, check_client, is_needed, member_archive
+from microq.engines.provision import broker_archive, check_extras, is_needed, member_archive
 from microq.errors import ExtraMissingError, JarMissingError, MachineError
 
 JAVA = Java(Path("/jdk17/bin/java"), "17.0.9", "PATH")
@@ -97,9 +97,9 @@ def test_members_and_brokers_run_elsewhere_independently(backend: str, *, member
 
 def test_the_client_is_missed_only_where_the_queue_is_in_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiokafka", None)
-    check_client(PLAIN)
+    check_extras(PLAIN)
     with pytest.raises(ExtraMissingError, match=re.escape("pip install 'microq[kafka]'")) as caught:
-        check_client(QUEUE_IN_KAFKA)
+        check_extras(QUEUE_IN_KAFKA)
     assert caught.value.exit_code == 4
 
 
