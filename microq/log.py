@@ -92,9 +92,9 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one JSON object in one line; its message is the text format's, letter by letter."""
-        zone = time.strftime("%z", time.localtime(record.created))
+        zone = time.strftime("%z", time.localtime(record.created))  # such as +0100
         fields = {
-            "at": _stamp(record.created, int(record.msecs)) + zone,
+            "at": f"{_stamp(record.created, int(record.msecs))}{zone[:3]}:{zone[3:]}",
             "level": record.levelname,
             "process": self._name,
             "message": escaped(record.getMessage()),
