@@ -61,7 +61,13 @@ def _fault(entries: Sequence[Entry]) -> Entry | None:
 
 def longest_gap(entries: Sequence[Entry]) -> float | None:
     """Return the longest time in which somebody waited for an acknowledgement and none came."""
-    gaps = []
+    wait = longest_wait(entries)
+    return round(wait[1] - wait[0], 3) if wait else None
+
+
+def longest_wait(entries: Sequence[Entry]) -> tuple[float, float] | None:
+    """Return from when to when, in monotonic time, the longest such wait was."""
+    waits = []
     waiting: set[str] = set()
     since: float | None = None
     for entry in entries:
@@ -71,6 +77,6 @@ def longest_gap(entries: Sequence[Entry]) -> float | None:
         elif entry.kind == "outcome":
             waiting.discard(entry.facts["id"])
             if entry.facts["outcome"] == Outcome.ACKNOWLEDGED and since is not None:
-                gaps.append(entry.mono - since)
+                waits.append((since, entry.mono))
                 since = entry.mono if waiting else None
-    return round(max(gaps), 3) if gaps else None
+    return max(waits, key=lambda wait: wait[1] - wait[0], default=None)

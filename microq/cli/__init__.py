@@ -17,6 +17,7 @@ from microq.cli import (
     logs,
     machine,
     output,
+    report,
     services,
     system,
     topics,
@@ -77,6 +78,7 @@ dead.register(app)
 chaos.register(app)
 bench.register(app)
 compare.register(app)
+report.register(app)
 services.register(app)
 machine.register(app)
 topics.register(app)

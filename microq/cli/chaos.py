@@ -26,6 +26,7 @@ from microq.cli.output import (
     run,
     with_queue,
 )
+from microq.cli.report import JunitOption, report_of, write_junit
 from microq.cli.trials import configured, run_trial
 
 EXIT = {"pass": 0, "fail": 1, "unknown": 3}
@@ -106,6 +107,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "sets": (SetOption, None),
     "backend": (QueueOption, None),
     "as_json": (JsonOption, False),
+    "junit": (JunitOption, None),
 }
 """The options of every fault: name -> type and default."""
 
@@ -147,6 +149,7 @@ def _forms(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
 def _break(kind: Any, options: dict[str, Any]) -> None:
     from microq.chaos.controls import NO_REDELIVERY  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.scenario import Trial  # noqa: PLC0415
+    from microq.report.junit import of_verdict  # noqa: PLC0415
     from microq.system.session import Interrupted  # noqa: PLC0415
     from microq.views.verdict import verdict as picture  # noqa: PLC0415
 
@@ -167,19 +170,28 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
     except Interrupted:
         note("Interrupted; everything that was started for this run is stopped.")
         raise typer.Exit(INTERRUPTED) from None
-    emit(found.to_json(history), lambda: picture(found, history), as_json=options["as_json"])
+    report = report_of(history)
+    write_junit(options["junit"], [of_verdict(found, history)])
+    emit(
+        {**found.to_json(history), "report": report},
+        lambda: picture(found, history, report),
+        as_json=options["as_json"],
+    )
     raise typer.Exit(EXIT[found.verdict])
 
 
 def verify(
     history: Annotated[Path, typer.Argument(help="A history, e.g. .microq/runs/.../history.jsonl.")],
     as_json: JsonOption = False,
+    junit: JunitOption = None,
 ) -> None:
     """Judge a history again, from the file alone. Exit codes: 0 pass, 1 fail, 3 unknown."""
     from microq.chaos.history import read  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.judge import judge  # noqa: PLC0415
+    from microq.report.junit import of_verdict  # noqa: PLC0415
     from microq.views.verdict import verdict as picture  # noqa: PLC0415
 
     found = judge(read(history))
+    write_junit(junit, [of_verdict(found, str(history))])
     emit(found.to_json(str(history)), lambda: picture(found, str(history)), as_json=as_json)
     raise typer.Exit(EXIT[found.verdict])

@@ -23,9 +23,10 @@ from microq.cli.output import (
     note,
     with_queue,
 )
+from microq.cli.report import REPORT, JunitOption, write_junit
 from microq.cli.trials import alone, interruptible
 from microq.config import Config
-from microq.errors import UsageError
+from microq.errors import MicroqError, UsageError
 
 BACKENDS: tuple[Backend, ...] = ("hazelcast", "kafka")
 
@@ -70,6 +71,7 @@ def compare(
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
+    junit: JunitOption = None,
 ) -> None:
     """Put Hazelcast and Kafka through the same scenarios, and show them side by side.
 
@@ -100,7 +102,9 @@ def compare(
             for _ in take(configs, folder, options, found):
                 _write(folder, found, facts, complete=False)
         whole = _write(folder, found, facts, complete=not interrupted)
-    emit(whole, lambda: comparison(found, str(folder / FILE)), as_json=as_json)
+    report = _report(folder, found, facts, complete=not interrupted)
+    write_junit(junit, _cases(found))
+    emit({**whole, "report": report}, lambda: comparison(found, str(folder / FILE), report), as_json=as_json)
     raise typer.Exit(INTERRUPTED if interrupted else code(found))
 
 
@@ -147,3 +151,29 @@ def _write(folder: Path, found: Any, facts: Mapping[str, Any], *, complete: bool
     whole = to_json(found, facts, complete=complete)
     (folder / FILE).write_text(json.dumps(whole, ensure_ascii=False, indent=2), encoding="utf-8")
     return whole
+
+
+def _report(folder: Path, found: Any, facts: Mapping[str, Any], *, complete: bool) -> str | None:
+    """Write the page of the comparison and return its path; the figures do not depend on it."""
+    from microq.report.comparison import render  # noqa: PLC0415 - --help needs none of it
+
+    try:
+        (folder / REPORT).write_text(render(found, facts, complete=complete), encoding="utf-8")
+    except (MicroqError, OSError) as error:
+        note(f"The report could not be written: {error}")
+        return None
+    return str(folder / REPORT)
+
+
+def _cases(found: Any) -> list[Any]:
+    from microq.bench.scenes import SCENES  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.matrix import ERROR  # noqa: PLC0415
+    from microq.report.junit import Case, of_row  # noqa: PLC0415
+
+    forms = {scene.key: "quiet" if scene.quiet else "live" for scene in SCENES}
+    made = [of_row(one.row, one.backend, forms[one.scene]) for one in found.struck]
+    unmade = [
+        Case(one.backend or "compare", f"{one.what} run {one.run}", ERROR, reasons=(one.error,))
+        for one in found.failures
+    ]
+    return made + unmade

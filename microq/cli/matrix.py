@@ -25,6 +25,7 @@ from microq.cli.output import (
     run,
     with_queue,
 )
+from microq.cli.report import JunitOption, report_of, write_junit
 from microq.cli.trials import alone, configured, interruptible, run_trial
 from microq.errors import MicroqError, UsageError
 
@@ -61,6 +62,7 @@ def run_matrix(
     config: ConfigOption = None,
     sets: SetOption = None,
     backend: QueueOption = None,
+    junit: JunitOption = None,
 ) -> None:
     """Run every fault under traffic, each on a fresh system, and show the matrix.
 
@@ -75,12 +77,14 @@ def run_matrix(
     """
     from microq.chaos.matrix import exit_code, plan, run_all  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.scenario import Trial  # noqa: PLC0415
+    from microq.report.junit import of_row  # noqa: PLC0415
     from microq.views import matrix as views  # noqa: PLC0415
 
     seed, sets = secrets.randbelow(1 << 32) if seed is None else seed, with_queue(backend, sets)
     options = {} if times is None else {"times": times}
     alone(config, sets)
-    plans = plan(configuration(config, sets).queue.backend, _names(only), _names(skip), runs, seed, **options)
+    queue = configuration(config, sets).queue.backend
+    plans = plan(queue, _names(only), _names(skip), runs, seed, **options)
     note(f"{len(plans)} runs; seed {seed}.")
 
     def once(todo: Any) -> tuple[Any, str]:
@@ -94,7 +98,9 @@ def run_matrix(
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
             file.flush()
             console(error=True).print(views.row(row, len(found), len(plans)))
+            _report(row.verdict, row.history)
     _conclude(found, file.name)
+    write_junit(junit, [of_row(row, queue) for row in found])
     raise typer.Exit(INTERRUPTED if interrupted else exit_code(found))
 
 
@@ -105,6 +111,15 @@ def _conclude(found: Sequence[Any], file: str) -> None:
     if found:
         console().print(views.summaries(summarize(found)))
     note(f"Rows {file}")
+
+
+def _report(verdict: str, history: str) -> None:
+    """Write the report of a run of many if it did not pass: each takes 2 MB, and those that passed look the same."""
+    from microq.chaos.verdict import Ruling  # noqa: PLC0415 - --help needs none of it
+    from microq.views.cells import nearest  # noqa: PLC0415
+
+    if history and verdict != Ruling.PASS and (report := report_of(history)):
+        note(f"  Report {nearest(report)}")
 
 
 @contextmanager
@@ -130,6 +145,7 @@ def run_controls(
     sets: SetOption = None,
     backend: QueueOption = None,
     as_json: JsonOption = False,
+    junit: JunitOption = None,
 ) -> None:
     """Break one promise at a time, and see that the proof fails: each control must be red.
 
@@ -139,14 +155,18 @@ def run_controls(
 
     sets = with_queue(backend, sets)
     alone(config, sets)
-    chosen = _chosen(_names(only), configuration(config, sets).queue.backend)
+    queue = configuration(config, sets).queue.backend
+    chosen = _chosen(_names(only), queue)
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     note(f"{len(chosen) * runs} runs; seed {seed}.")
     found: list[tuple[Any, list[str], int]] = []
+    cases: list[Any] = []
     with interruptible() as interrupted:
         for control in chosen:
             got = [_once(control, seed + number, config, sets) for number in range(runs)]
             found.append((control, [text for text, _ in got], sum(red for _, red in got)))
+            cases += [_case(control, queue, seed + number, *one) for number, one in enumerate(got)]
+    write_junit(junit, cases)
     table = [
         {"control": c.name, "expected": c.expectation, "got": got, "runs": len(got), "red": red}
         for c, got, red in found
@@ -183,4 +203,16 @@ def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) 
         note(f"  could not be run: {error}")
         return f"error: {error}", False
     note(f"  {outcome(found)}   {history}")
+    _report(found.verdict, history)
     return outcome(found), control.red(found)
+
+
+def _case(control: Any, queue: str, seed: int, got: str, red: bool) -> Any:  # noqa: FBT001 - as `_once` returns it
+    """Return a run of a control as a test case: it passes by being red."""
+    from microq.chaos.verdict import Ruling  # noqa: PLC0415 - --help needs none of it
+    from microq.report.junit import Case  # noqa: PLC0415
+
+    suite = f"{queue}.{'quiet' if control.quiet else 'live'}"
+    verdict = Ruling.PASS if red else Ruling.FAIL
+    reasons = () if red else (f"expected {control.expectation}, got {got}",)
+    return Case(suite, f"control {control.name} seed {seed}", verdict.value, reasons=reasons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -50,6 +51,12 @@ def state_text(state: ProcessState, detail: str = "") -> Text:
 def mebibytes(count: int | None) -> str:
     """Return a number of bytes in MiB."""
     return NOTHING if count is None else f"{count / (1 << 20):.0f}M"
+
+
+def nearest(path: str) -> str:
+    """Return a path as it is called from the current folder, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def duration(seconds: float | None) -> str:

@@ -12,18 +12,18 @@ from rich.text import Text
 
 from microq.bench.comparison import COUNTED, Line, lines
 from microq.bench.found import Found, saturated
-from microq.views.cells import UNKNOWN
+from microq.views.cells import UNKNOWN, nearest
 
 FORMATS = {"s": "{:.2f}", "ms": "{:.1f}", "MiB": "{:,.0f}", "1/s": "{:,.0f}", "%": "{:.0f}", "": "{:,}"}
 
 KAFKA_NOTE = "with Kafka the log and the store stay in Hazelcast, which is in `everything else`"
 
 
-def comparison(found: Found, file: str) -> RenderableType:
-    """Return the whole table, and what must be known to read it."""
-    several = max((one.run for one in found.started), default=0) > 1
+def comparison(found: Found, file: str, report: str | None = None) -> RenderableType:
+    """Return the whole table, what must be known to read it, and where more is."""
+    several = repeated(found)
     parts: list[RenderableType] = [_table(found, several=several), Text("")]
-    parts += [Text(note) for note in _notes(found, several=several)]
+    parts += [Text(note) for note in notes(found, several=several)]
     parts += [
         Text(
             f"{one.backend}, run {one.row.run}, {one.row.fault}: {one.row.verdict}: {reason}   {one.row.history}",
@@ -36,8 +36,15 @@ def comparison(found: Found, file: str) -> RenderableType:
         Text(f"{one.backend}, run {one.run}, {one.what}: could not be made: {one.error}", style="yellow")
         for one in found.failures
     ]
+    if report is not None:
+        parts.append(Text(f"Report {nearest(report)}"))
     parts.append(Text(f"Everything {file}", style="dim"))
     return Group(*parts)
+
+
+def repeated(found: Found) -> bool:
+    """Return whether there are several runs of each, so that a value has a lowest and a highest."""
+    return max((one.run for one in found.started), default=0) > 1
 
 
 def _table(found: Found, *, several: bool) -> Table:
@@ -55,11 +62,12 @@ def _table(found: Found, *, several: bool) -> Table:
         for line in listed:
             what = line.measure if line.unit in {"", unit} else f"{line.measure}, {line.unit}"
             cells = [cell(line, backend, several=several) for backend in found.backends]
-            table.add_row(Text(f"  {what}"), *cells, *([_quotient(line)] if ratio else []))
+            table.add_row(Text(f"  {what}"), *cells, *([quotient(line)] if ratio else []))
     return table
 
 
-def _quotient(line: Line) -> str:
+def quotient(line: Line) -> str:
+    """Return the ratio of a line in words; nothing where it would mean nothing."""
     if not line.comparable:
         return ""
     return UNKNOWN if line.ratio is None else f"{line.ratio:.2f}"
@@ -101,7 +109,8 @@ def _one(zeros: Sequence[Line]) -> Iterator[Line]:
         yield Line(first.group, names, "", first.values, first.spans, comparable=False, ratio=None)
 
 
-def _notes(found: Found, *, several: bool) -> Iterator[str]:
+def notes(found: Found, *, several: bool) -> Iterator[str]:
+    """Yield what must be known to read the table."""
     if len(found.backends) > 1:
         yield f"RATIO: {found.backends[1]} by {found.backends[0]}. Without acknowledgement, or delivery: for how long."
     if several:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from microq.chaos.verdict import Ruling, Verdict
 from microq.fleet import Role
-from microq.views.cells import NOTHING
+from microq.views.cells import NOTHING, nearest
 
 STYLE = {Ruling.PASS: "bold green", Ruling.FAIL: "bold red", Ruling.UNKNOWN: "bold yellow"}
 
@@ -19,11 +19,13 @@ SHOWN_IDS = 5
 """Ids of one kind that are shown; the history has them all."""
 
 
-def verdict(found: Verdict, history: str) -> RenderableType:
-    """Return everything that a verdict says."""
+def verdict(found: Verdict, history: str, report: str | None = None) -> RenderableType:
+    """Return everything that a verdict says, and where its report is, if there is one."""
     parts: list[RenderableType] = [_counts(found), _headline(found)]
     parts += [Text(f"  {reason}", style=STYLE[found.verdict]) for reason in found.reasons]
     parts += [Text(f"  note: {cue}", style="yellow") for cue in found.cues]
+    if report is not None:
+        parts.append(Text(f"Report {nearest(report)}"))
     parts.append(Text(f"History {history}   (`microq verify` judges it again)", style="dim"))
     if found.seed is not None:
         parts.append(Text(f"Seed {found.seed}   (`--seed {found.seed}` repeats its choices)", style="dim"))

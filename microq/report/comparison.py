@@ -1,0 +1,163 @@
+"""The report of a comparison: both queues side by side, as charts and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from microq.bench.comparison import Line, lines
+from microq.bench.found import Found
+from microq.bench.scenes import SCENES
+from microq.chaos.matrix import ERROR
+from microq.chaos.verdict import Ruling
+from microq.report.charts import Figure, layout, said
+from microq.report.document import chart, document
+from microq.report.markup import Html, join, right, table, tag
+from microq.report.page import SIGNS
+from microq.views.cells import NOTHING
+from microq.views.comparison import FORMATS, cell, folded, notes, quotient, repeated
+
+LOOKS = (("--first", ""), ("--second", "/"))
+"""Colour and pattern of the bars of each queue."""
+
+
+def render(found: Found, facts: Mapping[str, Any], *, complete: bool) -> str:
+    """Return the report as a page of HTML; `facts` say what was measured with, on which machine, and when."""
+    drawn = {f"chart-{number}": mine for number, mine in enumerate(_charted(found), 1)}
+    figures = {key: bars(mine, found.backends) for key, mine in drawn.items()}
+    names = " and ".join(map(str.capitalize, found.backends))
+    body = join(
+        (
+            tag("header", tag("h1", f"{names} under the same load and faults"), *_top(facts, complete=complete)),
+            tag("h2", "Side by side", id="charts"),
+            tag("div", *(_chart(key, mine) for key, mine in drawn.items()), class_="side"),
+            *_tables(found),
+            *_runs(found),
+            *_setting(facts),
+        )
+    )
+    return document(f"microq compare: {names}", body, figures)
+
+
+def _top(facts: Mapping[str, Any], *, complete: bool) -> Iterator[Html]:
+    mine = facts["machine"]
+    yield tag("p", f"microq compare, {mine['date']}, {mine['system']}, {mine['cores']} cores", class_="soft")
+    if not complete:
+        yield tag("div", tag("p", "Interrupted: this is what there was until then."), class_="cues")
+    sections = (("charts", "Side by side"), ("figures", "All figures"), ("runs", "Verdicts"), ("setting", "Setting"))
+    links = (tag("li", tag("a", name, href=f"#{key}")) for key, name in sections)
+    yield tag("nav", tag("ul", *links), aria_label="Sections")
+
+
+def _charted(found: Found) -> Iterator[list[Line]]:
+    """Yield the lines of each chart: those of one group and one unit that have been measured."""
+    measured = (line for line in lines(found) if line.unit and any(_number(line, b) for b in found.backends))
+    for _, mine in groupby(measured, lambda line: (line.group, line.unit)):
+        yield list(mine)
+
+
+def _number(line: Line, backend: str) -> float | None:
+    value = line.values.get(backend)
+    return None if isinstance(value, str) else value
+
+
+def bars(mine: Sequence[Line], backends: Sequence[str]) -> Figure:
+    """Return the bars of some lines of one unit, one for each queue, with the lowest and highest of several runs."""
+    traces = []
+    for backend, (colour, pattern) in zip(backends, LOOKS, strict=False):
+        values = [_number(line, backend) for line in mine]
+        spans = [line.spans.get(backend) or (value, value) for line, value in zip(mine, values, strict=True)]
+        known = [(value or 0, low or 0, high or 0) for value, (low, high) in zip(values, spans, strict=True)]
+        traces.append(
+            {
+                "type": "bar",
+                "name": said(backend),
+                "x": [said(line.measure) for line in mine],
+                "y": values,
+                "text": ["" if v is None else FORMATS[mine[0].unit].format(v) for v in values],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "hoverinfo": "name+x+text",
+                "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.2}},
+                "error_y": {
+                    "type": "data",
+                    "color": "--ink",
+                    "visible": any(low != high for _, low, high in known),
+                    "array": [high - value for value, _, high in known],
+                    "arrayminus": [value - low for value, low, _ in known],
+                },
+            }
+        )
+    return {"data": traces, "layout": layout("", mine[0].unit, xaxis={"type": "category"}, barmode="group")}
+
+
+def _chart(key: str, mine: Sequence[Line]) -> Html:
+    title = f"{mine[0].group}, {mine[0].unit}"
+    return tag("div", tag("h3", title), chart(key, f"Bars: {title}", 300))
+
+
+def _tables(found: Found) -> Iterator[Html]:
+    several = repeated(found)
+    yield tag("h2", "All figures", id="figures")
+    yield tag("ul", *(tag("li", note) for note in notes(found, several=several)))
+    head = ("", *(tag("span", backend, class_="number") for backend in found.backends))
+    ratio = len(found.backends) > 1
+    for group, mine in groupby(folded(lines(found)), lambda line: line.group):
+        rows = [
+            (
+                f"{line.measure}, {line.unit}" if line.unit else line.measure,
+                *(right(cell(line, backend, several=several).plain) for backend in found.backends),
+                *([right(quotient(line))] if ratio else []),
+            )
+            for line in mine
+        ]
+        yield table((*head, *([right("ratio")] if ratio else [])), rows, group)
+
+
+def _runs(found: Found) -> Iterator[Html]:
+    yield tag("h2", "Verdicts, run by run", id="runs")
+    titles = {scene.key: scene.title for scene in SCENES}
+    signs = {**{ruling.value: sign for ruling, sign in SIGNS.items()}, ERROR: SIGNS[Ruling.FAIL]}
+    rows = [
+        (
+            f"{one.backend}, run {one.row.run}",
+            titles.get(one.scene, one.scene),
+            tag("span", tag("b", f"{signs[one.row.verdict]} {one.row.verdict.upper()}"), class_=one.row.verdict),
+            one.row.acknowledged,
+            one.row.lost,
+            right(NOTHING if one.row.longest_gap_s is None else f"{one.row.longest_gap_s:.2f}"),
+            "; ".join(one.row.reasons),
+            tag("code", one.row.history),
+        )
+        for one in found.struck
+    ]
+    head = ("", "scene", "verdict", "acknowledged", "lost", "gap, s", "reasons", "history")
+    yield table(head, rows, "Every run with a fault") if rows else tag("p", "No run with a fault was made.")
+    if found.failures:
+        unmade = [(f"{one.backend}, run {one.run}", one.what, one.error) for one in found.failures]
+        yield table(("", "what", "why"), unmade, "Runs that could not be made")
+
+
+def _setting(facts: Mapping[str, Any]) -> Iterator[Html]:
+    yield tag("h2", "Setting", id="setting")
+    versions = dict(facts["versions"])
+    versions |= versions.pop("clients", {})
+    machine = {name: value for name, value in facts["machine"].items() if name != "date"}
+    yield tag("h3", "Versions")
+    yield _facts(versions)
+    yield tag("h3", "Machine and options")
+    yield _facts({**machine, **facts["options"], "repeat": f"microq compare --seed {facts['seed']}"})
+    for backend, text in facts["configuration"].items():
+        yield tag("h3", f"Configuration of {backend}")
+        what = f"Configuration of {backend}"
+        yield tag("div", tag("pre", text), class_="scroll", tabindex="0", role="region", aria_label=what)
+
+
+def _facts(facts: Mapping[str, Any]) -> Html:
+    pairs = (join((tag("dt", name), tag("dd", _told(value)))) for name, value in facts.items())
+    return tag("dl", *pairs, class_="facts")
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
