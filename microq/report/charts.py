@@ -41,7 +41,7 @@ def layout(x: str, y: str, **more: Any) -> Figure:
     return {
         "paper_bgcolor": "--paper",
         "plot_bgcolor": "--paper",
-        "font": {"color": "--ink", "size": 13},
+        "font": {"color": "--ink", "size": 13, "family": "system-ui, sans-serif"},
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "hoverlabel": {"bgcolor": "--paper", "font": {"color": "--ink"}, "align": "left"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},

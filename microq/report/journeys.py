@@ -34,7 +34,7 @@ def timeline(way: Course, lost: Iterable[str]) -> Figure:
         _segments(
             "sent, never acknowledged", "--doubt", 2, ((w, w.sent, end) for w in ways if w.acknowledged is None), "dot"
         ),
-        _segments("lost", "--bad", 1.5, ((w, w.acknowledged, end) for w in gone), "dash"),
+        _segments("lost", "--bad", 1, ((w, w.acknowledged, end) for w in gone), "dash"),
         {**_points("stored", "diamond", "--stored", [(w, w.stored) for w in ways], len(ways)), "showlegend": False},
         {**_points("lost", "x", "--bad", [(w, end) for w in gone], len(ways)), "showlegend": False},
     ]

@@ -23,7 +23,7 @@ def plain(text: object) -> str:
 
 
 def tag(name: str, /, *inside: object, **attributes: str) -> Html:
-    """Return an element; an attribute's name has hyphens for `_`, loses a final one, and stands alone if it is empty."""
+    """Return an element; an attribute's name has hyphens for `_`, and no final one; empty, it stands alone."""
     given = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + (f'="{html.escape(plain(value))}"' if value else "")
         for key, value in attributes.items()

@@ -13,7 +13,7 @@ from microq.fleet import Role
 from microq.report import charts, journeys
 from microq.report.course import Course, course
 from microq.report.document import chart, document
-from microq.report.markup import Html, join, table, tag
+from microq.report.markup import Html, join, right, table, tag
 from microq.report.story import LAST_SEEN, counted, moment, tale
 
 SIGNS = {Ruling.PASS: "✔", Ruling.FAIL: "✘", Ruling.UNKNOWN: "?"}
@@ -141,8 +141,10 @@ def _timeline(way: Course, found: Verdict) -> Iterator[Html]:
         )
     yield chart("timeline", f"Timeline of {counted(found.attempted, 'message')}", 520, time=True)
     if way.marks:
-        rows = [(mark.number, f"{mark.at:+.2f} s", ("★ " if mark.hit else "") + mark.what) for mark in way.marks]
-        yield table(("", "time", "what happened"), rows, "What happened, in seconds since the fault (★ the fault hits)")
+        rows = [(mark.number, right(f"{mark.at:+.2f} s"), ("★ " if mark.hit else "") + mark.what) for mark in way.marks]
+        yield table(
+            ("", right("time"), "what happened"), rows, "What happened, in seconds since the fault (★ the fault hits)"
+        )
 
 
 def _pace(way: Course) -> Iterator[Html]:

@@ -24,6 +24,10 @@ LAST_SEEN = {
 """Layer -> where that is, after "last seen in"."""
 
 
+MOST_STEPS = 8
+"""Steps that are told in a sentence; more are told by the list alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tale:
     """What came out, in one sentence, and the questions that a reader has with their answers."""
@@ -39,9 +43,9 @@ def tale(record: Evidence, found: Verdict, way: Course) -> Tale:
         ("What was sent?", _sent(found, way)),
         ("Which server held the messages?", _held(record, found)),
         ("What was broken, and when?", _broken(record, found, way)),
-        ("What happened next?", _next(found)),
+        ("What happened next?", _next(found, way)),
         ("Who got the messages?", _got(record, found)),
-        (why.get(found.verdict, "Why does this run prove nothing?"), " ".join(_why(found, way))),
+        (why.get(found.verdict, "Why does this run prove nothing?"), " ".join(_why(record, found, way))),
     )
     return Tale(_headline(found), answers)
 
@@ -90,9 +94,7 @@ def _held(record: Evidence, found: Verdict) -> str:
     for backed, names in _grouped((backed, name) for name, (owned, backed) in before.items() if not owned):
         each = " each" if len(names) > 1 else ""
         parts.append(f"{listed(names)} {backs} {_items(backed)}{each}" if backed else f"{listed(names)} had no copy")
-    copies = record.begin.facts["backup_count"]
-    promise = "every replica in sync (acks=all)" if kafka else f"the primary owner and {counted(copies, 'backup')}"
-    return f"Before the fault {'; '.join(parts)}. A message is acknowledged when it is on {promise}."
+    return f"Before the fault {'; '.join(parts)}."
 
 
 def _broken(record: Evidence, found: Verdict, way: Course) -> str:
@@ -100,6 +102,7 @@ def _broken(record: Evidence, found: Verdict, way: Course) -> str:
         return "Nothing was broken: this history has no fault."
     kind = FAULTS.get(found.scenario)
     meant = (kind.__doc__ or "").strip().partition("\n")[0].partition(";")[0].rstrip(".") if kind else ""
+    meant = meant if meant[:2].isupper() else meant[:1].lower() + meant[1:]
     hits = Counter((fault.target, _standing(fault, found.queue)) for fault in found.faults)
     told = [
         f"{target}{standing}{f', {times} times' if times > 1 else ''}" for (target, standing), times in hits.items()
@@ -122,8 +125,12 @@ def _standing(fault: Fault, queue: str) -> str:
     return ""
 
 
-def _next(found: Verdict) -> str:
-    parts = []
+def _next(found: Verdict, way: Course) -> str:
+    steps = [mark for mark in way.marks if not mark.hit]
+    told = [f"{mark.what} after {mark.at:.2f} s" for mark in steps]
+    parts = [f"{'; '.join(told)}."] if told and len(told) <= MOST_STEPS else []
+    if len(told) > MOST_STEPS:
+        parts.append(f"{counted(len(told), 'step')} were seen; the list below the chart tells them.")
     if found.first_acknowledgement_s is not None:
         parts.append(
             f"The first message sent after the fault was acknowledged {found.first_acknowledgement_s:.2f} s after it."
@@ -132,7 +139,7 @@ def _next(found: Verdict) -> str:
         parts.append(f"The first delivery after the fault came {found.first_delivery_s:.2f} s after it.")
     if found.longest_gap_s is not None:
         parts.append(
-            f"The longest time in which somebody waited for an acknowledgement and none came was "
+            "The longest time in which somebody waited for an acknowledgement and none came was "
             f"{found.longest_gap_s:.2f} s."
         )
     if found.copies_after:
@@ -156,9 +163,9 @@ def _got(record: Evidence, found: Verdict) -> str:
     return f"{listed(shares)} of the {counted(found.attempted, 'message')}.{f'{log}{wrote}.' if log else ''}"
 
 
-def _why(found: Verdict, way: Course) -> Iterator[str]:
+def _why(record: Evidence, found: Verdict, way: Course) -> Iterator[str]:
     if found.verdict is Ruling.PASS:
-        yield from _safe(found, way)
+        yield from _safe(record, found, way)
         return
     yield " ".join(f"{reason[:1].upper()}{reason[1:]}." for reason in found.reasons)
     for layer, count in Counter(found.layers.values()).most_common():
@@ -169,15 +176,17 @@ def _why(found: Verdict, way: Course) -> Iterator[str]:
         yield f"{counted(len(found.duplicated), 'message')} shown more than once."
 
 
-def _safe(found: Verdict, way: Course) -> Iterator[str]:
+def _safe(record: Evidence, found: Verdict, way: Course) -> Iterator[str]:
     servers = [fault for fault in found.faults if fault.target.startswith(f"{found.queue}-")]
     owners = listed(dict.fromkeys(fault.target for fault in servers if fault.owner))
+    copies = record.begin.facts["backup_count"]
     if found.queue == Role.KAFKA:
         yield "The facade acknowledges a message only when every replica in sync has it."
         if owners:
             yield f"So when {owners} was gone, a follower that had the same messages became the leader."
     else:
-        yield "The facade acknowledges a message only when it is on the queue's primary owner and on its backups."
+        backups = f"and on {counted(copies, 'backup')}" if copies else "which has no backup"
+        yield f"The facade acknowledges a message only when it is on the queue's primary owner, {backups}."
         heirs = [name for name, (owned, _) in found.copies_after.items() if owned]
         if owners and heirs:
             yield f"So when {owners} was gone, the backup on {listed(heirs)} became the queue, with everything in it."

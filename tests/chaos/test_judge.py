@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import at, begin, copies, drained, fault, logged, sent, shown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,44 +25,6 @@ NAMES = {
     "copies_after", "faults", "longest_gap_s", "duration_s", "history",
 }  # fmt: skip
 """What the task asks `--json` to print."""
-
-
-def at(second: float, kind: Kind, **facts: Any) -> Entry:
-    return Entry(kind, 1000.0 + second, second, facts)
-
-
-def begin(**facts: Any) -> Entry:
-    return at(0, "begin", **{"scenario": "kill-member", "queue": "hazelcast", "backup_count": 2, **facts})
-
-
-def sent(
-    message: str, outcome: Outcome | None = Outcome.ACKNOWLEDGED, second: float = 1, took: float = 0.1
-) -> list[Entry]:
-    send = at(second, "send", id=message)
-    return [send, at(second + took, "outcome", id=message, outcome=outcome.value)] if outcome else [send]
-
-
-def fault(second: float = 2, *, owner: bool = True, struck: bool = True, target: str = "hazelcast-1") -> list[Entry]:
-    hit = at(second, "fault", fault="kill-member", target=target, pid=1, owner=owner)
-    return [hit, at(second, "struck", target=target)] if struck else [hit]
-
-
-def drained(reason: str = "") -> Entry:
-    return at(3, "drained", complete=not reason, reason=reason)
-
-
-def logged(*messages: str, instance: str = "logging-1", by: str = "logging-1") -> list[Entry]:
-    return [
-        at(4, "read", instance=instance, role="logging"),
-        *(at(4, "logged", instance=instance, id=message, by=by) for message in messages),
-    ]
-
-
-def shown(*messages: str, instance: str = "messages-1", second: float = 2.5) -> list[Entry]:
-    return [
-        at(4, "read", instance=instance, role="messages"),
-        *(at(4, "shown", instance=instance, id=message, at=1000.0 + second) for message in messages),
-    ]
 
 
 def verdict(*parts: Entry | list[Entry]) -> Verdict:
@@ -180,10 +143,6 @@ def test_what_was_there_before_is_left_out() -> None:
     found = verdict(begin(), old, A_B, TAIL, logged("a", "b", "x"), shown("a", "b", "x", "y"), shown("y"))
     assert (found.verdict, found.stored, found.logged) == (Ruling.PASS, 2, 2)
     assert found.by_consumer == {"messages-1": 2}
-
-
-def copies(when: str, **members: tuple[int, int]) -> Entry:
-    return at(1.5, "copies", when=when, members=members, owner="m1")
 
 
 def test_copies_are_those_of_the_last_look() -> None:
