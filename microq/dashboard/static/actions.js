@@ -49,6 +49,7 @@ export const actions = (picture, changed) => {
     $("acting").disabled = !picture.access || picture.mode === "replay" || picture.lost;
     $("no-access").hidden = picture.access || picture.mode === "replay";
     $("check").disabled = busy || !faults?.find((each) => each.name === CHECKS[picture.backend])?.runnable;
+    $("check-owner").disabled = $("check").disabled;
     $("fault-run").disabled = busy || !chosen()?.runnable;
     put($("fault-run"), busy ? "A scenario is running" : "Run");
   };
@@ -71,6 +72,7 @@ export const actions = (picture, changed) => {
     $("fault-name").replaceChildren(...faults.map((fault) => el("option", { value: fault.name }, `${fault.name}${fault.runnable ? "" : " (not here)"}`)));
     const check = CHECKS[picture.backend];
     put($("check-name"), `Kill a server: ${check}`);
+    $("check-owner").hidden = check === "kill-leader";
     put($("check-help"), `Sends ${MESSAGES} with the consumers off, kills ${check === "kill-leader" ? "a leader" : "the member with the lowest address"}, starts the consumers and counts.`);
     $("fault-name").value = faults.find((each) => each.runnable && each.name !== check)?.name ?? check;
     form();
@@ -78,6 +80,7 @@ export const actions = (picture, changed) => {
 
   $("fault-name").addEventListener("change", form);
   $("check").addEventListener("click", () => run(CHECKS[picture.backend], { messages: MESSAGES, quiet: true }));
+  $("check-owner").addEventListener("click", () => run("kill-member", { messages: MESSAGES, quiet: true, options: { target: "owner" } }));
   $("fault").addEventListener("submit", (event) => {
     event.preventDefault();
     const values = Object.fromEntries([...$("fault-fields").querySelectorAll("[name]")].map((input) => [input.name, read(input)]));

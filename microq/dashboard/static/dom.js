@@ -26,6 +26,15 @@ export const put = (node, text) => {
   if (node.textContent !== wanted) node.textContent = wanted;
 };
 
+const NAMES = /((?:★ )?\b(?:hazelcast|kafka|facade|logging|messages|config)-\d+)/;
+
+/** Give a node its text, the names of processes in it strong and in one piece. */
+export const say = (node, text) => {
+  const wanted = text == null ? "" : String(text);
+  if (node.textContent === wanted) return;
+  node.replaceChildren(...wanted.split(NAMES).map((part, place) => (place % 2 ? el("b", { class: "whole" }, part) : part)));
+};
+
 /** Set an attribute, if it has another value; null takes it away. */
 export const set = (node, name, value) => {
   if (value == null || value === false) node.removeAttribute(name);

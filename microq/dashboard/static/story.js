@@ -1,8 +1,8 @@
 // The story: three plain answers to where the messages are, what happens, and why nothing is lost.
 
-import { $, el, keyed, put, set } from "./dom.js";
+import { $, el, keyed, put, say, set } from "./dom.js";
 import * as telling from "./telling.js";
-import { plural } from "./words.js";
+import { UP, ago, plural } from "./words.js";
 
 const RECENT = 600;
 
@@ -36,12 +36,26 @@ const counts = (verdict) => [
   ...(verdict.longest_gap_s == null ? [] : [`longest gap ${verdict.longest_gap_s.toFixed(2)} s`]),
 ];
 
+const QUESTION = { pass: "Why was nothing lost?", fail: "What went wrong?", unknown: "Why is it unknown?" };
+
+/** The scenario's last words, unless a step tells more; of one that is over, what became of what it hit. */
+const saying = (story, frame) => {
+  if (story.verdict) {
+    const hit = [...new Set(story.faults.map((event) => event.facts.target))];
+    const back = hit.filter((name) => frame.processes.some((process) => process.name === name && UP.has(process.state)));
+    return back.length ? `Afterwards it was brought back: ${back.join(", ")}.` : "";
+  }
+  const last = story.says.findLast((event) => !event.detail.startsWith("  "));
+  const steps = story.at("step");
+  return last && !(steps && steps.at >= last.at) && !/^(Hitting|Copies)/.test(last.detail) ? last.detail.trim() : "";
+};
+
 const MARK = { pass: "✓", fail: "✗", unknown: "?" };
 
-const headline = (story, scenario) => {
+const headline = (story, scenario, now) => {
   if (!story) return "Now";
   if (story.failed) return `${story.name} could not run`;
-  if (story.verdict) return `${story.name} is over`;
+  if (story.verdict) return `${story.name} ended ${ago(now - scenario.events.at(-1).at)}`;
   return scenario.running ? `${story.name} is running` : `${story.name} was cut short`;
 };
 
@@ -74,22 +88,20 @@ export const tell = (picture) => {
   if (!picture.frame) return;
   const scenario = current(picture);
   const story = scenario ? telling.gather(scenario) : null;
-  put($("story-head"), headline(story, scenario));
+  put($("story-head"), headline(story, scenario, picture.now));
   $("dismiss").hidden = !story || scenario.running || picture.mode === "replay";
   const before = story ? telling.whereBefore(story) : null;
   put($("where-head"), before ? "Where were the messages?" : "Where are the messages?");
-  put($("where"), before ?? telling.whereNow(picture.frame));
-  put($("where-now"), before ? `Now: ${telling.whereNow(picture.frame)}` : "");
+  say($("where"), before ?? telling.whereNow(picture.frame));
+  say($("where-now"), before ? `Now: ${telling.whereNow(picture.frame)}` : "");
   const happened = story ? telling.whatHappened(story) : null;
   put($("what-head"), happened ? "What happened?" : "What happens?");
-  const saying = story?.says.at(-1)?.detail.trim();
-  put($("what"), happened ?? (story ? telling.phase(story) : telling.whatNow(picture.frame, picture.events)));
-  put($("saying"), story && !story.verdict && !story.failed ? saying : "");
+  say($("what"), happened ?? (story ? telling.phase(story) : telling.whatNow(picture.frame, picture.events)));
+  say($("saying"), story ? saying(story, picture.frame) : "");
   steps(story);
-  const verdict = story?.verdict?.verdict;
-  put($("why-head"), verdict === "fail" ? "What went wrong?" : verdict === "unknown" ? "Why is it unknown?" : story ? "Why is nothing lost?" : "Would a kill lose any?");
+  put($("why-head"), story ? QUESTION[story.verdict?.verdict] ?? "Is anything lost?" : "Would a kill lose any?");
   ruling(story, scenario);
-  put($("why"), why(story, picture));
+  say($("why"), why(story, picture));
   aside(story, picture);
 };
 

@@ -95,6 +95,7 @@ export const gather = (scenario) => {
   const copies = (when) => of("copies").findLast((event) => event.facts.when === when)?.facts;
   const begin = of("begin").at(-1)?.facts ?? {};
   return {
+    at: (kind) => of(kind).at(-1) ?? null,
     name: begin.scenario ?? scenario.name.replace(/^.*T[\d-]+-(?=[a-z])/, ""),
     begin,
     before: copies("before"),
@@ -158,8 +159,9 @@ export const whatSaved = (story, frame) => {
     const owners = before.filter((each) => each.owned > 0).map(names);
     return `The killed server held copies only. The messages stayed on ★ ${list(owners)}.`;
   }
+  const had = Object.fromEntries(before.map((each) => [each.name, each.owned]));
   const owners = after.length
-    ? after.filter((each) => each.owned > 0 && !killed.has(each.name)).map(names)
+    ? after.filter((each) => each.owned > (had[each.name] ?? 0) && !killed.has(each.name)).map(names)
     : (frame?.owners ?? []).filter((name) => !killed.has(name));
   if (!holders.length) return `No other server held a copy of what ${list([...struck])} owned.`;
   const held = `${list(holders)} held copies of what ${list([...struck])} owned`;

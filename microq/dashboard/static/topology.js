@@ -23,16 +23,16 @@ const laneOf = (process, backend) => {
   return process.role === "hazelcast" ? "map" : process.role;
 };
 
-const bar = (kind) => el("span", { class: "bar" }, el("i", { class: `fill ${kind}` }), el("span", { class: "amount" }));
+const bar = (kind) => el("span", { class: "bar" }, el("span", { class: "track-of" }, el("i", { class: `fill ${kind}` })), el("span", { class: "amount" }));
 
 const make = (opens) => ({ process }) => {
   const node = el("button", { type: "button", class: "box", "data-name": process.name },
-    el("span", { class: "name" }, el("span", { class: "sign", "aria-hidden": "true" }), el("span", { class: "title" })),
+    el("span", { class: "name" }, el("span", { class: "sign", "aria-hidden": "true" }), el("span", { class: "called" })),
     el("span", { class: "state" }), el("span", { class: "role" }), bar("own"), bar("copy"), el("span", { class: "note" }));
   if (process === CLIENT) node.disabled = true;
   else node.addEventListener("click", () => opens(process.name, node));
   const part = (name) => node.querySelector(name);
-  node.parts = { sign: part(".sign"), title: part(".title"), state: part(".state"), role: part(".role"),
+  node.parts = { sign: part(".sign"), title: part(".called"), state: part(".state"), role: part(".role"),
     own: node.querySelectorAll(".bar")[0], copy: node.querySelectorAll(".bar")[1], note: part(".note") };
   return el("li", {}, node);
 };
@@ -40,7 +40,8 @@ const make = (opens) => ({ process }) => {
 const level = (node, value, most, text) => {
   node.hidden = text == null;
   if (text == null) return;
-  node.firstChild.style.width = `${most ? Math.min(100, (100 * value) / most) : 0}%`;
+  set(node, "data-none", value ? null : "yes");
+  node.firstChild.firstChild.style.width = `${most ? Math.min(100, (100 * value) / most) : 0}%`;
   put(node.lastChild, text);
 };
 

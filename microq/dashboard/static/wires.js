@@ -18,10 +18,12 @@ const box = (node, origin) => {
   };
 };
 
-const sideways = (a, b, shift = 0) => {
-  const [x1, y1, x2, y2] = [a.right, a.y + shift, b.left - 5, b.y - shift];
+/** Into a frame it goes straight, as far as the frame reaches; into a box to its middle. */
+const sideways = (a, b, frame, share) => {
+  const y = frame ? Math.max(b.top + 14, Math.min(a.y, b.bottom - 14)) : b.y;
+  const [x1, y1, x2, y2] = [a.right, a.y, b.left - 5, y];
   const bend = Math.max(18, (x2 - x1) / 2);
-  return { d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: (x1 + x2) / 2, y: (y1 + y2) / 2 };
+  return { d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: (x1 + x2) / 2, y: y1 + (y2 - y1) * share };
 };
 
 const down = (a, b) => {
@@ -52,7 +54,7 @@ const copied = (a, b) => {
 
 const path = ({ from, to, kind }, a, b, width) => {
   if (kind === "copy") return copied(a, b);
-  if (width >= NARROW) return from.endsWith("*") || b.left > a.right + 12 ? sideways(a, b) : down(a, b);
+  if (width >= NARROW) return from.endsWith("*") || b.left > a.right + 12 ? sideways(a, b, to.endsWith("*"), to.startsWith("messages") ? 0.8 : 0.5) : down(a, b);
   if (from === "client" || to === "logging*") return down(a, b);
   if (from.startsWith("logging")) return down(a, b);
   return to.startsWith("messages") ? around(a, b, 1, width) : around(a, b, -1, width);
