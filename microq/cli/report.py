@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from microq.chaos.history import FILE
 from microq.cli.output import JsonOption, emit, note
-from microq.cli.trials import HISTORY
 from microq.errors import MicroqError, UsageError
 
 REPORT = "report.html"
@@ -57,9 +57,9 @@ def report(
     microq report history.jsonl --output lab1.html
     """
     if history.is_dir():
-        if not (history / HISTORY).is_file():
-            raise UsageError(f"{history} holds no {HISTORY}; name the history itself, or the folder of a run")
-        history = history / HISTORY
+        if not (history / FILE).is_file():
+            raise UsageError(f"{history} holds no {FILE}; name the history itself, or the folder of a run")
+        history = history / FILE
     file = output or _beside(history)
     file.write_text(_page(history), encoding="utf-8")
     emit({"report": str(file)}, lambda: str(file), as_json=as_json)
@@ -67,7 +67,7 @@ def report(
 
 def _beside(history: Path) -> Path:
     """Return where the report of a history goes; several histories in one folder have one each."""
-    return history.with_name(REPORT if history.name == HISTORY else f"{history.stem}-{REPORT}")
+    return history.with_name(REPORT if history.name == FILE else f"{history.stem}-{REPORT}")
 
 
 def _page(history: Path) -> str:

@@ -124,7 +124,6 @@ def status(
 ) -> None:
     """Show every process and the cluster's copies.
 
-
     With --watch on one screen, with rates and what happens; as lines where the output is no terminal.
 
     \b

@@ -95,4 +95,5 @@ def guard(configured: str) -> Any:
 
 async def add_policy(_request: web.Request, response: web.StreamResponse) -> None:
     """Add the policy to every response, streams included; a signal of the application."""
-    response.headers.update(POLICY)
+    for header, value in POLICY.items():
+        response.headers.setdefault(header, value)

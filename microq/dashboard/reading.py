@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp_sse import sse_response
 
 from microq import __version__, trails
+from microq.chaos import history
+from microq.config import Config
 from microq.dashboard.faults import offered
 from microq.dashboard.page import PAGE
 from microq.dashboard.recorder import Recorder
@@ -33,6 +36,8 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/messages", _messages)
     app.router.add_get("/api/message", _message)
     app.router.add_get("/api/dead", _dead)
+    app.router.add_get("/report/{run}", _report)
+    app.router.add_get("/metrics", _metrics)
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -112,3 +117,31 @@ async def _message(request: web.Request) -> web.Response:
 async def _dead(request: web.Request) -> web.Response:
     actions = request.app[PAGE].actions
     return web.json_response({"letters": await actions.facade.dead_letters() if actions else []})
+
+
+async def _report(request: web.Request) -> web.Response:
+    """Make the report of a scenario of this project, or of the run that is shown, from its history."""
+    page, name = request.app[PAGE], request.match_info["run"]
+    folder = page.run if name == page.run.name else page.config.folder / "runs" / name
+    if folder.name != name or not (folder / history.FILE).is_file():
+        raise UsageError(f"no run called {name!r} has a history")
+    text = await asyncio.to_thread(_rendered, folder / history.FILE, page.config)
+    # It is closed by a policy of its own, which lets its own scripts run, and those are in it.
+    own = {"Content-Security-Policy": "frame-ancestors 'none'"}
+    return web.Response(text=text, content_type="text/html", headers=own)
+
+
+def _rendered(path: Path, config: Config) -> str:
+    from microq.report.page import render  # noqa: PLC0415 - the report is asked for rarely
+
+    return render(history.read(path), path.name, config_toml=config.to_toml())
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    from microq.views.exposition import exposition  # noqa: PLC0415 - its library is needed only where somebody scrapes
+
+    source = request.app[PAGE].source
+    if not isinstance(source, Recorder):
+        raise UsageError("a finished run has no metrics; its timeline has what there was")
+    body, content_type = exposition(await source.refresh(), request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})

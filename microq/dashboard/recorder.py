@@ -67,10 +67,11 @@ class Recorder:
     def _wanted(self) -> bool:
         return bool(len(self.watchers)) or self.story.under_way
 
-    async def refresh(self) -> None:
-        """See to it that what is known is not older than it is while somebody watches."""
+    async def refresh(self) -> Snapshot:
+        """Return what is known, looking again if that is older than it is while somebody watches."""
         if self.snapshot is None or time.time() - self.snapshot.taken_at > WATCHED_SECONDS:
-            await self._look()
+            return await self._look()
+        return self.snapshot
 
     async def listen(self) -> None:
         """Listen until the operator's events end, or cancelled."""
@@ -81,15 +82,15 @@ class Recorder:
                 (self._starting.add if event.kind == ProcessState.STARTING else self._starting.discard)(event.name)
             self._wake.set()
 
-    async def _look(self) -> None:
+    async def _look(self) -> Snapshot:
         asked = time.time()
         async with self._looking:
-            if self.snapshot and self.snapshot.taken_at >= asked:
-                return  # somebody else has just looked
-            self._take(await self._operator.snapshot())
+            if self.snapshot is None or self.snapshot.taken_at < asked:  # else somebody has just looked
+                self.snapshot = await self._operator.snapshot()
+                self._tell(self.snapshot)
+            return self.snapshot
 
-    def _take(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def _tell(self, snapshot: Snapshot) -> None:
         point = self._pace.point(snapshot)
         self._points.append(point)
         frame = self._memory.dress(snapshot)

@@ -9,14 +9,11 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from importlib.util import find_spec
-from pathlib import Path
 
-from microq.errors import MachineError, UsageError
+from microq.errors import UsageError
+from microq.plotlyjs import script
 from microq.report.charts import Figure
 from microq.report.markup import Html, join, tag
-
-SCRIPT = "package_data/plotly.min.js"
 
 UNDRAWN = "This chart needs JavaScript. The words and the tables of this page say the same without it."
 
@@ -24,8 +21,8 @@ UNDRAWN = "This chart needs JavaScript. The words and the tables of this page sa
 def document(title: str, body: Html, figures: Mapping[str, Figure]) -> str:
     """Return the page. `figures` are drawn where `chart` left room for them."""
     packed, digest = _plotly()
-    script = _own("page.js")
-    scripts = " ".join(f"'{one}'" for one in (digest, _digest(script)))
+    own = _own("page.js")
+    scripts = " ".join(f"'{one}'" for one in (digest, _digest(own)))
     # Whatever a history brings along: nothing is loaded from anywhere, and no other script runs.
     policy = f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
     head = tag(
@@ -41,7 +38,7 @@ def document(title: str, body: Html, figures: Mapping[str, Figure]) -> str:
             tag("main", body),
             tag("script", _data(figures), type="application/json", id="figures"),
             tag("script", Html(packed), type="text/plain", id="plotly"),
-            tag("script", Html(script)),
+            tag("script", Html(own)),
         )
     )
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', inner), lang='en')}\n"
@@ -77,11 +74,5 @@ def _digest(script: str) -> str:
 @cache
 def _plotly() -> tuple[str, str]:
     """Return plotly.js compressed, as text, which makes a report of 2 MB and not of 5; and its digest."""
-    # Looked up, not imported: its Python takes long to load and draws nothing here.
-    spec = find_spec("plotly")
-    file = Path(next(iter(spec.submodule_search_locations or ()), "")) / SCRIPT if spec else Path(SCRIPT)
-    try:
-        script = file.read_bytes()
-    except OSError as error:
-        raise MachineError(f"plotly.js is not here ({file}); pip install --force-reinstall plotly") from error
-    return base64.b64encode(gzip.compress(script, mtime=0)).decode(), _digest(script.decode())
+    library = script().read_bytes()
+    return base64.b64encode(gzip.compress(library, mtime=0)).decode(), _digest(library.decode())

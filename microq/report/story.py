@@ -41,7 +41,7 @@ def tale(record: Evidence, found: Verdict, way: Course) -> Tale:
     why = {Ruling.PASS: "Why was nothing lost?", Ruling.FAIL: "What went wrong, and where?"}
     answers = (
         ("What was sent?", _sent(found, way)),
-        ("Which server held the messages?", _held(record, found)),
+        ("Which server held the messages?", _held(found)),
         ("What was broken, and when?", _broken(record, found, way)),
         ("What happened next?", _next(found, way)),
         ("Who got the messages?", _got(record, found)),
@@ -76,7 +76,7 @@ def _sent(found: Verdict, way: Course) -> str:
     return f"{counted(found.attempted, 'message')} {were} sent through the facade, {how}; {outcome}.{more}"
 
 
-def _held(record: Evidence, found: Verdict) -> str:
+def _held(found: Verdict) -> str:
     kafka = found.queue == Role.KAFKA
     owns, backs = ("led partitions with", "had copies of") if kafka else ("owned", "backed up")
     before = found.copies_before

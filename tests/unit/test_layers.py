@@ -26,7 +26,6 @@ RANKS = {
     "layout": 0,
     "fleet": 0,
     "log": 0,
-    "cues": 0,
     "plotlyjs": 0,
     "latency": 0,
     "timeline": 0,
