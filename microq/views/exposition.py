@@ -46,7 +46,6 @@ _MEMBER: tuple[Row, ...] = (
     ("member_gc_collections_total", "Runs of its garbage collector.", lambda m: m.gc_count),
     ("member_gc_seconds_total", "Time that its garbage collector ran.", lambda m: m.gc_seconds),
     ("member_clients", "Clients that are connected to it.", lambda m: m.clients),
-    ("member_cpu_ratio", "Share of one processor that it uses now.", lambda m: m.cpu),
 )
 
 _QUEUE: tuple[Row, ...] = (
