@@ -12,14 +12,15 @@ const answer = (text, bad = false) => {
   $("acted").dataset.tone = bad ? "bad" : "good";
 };
 
-const field = ({ name, help, type, choices, default: value }) => {
+const field = ({ name, help, type, choices, least, most, default: value }) => {
   const attributes = { name, "data-type": type };
   let input;
   if (type === "choice") input = el("select", attributes, ...choices.map((each) => el("option", { value: each, selected: each === value }, each || "(as usual)")));
   else if (type === "bool") input = el("input", { ...attributes, type: "checkbox", checked: value === true });
-  else if (type === "str") input = el("input", { ...attributes, type: "text", value, autocomplete: "off" });
-  else input = el("input", { ...attributes, type: "number", step: type === "int" ? 1 : "any", value });
-  return el("label", { title: help }, `${name.replaceAll("_", " ")} `, input, el("small", {}, help));
+  else if (type === "str") input = el("input", { ...attributes, type: "text", value, autocomplete: "off", list: choices.length ? `${name}-choices` : null });
+  else input = el("input", { ...attributes, type: "number", step: type === "int" ? 1 : "any", min: least, max: most, value });
+  const known = type === "str" && choices.length ? el("datalist", { id: `${name}-choices` }, ...choices.map((each) => el("option", { value: each }))) : null;
+  return el("label", {}, `${name.replaceAll("_", " ")} `, input, known, el("small", {}, help));
 };
 
 const read = (input) => {
@@ -28,7 +29,7 @@ const read = (input) => {
   return ["int", "float"].includes(input.dataset.type) ? Number(input.value) : input.value;
 };
 
-const QUIET = { name: "quiet", type: "bool", default: true, help: "Consumers off while it strikes: what arrives came from the copies." };
+const quiet = (fault) => ({ name: "quiet", type: "bool", default: fault.quiet_default ?? true, help: "Consumers off while it strikes: what arrives came from the copies." });
 const COUNT = { name: "messages", type: "int", default: MESSAGES, help: "How many are sent around it." };
 
 /** Begin; returns what is to be called when something changed. */
@@ -39,8 +40,8 @@ export const actions = (picture, changed) => {
   const form = () => {
     const fault = chosen();
     if (!fault) return;
-    put($("fault-help"), fault.runnable ? fault.help : `${fault.help} Not now: ${fault.why_not}`);
-    $("fault-fields").replaceChildren(...[COUNT, ...(fault.quiet ? [QUIET] : []), ...fault.fields].map(field));
+    put($("fault-help"), fault.runnable ? fault.help : `${fault.help}. Not here: ${fault.why_not}.`);
+    $("fault-fields").replaceChildren(...[COUNT, ...(fault.quiet ? [quiet(fault)] : []), ...fault.fields].map(field));
     allow();
   };
 

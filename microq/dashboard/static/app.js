@@ -19,7 +19,7 @@ const MOST_EVENTS = 500;
 const MOST_POINTS = 3600;
 
 const picture = {
-  mode: "live", frame: null, point: null, points: [], events: [], cues: [], scenario: null, faults: null, backend: null,
+  mode: "live", frame: null, point: null, points: [], events: [], cues: [], scenario: null, faults: null, backend: null, queue: null,
   now: Date.now() / 1000, access: false, lost: false, paused: false, dismissed: null, skew: 0,
   /** The server's time. */
   clock: () => Date.now() / 1000 + picture.skew,
@@ -33,7 +33,7 @@ const changed = () => {
   (document.hidden ? setTimeout : requestAnimationFrame)(draw, 500);
 };
 
-const parts = { details: details(picture), messages: messages(), letters: letters(picture), actions: actions(picture, changed) };
+const parts = { details: details(picture), messages: messages(picture), letters: letters(picture), actions: actions(picture, changed) };
 const place = topology(parts.details.open);
 
 const draw = () => {
@@ -57,7 +57,7 @@ const thin = (points) => (points.length > MOST_POINTS ? points.filter((_, place)
 const hears = {
   async state(state) {
     Object.assign(picture, {
-      mode: state.mode, backend: state.backend, faults: state.faults, lost: false, scenario: state.scenario, skew: state.now - Date.now() / 1000,
+      mode: state.mode, backend: state.backend, faults: state.faults, lost: false, scenario: state.scenario, queue: state.queue, skew: state.now - Date.now() / 1000,
     });
     summary.name(state);
     set(document.body, "data-mode", state.mode);

@@ -70,7 +70,7 @@ const layout = (picture, span, width) => {
   const narrow = width < NARROW;
   const found = {
     paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: colour("--text"), size: 12, family: "system-ui, sans-serif" },
-    margin: { l: 52, r: 12, t: 62, b: 28 }, height: 860, width, hovermode: "x unified", hoversubplots: "axis", showlegend: true, uirevision: "kept",
+    margin: { l: 52, r: 12, t: 84, b: narrow ? 28 : 76 }, height: 860, width, hovermode: "x unified", hoversubplots: "axis", showlegend: true, uirevision: "kept",
     hoverlabel: { bgcolor: colour("--panel"), bordercolor: grid, font: { color: colour("--text") } }, dragmode: false,
     xaxis: { type: "date", range: [new Date(from * 1000), new Date(to * 1000)], gridcolor: grid, anchor: "y4", hoverformat: "%H:%M:%S", fixedrange: true, nticks: narrow ? 4 : 10 },
     shapes: [], annotations: [],
@@ -78,7 +78,7 @@ const layout = (picture, span, width) => {
   ROWS.forEach(({ title }, row) => {
     const top = 1 - row * (height + GAP);
     found[`yaxis${axis(row)}`] = { domain: [top - height, top], gridcolor: grid, rangemode: "tozero", zerolinecolor: grid, fixedrange: true, nticks: 5 };
-    found[`legend${axis(row)}`] = { orientation: "h", x: 1, xanchor: "right", y: top + 0.006, yanchor: "bottom", bgcolor: "transparent", font: { size: 11 }, visible: !(row === 3 && narrow) && row !== 1 };
+    found[`legend${axis(row)}`] = { orientation: "h", x: 1, xanchor: "right", ...(row === 3 ? { y: -0.05, yanchor: "top" } : { y: top + 0.006, yanchor: "bottom" }), bgcolor: "transparent", font: { size: 11 }, visible: !(row === 3 && narrow) && row !== 1 };
     found.annotations.push({ text: `<b>${title}</b>`, x: 0, xref: "paper", xanchor: "left", y: top + 0.004, yref: "paper", yanchor: "bottom", showarrow: false });
   });
   const shown = marks(picture.events).filter((mark) => mark.at >= from && mark.at <= to).slice(-MOST_MARKS);
@@ -86,7 +86,7 @@ const layout = (picture, span, width) => {
     const color = colour(mark.fault ? "--bad" : "--wait");
     const x = new Date(mark.at * 1000);
     found.shapes.push({ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color, width: 1.5, dash: mark.fault ? "solid" : "dot" } });
-    if (mark.line >= 0) found.annotations.push({ text: `${mark.fault ? "⚑" : "✗"} ${mark.label.replace(/[<&]/g, "")}`, x, y: 1, yref: "paper", yshift: 22 + mark.line * 14, xanchor: x > new Date(((from + to) / 2) * 1000) ? "right" : "left", showarrow: false, font: { color, size: 11 } });
+    if (mark.line >= 0) found.annotations.push({ text: `${mark.fault ? "⚑" : "✗"} ${mark.label.replace(/[<&]/g, "")}`, x, y: 1, yref: "paper", yshift: 34 + mark.line * 14, xanchor: x > new Date(((from + to) / 2) * 1000) ? "right" : "left", showarrow: false, font: { color, size: 11 } });
   }
   if (picture.mode === "replay" && picture.now) {
     const x = new Date(picture.now * 1000);

@@ -1,7 +1,7 @@
 // What happened, newest first.
 
 import { $, el, keyed, set } from "./dom.js";
-import { sentence } from "./telling.js";
+import { echoes, sentence } from "./telling.js";
 import { SIGN, clock } from "./words.js";
 
 const MOST = 300;
@@ -29,7 +29,7 @@ const make = (event) => {
 /** Show the newest ones of the chosen topic. */
 export const show = (picture) => {
   const topic = $("topic").value;
-  const chosen = topic ? picture.events.filter((event) => event.topic === topic) : picture.events;
+  const chosen = picture.events.filter((event) => (!topic || event.topic === topic) && !echoes(event));
   keyed($("event-rows"), chosen.slice(-MOST).reverse(), key, make);
 };
 

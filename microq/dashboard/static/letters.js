@@ -25,11 +25,13 @@ export const letters = (picture) => {
     try {
       const found = await ask("/api/dead");
       keyed($("letter-rows"), found.letters, (letter) => letter.id, row(picture));
+      put($("no-letters"), "No dead letter: nothing was given up.");
       $("no-letters").hidden = found.letters.length > 0;
       allow(picture);
     } catch (error) {
       shown = null;
-      put($("letters-answer"), error.message);
+      $("no-letters").hidden = false;
+      put($("no-letters"), error.message);
     }
   };
 
@@ -53,6 +55,7 @@ export const letters = (picture) => {
 
   const soon = seldom(1000, load);
   return () => {
+    if (picture.mode === "live" && !picture.frame?.queue) return;
     const now = `${picture.frame?.queue?.dead} ${picture.access}`;
     if (now === shown) return;
     if (shown && picture.access !== (shown.split(" ")[1] === "true")) $("letter-rows").replaceChildren(), ($("letter-rows").keyed = null);

@@ -46,5 +46,15 @@ export const follow = (hears) => {
     source.addEventListener("frame", (message) => take("frame", JSON.parse(message.data)));
     source.addEventListener("event", (message) => take("event", JSON.parse(message.data)));
   };
-  open();
+  const first = async () => {
+    try {
+      const state = await ask("/api/state");
+      if (state.mode === "replay") hears.state(state);
+      else open();
+    } catch {
+      hears.lost();
+      setTimeout(first, AGAIN);
+    }
+  };
+  first();
 };

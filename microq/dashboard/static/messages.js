@@ -2,7 +2,7 @@
 
 import { ask } from "./access.js";
 import { $, el, keyed, put, seldom, set, watched } from "./dom.js";
-import { NOTHING, clock, count, duration, short } from "./words.js";
+import { NOTHING, clock, duration, plural, short } from "./words.js";
 
 const LIMIT = 50;
 const EVERY = 2000;
@@ -44,19 +44,24 @@ const load = async () => {
       $("journey").focus({ preventScroll: matchMedia("(min-width: 900px)").matches });
     });
     keyed($("message-rows"), found.messages, (message) => message.id, making, fill);
-    put($("held"), `${count(found.held)} held`);
     $("no-messages").hidden = found.messages.length > 0;
     put($("no-messages"), asked ? `Nothing matches “${asked}”.` : "No message yet.");
   } catch (error) {
-    put($("held"), error.message);
+    put($("no-messages"), error.message);
+    $("no-messages").hidden = false;
   }
 };
 
 /** Begin; returns what is to be called when something changed. */
-export const messages = () => {
+export const messages = (picture) => {
   const soon = seldom(EVERY, load);
   const sight = watched($("messages-part"), soon);
   $("search").addEventListener("submit", (event) => event.preventDefault());
   $("search-text").addEventListener("input", seldom(250, load));
-  return () => sight.seen && soon();
+  return () => {
+    if (!sight.seen || !picture.frame) return;
+    const held = picture.frame.processes.reduce((sum, process) => sum + (process.role === "messages" ? process.held ?? 0 : 0), 0);
+    put($("held"), `${plural(held, "message")} held by the messages-services`);
+    soon();
+  };
 };

@@ -4,7 +4,7 @@ import { $, el, keyed, put, set } from "./dom.js";
 import { servers } from "./telling.js";
 import { NOTHING, SIGN, UNKNOWN, UP, ago, count, duration, mebibytes, percent, plural, state } from "./words.js";
 
-const heap = (figures) => `${mebibytes(figures.heap_used)} of ${mebibytes(figures.heap_max)}`;
+const heap = (figures) => `${Math.round(figures.heap_used / 1048576)} of ${mebibytes(figures.heap_max)}`;
 
 const QUEUE = [
   ["Messages (primary)", (f) => count(f.items)],
@@ -12,7 +12,7 @@ const QUEUE = [
 ];
 
 /** What a member of Hazelcast says, line by line. */
-export const MEMBER = [
+const MEMBER = [
   ["Oldest message", (f) => duration(f.oldest)],
   ["Offers", (f) => count(f.offers)],
   ["Polls", (f) => count(f.polls)],
@@ -24,15 +24,14 @@ export const MEMBER = [
   ["Clients", (f) => count(f.clients)],
   ["Heap", heap],
   ["Garbage collections", (f) => `${count(f.gc_count)} in ${duration(f.gc_seconds)}`],
-  ["CPU, of one core", (f) => percent(f.cpu)],
 ];
 
-export const BROKER = [
+const BROKER = [
   ["Leads partitions", (f) => f.leads?.join(", ") || NOTHING],
   ["Follows in sync", (f) => f.follows?.join(", ") || NOTHING],
 ];
 
-export const CLUSTER = [
+const CLUSTER = [
   ["Servers it sees", (f) => count(f.members_seen)],
   ["Says: safe", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
 ];
@@ -57,28 +56,33 @@ const across = (table, columns, rows, cell) => {
   });
 };
 
-const figuresTable = (picture) => {
+const column = (picture) => ({ process, figures, last, owns }) => ({
+  process, figures, last, name: process.name, state: process.state,
+  title: `${owns && UP.has(process.state) ? "★ " : ""}${process.name}`,
+  cpu: UP.has(process.state) ? percent(picture.point?.cpu?.[process.name]) : UNKNOWN,
+});
+
+const cell = (now) => (each, [name, tell]) => {
+  if (name === "State") return `${SIGN[each.state]} ${state(each.process)}`;
+  if (name === "Memory") return UP.has(each.state) ? mebibytes(each.process.rss) : UNKNOWN;
+  if (name === "CPU, of one core") return each.cpu;
+  if (name === "Figures taken") return each.figures ? ago(now - each.figures.taken_at) : seen(each.last, now) || UNKNOWN;
+  return each.figures ? tell(each.figures) : UNKNOWN;
+};
+
+const figuresTable = (table, all, figures, picture) =>
+  across(table, all.map(column(picture)), [["State"], ...figures, ["Memory"], ["CPU, of one core"], ["Figures taken"]], cell(picture.now));
+
+const figuresTables = (picture) => {
   const { frame } = picture;
   const kafka = frame.backend === "kafka";
-  const columns = servers(frame).map((each) => ({
-    ...each, name: each.process.name, state: each.process.state,
-    title: `${each.owns && UP.has(each.process.state) ? "★ " : ""}${each.process.name}`,
+  figuresTable($("server-table"), servers(frame), lines(kafka), picture);
+  $("keepers-part").hidden = !kafka;
+  if (!kafka) return;
+  const keepers = frame.processes.filter((process) => process.role === "hazelcast").map((process) => ({
+    process, figures: frame.members.find((each) => each.name === process.name) ?? null, last: null, owns: false,
   }));
-  const keepers = kafka
-    ? frame.processes.filter((process) => process.role === "hazelcast").map((process) => ({
-        process, name: process.name, state: process.state, title: process.name, keeper: true,
-        figures: frame.members.find((each) => each.name === process.name) ?? null, last: frame.last?.[process.name],
-      }))
-    : [];
-  const rows = [["State", null], ...lines(kafka), ...(keepers.length ? MEMBER.slice(5) : []), ["Last seen", null]];
-  const queueOnly = new Set([...QUEUE, ...BROKER].map(([name]) => name));
-  across($("server-table"), [...columns, ...keepers], rows, (column, [name, tell]) => {
-    if (name === "State") return `${SIGN[column.state]} ${state(column.process)}`;
-    if (name === "Last seen") return column.figures ? ago(picture.now - column.figures.taken_at) : seen(column.last, picture.now) || UNKNOWN;
-    if (!column.figures) return UNKNOWN;
-    if (column.keeper ? queueOnly.has(name) : kafka && MEMBER.some(([other]) => other === name)) return "";
-    return tell(column.figures);
-  });
+  figuresTable($("keeper-table"), keepers, lines(false, false), picture);
 };
 
 const flat = (table, heads, items, key, cells) => {
@@ -114,7 +118,7 @@ const processTable = (picture) => {
 /** Show the tables. */
 export const tabulate = (picture) => {
   if (!picture.frame) return;
-  figuresTable(picture);
+  figuresTables(picture);
   partitionTable(picture);
   processTable(picture);
 };

@@ -45,9 +45,9 @@ const saying = (story, frame) => {
     const back = hit.filter((name) => frame.processes.some((process) => process.name === name && UP.has(process.state)));
     return back.length ? `Afterwards it was brought back: ${back.join(", ")}.` : "";
   }
-  const last = story.says.findLast((event) => !event.detail.startsWith("  "));
+  const last = story.says.findLast((event) => !telling.echoes(event));
   const steps = story.at("step");
-  return last && !(steps && steps.at >= last.at) && !/^(Hitting|Copies)/.test(last.detail) ? last.detail.trim() : "";
+  return last && !(steps && steps.at >= last.at) && !/^Hitting/.test(last.detail) ? last.detail.trim() : "";
 };
 
 const MARK = { pass: "✓", fail: "✗", unknown: "?" };
@@ -69,7 +69,7 @@ const ruling = (story, scenario) => {
 };
 
 const why = (story, picture) => {
-  if (!story) return telling.whyNow(picture.frame);
+  if (!story) return telling.whyNow(picture.frame, picture.queue.backup_count);
   if (story.failed) return story.failed.detail;
   if (story.verdict) return telling.verdictSentence(story, picture.frame);
   return [telling.whatSaved(story, picture.frame), telling.phase(story)].filter(Boolean).join(" ");

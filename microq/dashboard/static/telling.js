@@ -21,8 +21,8 @@ export const servers = (frame) => {
 export const depth = (frame) => frame.queue?.size ?? null;
 
 const copiesSentence = (owner, owned, holders) => {
-  const whole = holders.filter((holder) => holder.backups === owned).map((holder) => holder.name);
-  const part = holders.filter((holder) => holder.backups !== owned);
+  const whole = holders.filter((holder) => holder.backups >= owned).map((holder) => holder.name);
+  const part = holders.filter((holder) => holder.backups < owned);
   const said = [];
   if (whole.length) said.push(`${list(whole)} ${whole.length === 1 ? "holds" : "hold"} a copy of ${owned === 1 ? "it" : "each"}`);
   if (part.length) said.push(list(part.map((holder) => `${holder.name} holds ${plural(holder.backups, "copy", "copies")}`)));
@@ -55,6 +55,10 @@ export const whereNow = (frame) => {
   const told = ownedSentence(copies, false);
   if (told) return told;
   const owners = frame.owners ?? [];
+  const silent = owners.filter((name) => !known.some((each) => each.process.name === name));
+  if (silent.length) return `★ ${list(silent)} does not answer, and no other server has taken over yet.`;
+  if (depth(frame) === null) return "The facade does not answer, so nobody says who owns the queue.";
+  if (depth(frame)) return `${plural(depth(frame), "message")} wait in the queue; which server holds them is being asked.`;
   const who = frame.backend === "kafka" ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
   return `The queue is empty: no message waits. ${owners.length ? `★ ${who}.` : ""}`;
 };
@@ -73,17 +77,17 @@ export const whatNow = (frame, events) => {
 };
 
 /** Why a kill would lose nothing now, or that it would. */
-export const whyNow = (frame) => {
+export const whyNow = (frame, backups) => {
   const word = SERVER[frame.backend];
   const all = servers(frame);
   const up = all.filter((each) => UP.has(each.process.state)).length;
-  if (frame.queue?.backup_count === 0) return "backup-count is 0: the queue has no copies. A killed owner's messages are lost.";
+  if (backups === 0) return "backup-count is 0: the queue has no copies. A killed owner's messages are lost.";
   if (!frame.safe) return "Not every copy is in place. Until it is, one more kill could lose messages.";
   if (frame.backend === "kafka") {
     const least = Math.min(...frame.partitions.map((each) => each.in_sync.length));
     return `Every partition is kept by ${plural(least, "broker")} in sync, so another one can lead if its leader dies.`;
   }
-  const copies = Math.min(frame.queue?.backup_count ?? 0, up - 1);
+  const copies = Math.min(backups, up - 1);
   if (copies < 1) return "Only one member is left, so there is no copy anywhere else.";
   return `Every message has ${plural(copies, "copy", "copies")} on other ${word}s: any ${
     copies === 1 ? "one" : copies} of ${up} may die and nothing is lost.`;
@@ -112,6 +116,9 @@ export const gather = (scenario) => {
 
 const members = (copies) =>
   Object.entries(copies?.members ?? {}).map(([name, [owned, backups]]) => ({ name, owned, backups }));
+
+/** Whether a line for people only repeats what an event says by itself. */
+export const echoes = (event) => event.kind === "says" && /^\s*(\+[\d.]+ s |Copies)/.test(event.detail);
 
 /** Where the messages were when the fault struck. */
 export const whereBefore = (story) => {
@@ -190,7 +197,7 @@ export const verdictSentence = (story, frame) => {
 export const phase = (story) => {
   if (story.failed) return "It could not run.";
   if (story.verdict) return "Finished.";
-  if (story.drained) return "Everything has arrived; reading back what each service holds.";
+  if (story.drained) return "Everything has arrived. It is counted, and what was broken is brought back.";
   if (story.after || story.steps.some((step) => step.what === "the fault is over")) return "Delivering what waited, then counting.";
   if (story.faults.length) return "The survivors are being watched.";
   if (story.before) return "The consumers are off, the messages wait in the queue. The fault comes next.";

@@ -27,8 +27,8 @@ const bar = (kind) => el("span", { class: "bar" }, el("span", { class: "track-of
 
 const make = (opens) => ({ process }) => {
   const node = el("button", { type: "button", class: "box", "data-name": process.name },
-    el("span", { class: "name" }, el("span", { class: "sign", "aria-hidden": "true" }), el("span", { class: "called" })),
-    el("span", { class: "state" }), el("span", { class: "role" }), bar("own"), bar("copy"), el("span", { class: "note" }));
+    el("span", { class: "head" }, el("span", { class: "name" }, el("span", { class: "sign", "aria-hidden": "true" }), el("span", { class: "called" })), el("span", { class: "state" })),
+    el("span", { class: "role" }), bar("own"), bar("copy"), el("span", { class: "note" }));
   if (process === CLIENT) node.disabled = true;
   else node.addEventListener("click", () => opens(process.name, node));
   const part = (name) => node.querySelector(name);
@@ -48,7 +48,7 @@ const level = (node, value, most, text) => {
 /** What a server of the queue says: its items, its copies, what it leads. */
 const server = (parts, { process, figures, last, owns }, most, picture) => {
   const kafka = picture.frame.backend === "kafka";
-  const role = owns ? (kafka ? "★ leader" : "★ primary owner") : figures?.backups ? "holds copies" : "";
+  const role = owns ? (kafka ? "★ leader" : "★ primary owner") : figures?.backups ? "holds copies" : "holds nothing now";
   const leads = figures?.leads?.length ? ` of ${plural(figures.leads.length, "partition")}: ${figures.leads.join(", ")}` : "";
   put(parts.role, figures ? role + leads : "figures: n/a");
   level(parts.own, figures?.items ?? 0, most, figures ? plural(figures.items, "message") : null);
@@ -67,12 +67,17 @@ const keeper = (parts, process, figures) => {
   put(parts.note, figures ? `log map: ${count(figures.log_entries)} + ${plural(figures.log_backups, "copy", "copies")}` : "figures: n/a");
 };
 
+const VERB = { facade: "accepts", logging: "logs", messages: "receives" };
+
 const service = (parts, process, picture) => {
+  if (!UP.has(process.state)) {
+    put(parts.role, VERB[process.role] ? "does not run" : "");
+    return put(parts.note, "");
+  }
   const held = { messages: "holds", logging: "stored" }[process.role];
-  const verb = { facade: "accepts", logging: "logs", messages: "receives" }[process.role];
-  const now = UP.has(process.state) ? picture.point?.rates?.[process.name] : null;
-  put(parts.role, verb ? `${verb} ${rate(now)}` : "");
-  const entries = process.held == null ? UP.has(process.state) ? "" : "n/a" : held ? `${held} ${plural(process.held, process.role === "logging" ? "entry" : "message", process.role === "logging" ? "entries" : undefined)}` : "";
+  const verb = VERB[process.role];
+  put(parts.role, verb ? `${verb} ${rate(picture.point?.rates?.[process.name])}` : "");
+  const entries = process.held == null ? "" : held ? `${held} ${plural(process.held, process.role === "logging" ? "entry" : "message", process.role === "logging" ? "entries" : undefined)}` : "";
   put(parts.note, entries);
 };
 
