@@ -19,6 +19,8 @@ from microq.engines.provision import check_extras, provide
 from microq.errors import MachineError
 from microq.system import ports, records
 
+pytest_plugins = ["browser"]
+
 SECONDS = 120
 
 PORTS = range(20_000, 32_000)

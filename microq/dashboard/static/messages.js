@@ -26,7 +26,7 @@ const journey = async (id) => {
   put($("journey-head"), `Journey of ${id}`);
   try {
     const found = await ask(`/api/message?id=${encodeURIComponent(id)}`);
-    put($("journey-text"), `“${found.text ?? ""}”`);
+    put($("journey-text"), found.text ?? "");
     $("journey-steps").replaceChildren(...found.steps.map(stepOf));
   } catch (error) {
     put($("journey-text"), error.message);
