@@ -80,6 +80,9 @@ const aside = (story, picture) => {
   lines($("counts"), verdict ? counts(verdict) : []);
   const cues = [...new Set([...(verdict?.cues ?? []), ...(story?.doubts ?? []), ...picture.cues])];
   lines($("cues"), cues);
+  const run = verdict?.history?.split("/").at(-2);
+  $("report-link").hidden = !run;
+  if (run) set($("report-link"), "href", `/report/${encodeURIComponent(run)}`);
   put($("report"), verdict?.report ? `Report: ${verdict.report}` : verdict?.history ? `History: ${verdict.history}` : "");
 };
 
