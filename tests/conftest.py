@@ -19,7 +19,8 @@ from microq.engines.provision import check_extras, provide
 from microq.errors import MachineError
 from microq.system import ports, records
 
-pytest_plugins = ["browser"]
+pytest_plugins = ("browser",)
+"""Fixtures that have a module of their own."""
 
 SECONDS = 120
 

@@ -51,6 +51,12 @@ def layout(x: str, y: str, **more: Any) -> Figure:
     }
 
 
+def filling(colour: str, pattern: str) -> Figure:
+    """Return how a bar is filled: its colour, and a pattern for those who cannot tell colours apart."""
+    stripes = {"shape": pattern, "size": 7, "solidity": 0.25, "fillmode": "overlay", "fgcolor": "--paper"}
+    return {"color": colour, "pattern": stripes}
+
+
 def latency(way: Course) -> Figure:
     """Return how long each send took, at the time of its outcome."""
     traces = []
@@ -125,7 +131,7 @@ def shares(groups: Mapping[str, Mapping[str, int]]) -> Figure:
             "text": [f"{count:,}" for count in counts.values()],
             "textposition": "auto",
             "hoverinfo": "x+y",
-            "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.2}},
+            "marker": filling(colour, pattern),
         }
         for (group, counts), (colour, pattern) in zip(groups.items(), looks, strict=False)
         if counts

@@ -11,12 +11,12 @@ from microq.bench.found import Found
 from microq.bench.scenes import SCENES
 from microq.chaos.matrix import ERROR
 from microq.chaos.verdict import Ruling
-from microq.report.charts import Figure, layout, said
+from microq.report.charts import Figure, filling, layout, said
 from microq.report.document import chart, document
-from microq.report.markup import Html, join, right, table, tag
+from microq.report.markup import Html, join, right, scrolled, table, tag
 from microq.report.page import SIGNS
 from microq.views.cells import NOTHING
-from microq.views.comparison import FORMATS, cell, folded, notes, quotient, repeated
+from microq.views.comparison import cell, folded, notes, quotient, repeated
 
 LOOKS = (("--first", ""), ("--second", "/"))
 """Colour and pattern of the bars of each queue."""
@@ -25,13 +25,14 @@ LOOKS = (("--first", ""), ("--second", "/"))
 def render(found: Found, facts: Mapping[str, Any], *, complete: bool) -> str:
     """Return the report as a page of HTML; `facts` say what was measured with, on which machine, and when."""
     drawn = {f"chart-{number}": mine for number, mine in enumerate(_charted(found), 1)}
-    figures = {key: bars(mine, found.backends) for key, mine in drawn.items()}
+    several = repeated(found)
+    figures = {key: bars(mine, found.backends, several=several) for key, mine in drawn.items()}
     names = " and ".join(map(str.capitalize, found.backends))
     body = join(
         (
             tag("header", tag("h1", f"{names} under the same load and faults"), *_top(facts, complete=complete)),
             tag("h2", "Side by side", id="charts"),
-            tag("div", *(_chart(key, mine) for key, mine in drawn.items()), class_="side"),
+            tag("div", *(_chart(key, mine, found.backends) for key, mine in drawn.items()), class_="side"),
             *_tables(found),
             *_runs(found),
             *_setting(facts),
@@ -62,39 +63,34 @@ def _number(line: Line, backend: str) -> float | None:
     return None if isinstance(value, str) else value
 
 
-def bars(mine: Sequence[Line], backends: Sequence[str]) -> Figure:
-    """Return the bars of some lines of one unit, one for each queue, with the lowest and highest of several runs."""
+def bars(mine: Sequence[Line], backends: Sequence[str], *, several: bool) -> Figure:
+    """Return the bars of some lines of one unit, one for each queue; beside it, of several runs, lowest and highest."""
     traces = []
     for backend, (colour, pattern) in zip(backends, LOOKS, strict=False):
-        values = [_number(line, backend) for line in mine]
-        spans = [line.spans.get(backend) or (value, value) for line, value in zip(mine, values, strict=True)]
-        known = [(value or 0, low or 0, high or 0) for value, (low, high) in zip(values, spans, strict=True)]
         traces.append(
             {
                 "type": "bar",
+                "orientation": "h",
                 "name": said(backend),
-                "x": [said(line.measure) for line in mine],
-                "y": values,
-                "text": ["" if v is None else FORMATS[mine[0].unit].format(v) for v in values],
+                "y": [said(line.measure) for line in mine],
+                "x": [_number(line, backend) for line in mine],
+                "text": [said(cell(line, backend, several=several).plain) for line in mine],
                 "textposition": "outside",
                 "cliponaxis": False,
-                "hoverinfo": "name+x+text",
-                "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.2}},
-                "error_y": {
-                    "type": "data",
-                    "color": "--ink",
-                    "visible": any(low != high for _, low, high in known),
-                    "array": [high - value for value, _, high in known],
-                    "arrayminus": [value - low for value, low, _ in known],
-                },
+                "hoverinfo": "name+y+text",
+                "marker": filling(colour, pattern),
             }
         )
-    return {"data": traces, "layout": layout("", mine[0].unit, xaxis={"type": "category"}, barmode="group")}
+    longest = max((value for line in mine for b in backends if (value := _number(line, b)) is not None), default=0.0)
+    room = longest * (1.5 if several else 1.2) or 1
+    axes = {"xaxis": {"range": [0, room]}, "yaxis": {"type": "category", "autorange": "reversed"}}
+    return {"data": traces, "layout": layout(mine[0].unit, "", barmode="group", **axes)}
 
 
-def _chart(key: str, mine: Sequence[Line]) -> Html:
+def _chart(key: str, mine: Sequence[Line], backends: Sequence[str]) -> Html:
     title = f"{mine[0].group}, {mine[0].unit}"
-    return tag("div", tag("h3", title), chart(key, f"Bars: {title}", 300))
+    height = 110 + 26 * len(mine) * len(backends)
+    return tag("div", tag("h3", title), chart(key, f"Bars: {title}", height))
 
 
 def _tables(found: Found) -> Iterator[Html]:
@@ -150,8 +146,7 @@ def _setting(facts: Mapping[str, Any]) -> Iterator[Html]:
     yield _facts({**machine, **facts["options"], "repeat": f"microq compare --seed {facts['seed']}"})
     for backend, text in facts["configuration"].items():
         yield tag("h3", f"Configuration of {backend}")
-        what = f"Configuration of {backend}"
-        yield tag("div", tag("pre", text), class_="scroll", tabindex="0", role="region", aria_label=what)
+        yield scrolled(tag("pre", text), f"Configuration of {backend}")
 
 
 def _facts(facts: Mapping[str, Any]) -> Html:

@@ -36,8 +36,8 @@ def document(title: str, body: Html, figures: Mapping[str, Figure]) -> str:
     inner = join(
         (
             tag("main", body),
-            tag("script", _data(figures), type="application/json", id="figures"),
-            tag("script", Html(packed), type="text/plain", id="plotly"),
+            tag("script", _data(figures), type="application/json", id="script-figures"),
+            tag("script", Html(packed), type="text/plain", id="script-plotly"),
             tag("script", Html(own)),
         )
     )

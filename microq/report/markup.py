@@ -50,5 +50,10 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], caption: str
     return tag("div", inner, class_="wide", tabindex="0", role="region", aria_label=caption or "table")
 
 
+def scrolled(inner: Html, label: str) -> Html:
+    """Return something long in a frame of its own, which the keyboard reaches and paper shows whole."""
+    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
 def _cell(value: object) -> Html:
     return tag("td", f"{value:,}", class_="number") if isinstance(value, int | float) else tag("td", value)

@@ -2,7 +2,7 @@
 // Draws the figures of this page; plotly.js lies in it, compressed.
 (async () => {
   const charts = [...document.querySelectorAll(".chart")];
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const figures = JSON.parse(document.getElementById("script-figures").textContent);
   const PAPER_WIDTH = 680;
 
   // A colour is the name of a CSS variable, so light, dark and paper are told apart in one place.
@@ -55,7 +55,7 @@
 
   try {
     const script = document.createElement("script");
-    script.textContent = await inflate(document.getElementById("plotly").textContent.trim());
+    script.textContent = await inflate(document.getElementById("script-plotly").textContent.trim());
     document.head.append(script);
     for (const chart of charts) chart.replaceChildren();
     draw();

@@ -13,7 +13,8 @@ from microq.fleet import Role
 from microq.report import charts, journeys
 from microq.report.course import Course, course
 from microq.report.document import chart, document
-from microq.report.markup import Html, join, right, table, tag
+from microq.report.markup import Html, join, right, scrolled, table, tag
+from microq.report.repeat import command
 from microq.report.story import LAST_SEEN, counted, moment, tale
 
 SIGNS = {Ruling.PASS: "✔", Ruling.FAIL: "✘", Ruling.UNKNOWN: "?"}
@@ -57,11 +58,14 @@ def render(entries: Sequence[Entry], history_name: str, *, config_toml: str = ""
             *_pace(way),
             *_shares(found),
             *_missing(found),
-            *_setting(record, found, history_name, config_toml),
+            *_setting(record, history_name, config_toml),
         )
     )
     return document(f"{found.verdict.upper()}: {found.scenario}, {found.queue}", body, figures)
 
+
+MOST_ROWS = 15
+"""Rows of what happened above which they are scrolled."""
 
 SECTIONS = {
     "verdict": "Verdict",
@@ -142,9 +146,9 @@ def _timeline(way: Course, found: Verdict) -> Iterator[Html]:
     yield chart("timeline", f"Timeline of {counted(found.attempted, 'message')}", 520, time=True)
     if way.marks:
         rows = [(mark.number, right(f"{mark.at:+.2f} s"), ("★ " if mark.hit else "") + mark.what) for mark in way.marks]
-        yield table(
-            ("", right("time"), "what happened"), rows, "What happened, in seconds since the fault (★ the fault hits)"
-        )
+        what = "What happened, in seconds since the fault (★ the fault hits)"
+        listed = table(("", right("time"), "what happened"), rows, what)
+        yield listed if len(rows) <= MOST_ROWS else scrolled(listed, what)
 
 
 def _pace(way: Course) -> Iterator[Html]:
@@ -184,14 +188,14 @@ def _missing(found: Verdict) -> Iterator[Html]:
     for layer in dict.fromkeys(found.layers.values()):
         yield tag("p", tag("b", layer.value), f": last seen in {LAST_SEEN[layer]}.")
     inner = table(("message", "what is missing", "last seen in"), rows)
-    yield tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label="All missing messages")
+    yield scrolled(inner, "All missing messages")
 
 
-def _setting(record: Evidence, found: Verdict, history_name: str, config_toml: str) -> Iterator[Html]:
+def _setting(record: Evidence, history_name: str, config_toml: str) -> Iterator[Html]:
     facts = record.begin.facts
     rows: list[tuple[str, object]] = [
         *((name, _told(facts[name])) for name in ("fault", "defects") if facts.get(name)),
-        ("the same choices again", tag("code", _command(found, facts))),
+        ("the same choices again", tag("code", command(facts))),
         ("judge the history again", tag("code", f"microq verify {history_name}")),
         ("make this page again", tag("code", f"microq report {history_name}")),
         *((name, facts[name]) for name in ("microq", "python", "system") if name in facts),
@@ -200,18 +204,10 @@ def _setting(record: Evidence, found: Verdict, history_name: str, config_toml: s
     yield tag("dl", *(join((tag("dt", name), tag("dd", value))) for name, value in rows), class_="facts")
     yield tag("h3", "Configuration")
     if config_toml:
-        text = tag("pre", config_toml)
-        yield tag("div", text, class_="scroll", tabindex="0", role="region", aria_label="The configuration of the run")
+        yield scrolled(tag("pre", config_toml), "The configuration of the run")
     else:
         yield tag("p", "The configuration of this run is not beside its history.")
 
 
 def _told(fact: object) -> str:
     return ", ".join(f"{name}: {value}" for name, value in fact.items()) if isinstance(fact, dict) else str(fact)
-
-
-def _command(found: Verdict, facts: dict[str, Any]) -> str:
-    words = [f"microq chaos {found.scenario} --queue {found.queue}"]
-    words += [f"-m {facts['messages']}"] if "messages" in facts else []
-    words += [f"--seed {found.seed}"] if found.seed is not None else []
-    return " ".join(words)
