@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from commands import command, complaint
@@ -14,7 +16,7 @@ SCENES = ("kill-quiet", "kill-live", "pause-live")
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("engine")
 def test_both_queues_are_measured_and_nothing_is_left(project: Project) -> None:
-    words = ["compare", "--quick", "--seconds", "0.5", "--seed", "7", "--json"]
+    words = ["compare", "--quick", "--seconds", "0.5", "--seed", "7", "--junit", "junit.xml", "--json"]
     done = project.microq(*words, seconds=280)
     # A machine that others use may leave a fault unproved; nothing may fail.
     assert done.returncode in {0, 3}, done.stderr
@@ -36,6 +38,10 @@ def test_both_queues_are_measured_and_nothing_is_left(project: Project) -> None:
         judged = project.microq("verify", one["row"]["history"], "--json")
         assert json.loads(judged.stdout)["verdict"] == one["row"]["verdict"] != "fail"
     [file] = (project.folder / ".microq" / "runs").glob("*-compare/compare.json")
+    assert Path(found.pop("report")) == file.with_name("report.html")
+    assert "Hazelcast and Kafka" in file.with_name("report.html").read_text(encoding="utf-8")
+    cases = ET.parse(project.folder / "junit.xml").getroot()  # noqa: S314 - ours
+    assert (cases.get("tests"), cases.get("failures"), cases.get("errors")) == ("6", "0", "0")
     assert json.loads(file.read_text(encoding="utf-8")) == found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from commands import told
@@ -57,17 +59,24 @@ def test_nothing_is_lost_under_a_fault_on_a_system_of_its_own(project: Project, 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", [name for name, each in CONTROLS.items() if "hazelcast" in each.backends])
 def test_a_control_is_red(project: Project, name: str) -> None:
-    [row] = told(project, "controls", "--only", name)
+    [row] = told(project, "controls", "--only", name, "--junit", "junit.xml")
     assert (row["control"], row["runs"], row["red"]) == (name, 1, 1)
+    [case] = ET.parse(project.folder / "junit.xml").iter("testcase")  # noqa: S314 - ours
+    assert list(case) == []
+    assert list((project.folder / ".microq" / "runs").glob("*/report.html"))
     assert not project.alive()
 
 
 @pytest.mark.usefixtures("engine")
 def test_the_matrix_writes_a_row_a_run_and_needs_a_folder_without_a_system(project: Project) -> None:
-    done = project.microq("chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100", "--json", "rows.jsonl")
+    words = ["chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100"]
+    done = project.microq(*words, "--json", "rows.jsonl", "--junit", "junit.xml")
     assert done.returncode == 0, (done.stdout, done.stderr)
     [row] = [json.loads(line) for line in (project.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (row["fault"], row["verdict"], row["lost"]) == ("kill-logging", "pass", 0)
     assert project.microq("verify", row["history"]).returncode == 0
+    assert not Path(row["history"]).with_name("report.html").exists()
+    [case] = ET.parse(project.folder / "junit.xml").iter("testcase")  # noqa: S314 - ours
+    assert (case.get("classname"), list(case.iter("failure"))) == ("hazelcast.live", [])
     assert "kill-logging" in done.stdout
     assert not project.alive()

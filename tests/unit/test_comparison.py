@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pages import Reader
 from pictures import line_with, text, words
 
 from microq.bench.comparison import Line, lines, to_json
@@ -15,6 +16,7 @@ from microq.bench.load import Sent
 from microq.bench.pace import QUEUE, REST, Pace, memory, pace
 from microq.chaos.matrix import ERROR, Row
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
+from microq.report.comparison import render
 from microq.views.comparison import comparison
 
 BOTH = ("hazelcast", "kafka")
@@ -218,3 +220,41 @@ def test_the_picture_of_one_queue_has_no_ratio() -> None:
 def test_a_run_that_did_not_pass_says_why() -> None:
     of = found(struck=[Struck("kafka", "kill-live", row("unknown", reasons=("it missed",), history="h.jsonl"))])
     assert "kafka, run 1, kill-member: unknown: it missed   h.jsonl" in text(comparison(of, "file"))
+
+
+FACTS: dict[str, Any] = {
+    "versions": {"microq": "0.1.0", "clients": {"aiohttp": "3.12"}},
+    "machine": {"date": "2026-11-25", "system": "Linux", "cores": 2},
+    "options": {"quick": True, "connections": [1, 32]},
+    "seed": 7,
+    "configuration": {"hazelcast": "[queue]", "kafka": "<img src=x>"},
+}
+
+
+def test_the_page_has_the_table_the_charts_and_the_verdicts() -> None:
+    page = Reader(render(whole(), FACTS, complete=False))
+    for said in (
+        "Hazelcast and Kafka under the same load and faults",
+        "Interrupted",
+        "every process ready, s 3.00 2.00–4.00 7.00 6.00–8.00 2.33",
+        "kafka, run 1 kill the owner under traffic ✘ FAIL 100 3 0.50",
+        "kafka, run 2 rates no port",
+        "aiohttp 3.12",
+        "connections 1, 32",
+        "microq compare --seed 7",
+        "<img src=x>",
+    ):
+        assert said in page.words
+    assert "img" not in page.tags
+    first = page.figures["chart-1"]["data"]
+    assert [(trace["name"], trace["x"]) for trace in first] == [("hazelcast", [3]), ("kafka", [7])]
+    assert set(page.figures) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_page_of_nothing_says_so() -> None:
+    page = Reader(render(found(("hazelcast",)), FACTS, complete=True))
+    assert page.figures == {}
+    assert "every process ready, s n/a" in page.words
+    assert "No run with a fault was made." in page.words
+    assert " ratio " not in page.words
