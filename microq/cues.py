@@ -46,7 +46,9 @@ def _of_cluster(now: Snapshot) -> Iterator[str]:
     if not now.joined:
         yield "cluster not safe: not every server that is up sees all the others"
     elif not now.safe:
-        yield "cluster not safe: copies are being made"
+        # Kafka makes none elsewhere: its copies are whole again when the broker is back.
+        kafka = now.queue_role is Role.KAFKA
+        yield f"cluster not safe: {'not every copy is in sync' if kafka else 'copies are being made'}"
     if len(up) < len(servers):
         wanted = now.queue.backup_count if now.queue else 0
         left = max(0, min(wanted, len(up) - 1))
@@ -80,8 +82,12 @@ def _of_servers(now: Snapshot, last: Mapping[str, Figures]) -> Iterator[str]:
             yield f"the figures of {process.name} are {_age(now, figures)} old"
 
 
+_SILENT = {ProcessState.READY: "does not answer", ProcessState.EXITED: "has ended"}
+"""What is said of a server that tells no figures, unless its state says it."""
+
+
 def _silent(process: ProcessView, now: Snapshot, last: Figures | None) -> Iterator[str]:
-    said = "does not answer" if process.state is ProcessState.READY else f"is {process.state}"
+    said = _SILENT.get(process.state, f"is {process.state}")
     if last:
         held = f"{last.items:,} items and {last.backups:,} backups"
         yield f"{process.name} {said}: n/a; {_age(now, last)} ago it had {held}"

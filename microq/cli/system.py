@@ -124,9 +124,11 @@ def status(
 ) -> None:
     """Show every process and the cluster's copies.
 
-    With --watch on one screen, with rates and what happens; as lines where the output is no terminal.
+    With --watch on one screen, with rates and what happens; as lines where the output is no terminal, and with --json
+    as one JSON object a line. With the queue in Kafka `0 ★ kafka-9091 3/3: 34` is partition 0: its leader, the copies
+    in sync, what waits in it.
 
-    \b
+    
     microq status --watch
     microq status --prometheus > microq.json   the targets, whether they are up now or not
     """
@@ -146,9 +148,10 @@ def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: Json
     """Show the queue's copies, the primary owner starred."""
     from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
     from microq.views import queue as pictures  # noqa: PLC0415
+    from microq.views import screen  # noqa: PLC0415
 
     shown = watching.Shown(
-        lambda sight, _width, _height: pictures.queue(sight.now),
+        lambda sight, _width, _height: screen.with_lost(sight, pictures.queue(sight.now)),
         lambda sight: pictures.queue(sight.now),
         pictures.queue,
         watching.of_the_queue,

@@ -36,7 +36,7 @@ def trace(
 ) -> None:
     """Show what happened to one message, and around it, step by step.
 
-    Of the running system, else of the last run. `microq send` and the dashboard show the ids.
+    Of the running system, else of the last run. `microq logs facade` and the dashboard show the ids.
 
     \b
     microq trace 8f31c2d0

@@ -17,7 +17,7 @@ from microq.views.queue import cue_lines
 from microq.views.servers import servers_tables
 from microq.views.sight import Sight
 
-WIDE = 140
+WIDE = 155
 """Columns from which on servers and services stand side by side."""
 
 BAR = 12
@@ -25,6 +25,9 @@ BAR = 12
 
 LEAST = 2
 """Lines that are kept for what happened last."""
+
+CUES = 3
+"""Lines that are kept for what must be known, if there is as much."""
 
 COUNTED = {
     Role.FACADE: "messages_acknowledged",
@@ -40,12 +43,10 @@ def screen(sight: Sight, width: int, height: int) -> RenderableType:
     services = [p for p in sight.now.processes if p.role not in {Role.HAZELCAST, Role.KAFKA}]
     warnings = sight.cues
     head = [_head(sight), *_queue(sight)]
-    below = LEAST + min(1, len(warnings))
+    below = LEAST + min(CUES, len(warnings))
     if width >= WIDE:
-        room = height - len(head) - below
-        middle = Table.grid(expand=True, padding=(0, 4, 0, 0))
-        middle.add_column(ratio=1)
-        middle.add_column(ratio=1)
+        room = height - len(head) - below - 2
+        middle = Table.grid(padding=(0, 4, 0, 0))
         middle.add_row(Group(*servers), _services(sight, services, room - 1))
         used = max(rows, min(len(services), room - 1) + 1)
         parts: list[RenderableType] = [*head, Text(""), middle, Text("")]
@@ -65,12 +66,21 @@ def _head(sight: Sight) -> Text:
     began = min((p.started_at for p in now.processes if p.started_at), default=None)
     up = f"up {duration(now.taken_at - began)}" if began else "nothing is up"
     if sight.lost_at is not None:
-        lost = f"the supervisor does not answer since {_clock(sight.lost_at)}; waiting for it"
-        return _line(("microq  ", "bold"), (lost, "bold red"))
+        return lost(sight.lost_at)
     safe = ("✓ cluster safe", "green") if now.safe else ("! cluster not safe", "yellow")
     if not now.managed:
         safe = ("servers elsewhere", "dim")
     return _line(("microq", "bold"), f"  {_clock(now.taken_at)}  {up}  ", safe, f"  queue in {now.backend}")
+
+
+def lost(since: float) -> Text:
+    """Return the line that says that nobody answers, and that all below it is of before."""
+    return _line(("microq", "bold"), (f"  no supervisor answers since {_clock(since)}; waiting for one", "bold red"))
+
+
+def with_lost(sight: Sight, picture: RenderableType) -> RenderableType:
+    """Return the picture, under the line that says so if nobody answers."""
+    return picture if sight.lost_at is None else Group(lost(sight.lost_at), picture)
 
 
 def _queue(sight: Sight) -> list[Text]:
@@ -80,8 +90,9 @@ def _queue(sight: Sight) -> list[Text]:
     took = f"  p50 {_milliseconds(sight.took(0.5))}  p99 {_milliseconds(sight.took(0.99))}"
     if queue is None:
         return [_line("queue  ", UNKNOWN), _line(speed, took)]
-    owner = " ".join(sorted(sight.now.owners)) or f"owner {UNKNOWN}"
-    fill = _line(f"{queue.name}  {_bar(queue)} {_count(queue.size)} of {queue.max_size:,}  ★ {owner}")
+    owner = f"★ {sight.now.owner}" if sight.now.owner else f"owner {UNKNOWN}"
+    copies = f"{queue.backup_count} backup{'' if queue.backup_count == 1 else 's'}"
+    fill = _line(f"{queue.name}  {_bar(queue)} {_count(queue.size)} of {queue.max_size:,}  {copies}  {owner}")
     counts = f"{_count(queue.pending)} pending  {_count(queue.redelivered)} redelivered  "
     dead = (f"{_count(queue.dead)} dead", "yellow" if queue.dead else "")
     return [fill, _line(speed, took), _line(counts, dead)]
@@ -102,13 +113,13 @@ def _services(sight: Sight, services: Sequence[ProcessView], room: int) -> Rende
     room = max(1, room)
     shown = list(services)
     if len(shown) > room:
-        ranked = sorted(shown, key=lambda process: process.state is ProcessState.READY)
+        ranked = sorted(shown, key=lambda p: (p.state is ProcessState.READY, p.role not in COUNTED))
         kept = {process.name for process in ranked[: room - 1]}
         shown = [process for process in shown if process.name in kept]
     for process in shown:
         rows.add_row(*_service_row(sight, process))
     if len(shown) < len(services):
-        rows.add_row(f"… and {len(services) - len(shown)} more", style="dim")
+        rows.add_row(f"… {len(services) - len(shown)} more", style="dim")
     return rows
 
 

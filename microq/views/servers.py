@@ -28,8 +28,12 @@ def servers_tables(view: Snapshot, *, wide: bool) -> tuple[list[RenderableType],
         parts.append(_table(view, role, servers, wide=wide))
         rows += len(servers) + 1
     if view.partitions:
-        parts.insert(1, Text("  ".join(map(_partition, view.partitions)), no_wrap=True, overflow="ellipsis"))
-        rows += 1
+        lines = list(map(_partition, view.partitions))
+        if wide:
+            parts.insert(1, Text("\n".join(f"partition {line} wait" for line in lines)))
+        else:
+            parts.insert(1, Text("  ".join(lines), no_wrap=True, overflow="ellipsis"))
+        rows += len(lines) if wide else 1
     return parts, rows
 
 
@@ -59,19 +63,16 @@ def _columns(view: Snapshot, process: ProcessView, *, wide: bool) -> Columns:
         ("LOG", _number(member.log_entries if member else None)),
         ("COPIES", _number(member.log_backups if member else None)),
     ]
-    # Beside brokers they keep the maps only.
-    return [*common, *(held if view.queue_role is Role.HAZELCAST else []), *log, *(_more(member) if wide else [])]
-
-
-def _more(member: MemberFigures | None) -> Columns:
-    heap = f"{member.heap_used >> 20}/{mebibytes(member.heap_max)}" if member else UNKNOWN
-    return [("OLDEST", duration(member.oldest) if member else UNKNOWN), ("HEAP", heap)]
+    if view.queue_role is Role.KAFKA:  # they keep the maps only
+        return [*common, *log]
+    oldest = [("OLDEST", duration(member.oldest) if member else UNKNOWN)] if wide else []
+    return [*common, *held, *oldest, *log]
 
 
 def _partition(partition: PartitionView) -> str:
     """Return a partition in a few letters: number, leader, copies in sync, what waits."""
     leader = f"★ {partition.leader}" if partition.leader else "nobody leads"
-    return f"{partition.number} {leader} {len(partition.in_sync)}/{partition.replicas} {_number(partition.waiting)}"
+    return f"{partition.number} {leader} {len(partition.in_sync)}/{partition.replicas}: {_number(partition.waiting)}"
 
 
 def _number(number: int | None) -> str:

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from commands import command, complaint, until
-from conftest import Project, environment
+from conftest import Project, environment, small
 
 from microq.config import Address
 
@@ -64,6 +64,45 @@ def test_watch_goes_on_until_it_is_interrupted(words: str, system: Project) -> N
         watching.interrupt()
         assert watching.ended() == 130
         assert watching.err == ""
+
+
+def test_a_watch_tells_what_happens_and_what_must_be_known(system: Project) -> None:
+    facade = f"facade-{system.config.service_ips.facade_service.port}"
+    with command(system, "status", "--watch") as watching:
+        watching.says("safe")
+        assert system.microq("pause", facade).returncode == 0
+        watching.says("‖ paused")
+        watching.says("! the facade does not answer")
+        assert system.microq("resume", facade).returncode == 0
+        watching.interrupt()
+        assert watching.ended() == 130
+        assert "\x1b" not in watching.out
+
+
+def test_a_watch_as_json_has_one_object_a_line(system: Project) -> None:
+    with command(system, "status", "--watch", "--json") as watching:
+        until(lambda: watching.out.count("\n") >= 2)
+        watching.interrupt()
+        assert watching.ended() == 130
+    first, second, *_ = map(json.loads, watching.out.splitlines())
+    assert set(first) == set(second) == set(json.loads(system.microq("status", "--json").stdout))
+    assert first["taken_at"] < second["taken_at"]
+
+
+@small
+def test_a_watch_outlives_the_system_and_sees_the_next_one(project: Project, engine: None) -> None:
+    assert project.microq("up", "-d").returncode == 0
+    with command(project, "status", "--watch") as watching:
+        watching.says("★")
+        assert project.microq("down").returncode == 0
+        watching.says("does not answer; waiting for it")
+        before = watching.out.count("★")
+        assert project.microq("up", "-d").returncode == 0
+        until(lambda: watching.out.count("★") > before)
+        assert project.microq("down").returncode == 0
+        watching.interrupt()
+        assert watching.ended() == 130
+        assert "Traceback" not in watching.err
 
 
 def test_watch_on_a_terminal_leaves_the_screen_as_it_was(system: Project) -> None:
