@@ -61,6 +61,12 @@ def parse(line: str) -> Line | None:
     return None
 
 
+def readable(line: str) -> str:
+    """Return a line in the text format, whichever it has; one with a traceback becomes several."""
+    parsed = parse(line) if line.startswith("{") else None
+    return str(parsed) if parsed else line
+
+
 def _stamp(seconds: float, milliseconds: int) -> str:
     """Return the local time, as the members' log lines have it."""
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(seconds))}.{milliseconds:03d}"

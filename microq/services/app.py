@@ -141,8 +141,10 @@ def listing(request: web.Request, messages: list[Message]) -> web.Response:
     return reply([message.to_wire() if full else message.text for message in messages])
 
 
-def traced(handler: Handler) -> Handler:
-    """Return a handler whose requests are traced, as parts of the traces that their clients name."""
+def traced(config: Config, handler: Handler) -> Handler:
+    """Return a handler whose requests are traced, as parts of the traces that their clients name, if any is traced."""
+    if not config.tracing.endpoint:
+        return handler
 
     async def wrapped(request: web.Request) -> web.StreamResponse:
         name, parent = f"{request.method} {request.path}", request.headers.get(tracing.HEADER)

@@ -73,7 +73,7 @@ def make_app(
             watching.cancel()
 
     app.cleanup_ctx.append(journey)
-    app.router.add_post("/facade", traced(_post))
+    app.router.add_post("/facade", traced(config, _post))
     app.router.add_post("/facade/batch", _post_batch)
     app.router.add_get("/facade", _get)
     app.router.add_get("/queue", _queue)

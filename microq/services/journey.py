@@ -83,8 +83,10 @@ class Journey:
     async def _put(self, message: Message) -> None:
         """Put into the queue, again while nobody knows: the consumers know an id again, so twice is as good as once."""
         with tracing.span("queue put", "producer"):
-            # Whoever receives it goes on with the trace from here.
-            return await self._put_until_known(dataclasses.replace(message, trace=tracing.traceparent()))
+            if trace := tracing.traceparent():
+                # Whoever receives it goes on with the trace from here.
+                message = dataclasses.replace(message, trace=trace)
+            return await self._put_until_known(message)
 
     async def _put_until_known(self, message: Message) -> None:
         loop = asyncio.get_running_loop()

@@ -38,18 +38,19 @@ def make_app(config: Config, name: str, opener: StoreOpener = open_store) -> web
             yield
 
     app.cleanup_ctx.append(cluster)
-    app.router.add_post("/log", traced(_post))
+    app.router.add_post("/log", traced(config, _post))
     app.router.add_get("/log", _list)
-    app.router.add_delete("/log", traced(_delete))
+    app.router.add_delete("/log", traced(config, _delete))
     return app
 
 
 async def _post(request: web.Request) -> web.Response:
     fields = await read_json(request)
     listed = fields if isinstance(fields, list) else [fields]
-    # Kept with its trace: one that is redelivered from here goes on with it.
-    trace = tracing.traceparent()
-    messages = [dataclasses.replace(_read(item), trace=trace) for item in listed]
+    messages = [_read(item) for item in listed]
+    if trace := tracing.traceparent():
+        # Kept with its trace: one that is redelivered from here goes on with it.
+        messages = [dataclasses.replace(message, trace=trace) for message in messages]
     health = request.app[HEALTH]
     kept = await request.app[MAP].add(messages)
     conflicts = [m.id for m, k in zip(messages, kept, strict=True) if k.message.text != m.text]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
+from microq import prometheus
 from microq.latency import BOUNDS, Latencies
 from microq.services.health import COUNTERS, Health
 
@@ -19,20 +18,7 @@ _LABELS = [f"{bound:.3g}" for bound in BOUNDS]
 
 def exposition(health: Health, accept: str) -> tuple[bytes, str]:
     """Return the metrics of a service, and their content type, in the format that an Accept header asks for."""
-    registry = CollectorRegistry()
-    registry.register(_Service(health))
-    ProcessCollector(registry=registry)
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
-
-
-class _Service(Collector):
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    def collect(self) -> Iterable[Metric]:
-        """Return each metric as it is now."""
-        return _families(self._health)
+    return prometheus.exposition(lambda: _families(health), accept, of_this_process=True)
 
 
 def _families(health: Health) -> Iterator[Metric]:

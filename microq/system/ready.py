@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
+from microq import log
 from microq.config import Address
 from microq.errors import ExitedEarlyError, StartTimeoutError
 from microq.system.process import Process
@@ -90,5 +91,5 @@ async def _ended(process: Process) -> bool:
 
 
 def tail(process: Process) -> list[str]:
-    """Return the child's last log lines."""
-    return process.new_log().splitlines()[-TAIL:]
+    """Return the child's last log lines, as people read them."""
+    return [log.readable(line) for line in process.new_log().splitlines()[-TAIL:]]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
+from microq import prometheus
 from microq.fleet import UP, ProcessState, Snapshot
 
 Value = float | bool | None
@@ -66,19 +65,7 @@ _PARTITION: tuple[Row, ...] = (
 
 def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
     """Return the system as Prometheus reads it, and the content type, in the format that an Accept header asks for."""
-    registry = CollectorRegistry()
-    registry.register(_System(snapshot))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
-
-
-class _System(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterable[Metric]:
-        """Return each metric that anything is known of."""
-        return _families(self._snapshot)
+    return prometheus.exposition(lambda: _families(snapshot), accept)
 
 
 def _families(view: Snapshot) -> Iterator[Metric]:

@@ -78,12 +78,8 @@ def coloured(name: str, line: str, names: Sequence[str]) -> Text:
 
 
 def readable(line: str) -> str:
-    """Return a line in the text format, whichever it has, without what could move or colour a terminal.
-
-    One with a traceback becomes several lines.
-    """
-    parsed = log.parse(line) if line.startswith("{") else None
-    return str(parsed) if parsed else safe(line)
+    """Return a line in the text format, whichever it has, without what could move or colour a terminal."""
+    return "\n".join(map(safe, log.readable(line).split("\n")))
 
 
 def safe(line: str) -> str:

@@ -106,9 +106,11 @@ def test_what_is_asked_for_is_answered_in_either_format() -> None:
             plain, first = await scrape(client)
             newer, second = await scrape(client, OPENMETRICS)
             anything, _ = await scrape(client, "*/*")
+            odd, _ = await scrape(client, "application/openmetrics-text; version=odd; escaping=\x80")
         assert plain.startswith("text/plain; version=")
         assert newer.startswith("application/openmetrics-text; version=1")
         assert anything.startswith("text/plain; version=")
+        assert odd == newer
         assert values(first).keys() == values(second).keys()
 
     asyncio.run(main())

@@ -31,6 +31,7 @@ RANKS = {
     "timeline": 0,
     "tracing": 0,
     "cues": 0,
+    "prometheus": 0,
     "tasks": 0,
     # ports to the outside
     "hz": 1,
