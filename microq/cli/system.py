@@ -128,7 +128,7 @@ def status(
     as one JSON object a line. With the queue in Kafka `0 ★ kafka-9091 3/3: 34` is partition 0: its leader, the copies
     in sync, what waits in it.
 
-    
+    \b
     microq status --watch
     microq status --prometheus > microq.json   the targets, whether they are up now or not
     """
