@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from microq.config import Config
 from microq.dashboard.actions import Actions
 from microq.dashboard.recorder import Recorder
 from microq.dashboard.recording import Recording
+from microq.trails import Trails
 
 
 @dataclass(slots=True)
@@ -22,11 +23,14 @@ class Page:
     source: Recorder | Recording
     actions: Actions | None = None
     token: str = ""
+    logs: Path = field(init=False)
+    """The folder of the run that has the logs."""
+    messages: Trails = field(init=False)
+    """The newest messages, which are read on from where they were read to."""
 
-    @property
-    def logs(self) -> Path:
-        """The folder of the run that has the logs."""
-        return self.source.folder if isinstance(self.source, Recording) else self.run
+    def __post_init__(self) -> None:
+        self.logs = self.source.folder if isinstance(self.source, Recording) else self.run
+        self.messages = Trails(self.logs)
 
 
 PAGE = web.AppKey("page", Page)

@@ -101,11 +101,11 @@ async def _messages(request: web.Request) -> web.Response:
     limit, text = request.query.get("limit", "50"), request.query.get("q", "").strip()
     if not (limit.isascii() and limit.isdigit() and int(limit) <= MOST_ROWS):
         raise UsageError(f'"limit" must be a whole number up to {MOST_ROWS}')
-    folder = request.app[PAGE].logs
+    page = request.app[PAGE]
     if text:
-        rows = await asyncio.to_thread(trails.search, folder, text, int(limit))
+        rows = await asyncio.to_thread(trails.search, page.logs, text, int(limit))
     else:
-        rows = await asyncio.to_thread(trails.newest, folder, int(limit))
+        rows = await asyncio.to_thread(page.messages.newest, int(limit))
     return web.json_response({"messages": [dataclasses.asdict(row) for row in rows]})
 
 
