@@ -164,8 +164,8 @@ def run_controls(
     with interruptible() as interrupted:
         for control in chosen:
             got = [_once(control, seed + number, config, sets) for number in range(runs)]
-            found.append((control, [text for text, _ in got], sum(red for _, red in got)))
-            cases += [_case(control, queue, seed + number, *one) for number, one in enumerate(got)]
+            found.append((control, [text for text, _, _ in got], sum(red for _, red, _ in got)))
+            cases += [_case(control, queue, seed + number, one) for number, one in enumerate(got)]
     write_junit(junit, cases)
     table = [
         {"control": c.name, "expected": c.expectation, "got": got, "runs": len(got), "red": red}
@@ -189,8 +189,8 @@ def _chosen(names: Sequence[str], backend: str) -> list[Any]:
     return [control for control in mine if not names or control.name in names]
 
 
-def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) -> tuple[str, bool]:
-    """Run a control; return what came out, and whether it was red as expected."""
+def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) -> tuple[str, bool, float | None]:
+    """Run a control; return what came out, whether it was red as expected, and its seconds: None if it was not run."""
     from microq.chaos.controls import outcome  # noqa: PLC0415 - --help needs none of it
     from microq.chaos.scenario import Trial  # noqa: PLC0415
 
@@ -201,18 +201,20 @@ def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) 
         found, history = run(run_trial(settings, trial, quiet=control.quiet))
     except MicroqError as error:
         note(f"  could not be run: {error}")
-        return f"error: {error}", False
+        return f"error: {error}", False, None
     note(f"  {outcome(found)}   {history}")
     _report(found.verdict, history)
-    return outcome(found), control.red(found)
+    return outcome(found), control.red(found), found.duration_s
 
 
-def _case(control: Any, queue: str, seed: int, got: str, red: bool) -> Any:  # noqa: FBT001 - as `_once` returns it
+def _case(control: Any, queue: str, seed: int, got: tuple[str, bool, float | None]) -> Any:
     """Return a run of a control as a test case: it passes by being red."""
-    from microq.chaos.verdict import Ruling  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.matrix import ERROR  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.verdict import Ruling  # noqa: PLC0415
     from microq.report.junit import Case  # noqa: PLC0415
 
+    text, red, seconds = got
     suite = f"{queue}.{'quiet' if control.quiet else 'live'}"
-    verdict = Ruling.PASS if red else Ruling.FAIL
-    reasons = () if red else (f"expected {control.expectation}, got {got}",)
-    return Case(suite, f"control {control.name} seed {seed}", verdict.value, reasons=reasons)
+    verdict = ERROR if seconds is None else (Ruling.PASS if red else Ruling.FAIL).value
+    reasons = () if red else (f"expected {control.expectation}, got {text}",)
+    return Case(suite, f"control {control.name} seed {seed}", verdict, seconds or 0.0, reasons)
