@@ -127,8 +127,8 @@ def _standing(fault: Fault, queue: str) -> str:
 
 def _next(found: Verdict, way: Course) -> str:
     steps = [mark for mark in way.marks if not mark.hit]
-    told = [f"{mark.what} after {mark.at:.2f} s" for mark in steps]
-    parts = [f"{'; '.join(told)}."] if told and len(told) <= MOST_STEPS else []
+    told = [f"{mark.what} (+{mark.at:.2f} s)" for mark in steps]
+    parts = [f"With the seconds since the fault: {'; '.join(told)}."] if told and len(told) <= MOST_STEPS else []
     if len(told) > MOST_STEPS:
         parts.append(f"{counted(len(told), 'step')} were seen; the list below the chart tells them.")
     if found.first_acknowledgement_s is not None:

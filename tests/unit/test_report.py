@@ -48,7 +48,7 @@ def test_a_pass_is_told_in_words() -> None:
         "PASS No acknowledged message was lost: all 2 were received, each exactly once.",
         "m1 owned 2 messages; m2 and m3 backed up 2 messages each",
         "hazelcast-1, the queue's primary owner (process 1). It was seen to happen.",
-        "m1 killed after 0.10 s; backup promoted to owner after 0.40 s",
+        "m1 killed (+0.10 s); backup promoted to owner (+0.40 s)",
         "when hazelcast-1 was gone, the backup on m2 became the queue",
         "messages-1 received 2 of the 2 messages",
         "microq chaos kill-member --queue hazelcast --quiet --messages 2 --seed 7",
