@@ -20,7 +20,7 @@ const fill = (node, message) => {
 
 const stepOf = (step) =>
   el("li", { "data-sure": step.sure ? null : "no" }, el("time", {}, clock(step.at, true)), " ", el("b", {}, step.where || "—"), " ",
-    el("span", {}, step.sure ? step.what : `${step.what} (as far as is known)`));
+    el("span", {}, step.sure ? step.what : `${step.what} (not certain)`));
 
 const journey = async (id) => {
   put($("journey-head"), `Journey of ${id}`);

@@ -11,7 +11,8 @@ export const servers = (frame) => {
     .filter((process) => process.role === frame.backend)
     .map((process) => ({
       process,
-      figures: figures.find((each) => each.name === process.name) ?? null,
+      // What a process said before it ended is no figure of now.
+      figures: UP.has(process.state) ? figures.find((each) => each.name === process.name) ?? null : null,
       last: frame.last?.[process.name] ?? null,
       owns: (frame.owners ?? []).includes(process.name),
     }));
