@@ -7,6 +7,7 @@ import { details } from "./details.js";
 import { $, put, set } from "./dom.js";
 import * as events from "./events.js";
 import { letters } from "./letters.js";
+import { caughtUp } from "./frames.js";
 import { follow } from "./live.js";
 import { messages } from "./messages.js";
 import { replay } from "./replay.js";
@@ -54,14 +55,6 @@ const draw = () => {
 
 const thin = (points) => (points.length > MOST_POINTS ? points.filter((_, place) => place % 2 || place > MOST_POINTS / 2) : points);
 
-/** A frame with what has happened to processes since it was taken: a kill shows at once, its figures come later. */
-const caughtUp = (frame) => {
-  const since = new Map(picture.events.filter((event) => event.topic === "process" && event.at > frame.taken_at).map((event) => [event.name, event.kind]));
-  if (!since.size) return frame;
-  const processes = frame.processes.map((process) => (since.has(process.name) ? { ...process, state: since.get(process.name) } : process));
-  return { ...frame, processes };
-};
-
 const hears = {
   async state(state) {
     Object.assign(picture, {
@@ -84,13 +77,13 @@ const hears = {
     if (picture.mode === "replay") return;
     if (point) picture.points = thin([...picture.points, point]);
     if (picture.paused) return;
-    Object.assign(picture, { frame: caughtUp(frame), point: point ?? picture.point, cues: cues ?? [] });
+    Object.assign(picture, { frame: caughtUp(frame, picture.events), point: point ?? picture.point, cues: cues ?? [] });
     changed();
   },
   event(event) {
     if (picture.mode === "replay") return;
     picture.events = [...picture.events, event].slice(-MOST_EVENTS);
-    if (event.topic === "process" && picture.frame && !picture.paused) picture.frame = caughtUp(picture.frame);
+    if (event.topic === "process" && picture.frame && !picture.paused) picture.frame = caughtUp(picture.frame, picture.events);
     if (event.topic === "scenario") {
       if (picture.scenario?.name !== event.name) picture.scenario = { name: event.name, running: true, events: [] };
       const { name, events: earlier } = picture.scenario;

@@ -86,7 +86,7 @@ const layout = (picture, span, width) => {
     const color = colour(mark.fault ? "--bad" : "--wait");
     const x = new Date(mark.at * 1000);
     found.shapes.push({ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color, width: 1.5, dash: mark.fault ? "solid" : "dot" } });
-    if (mark.line >= 0) found.annotations.push({ text: `${mark.fault ? "⚑" : "✗"} ${mark.label.replace(/[<&]/g, "")}`, x, y: 1, yref: "paper", yshift: 34 + mark.line * 14, xanchor: x > new Date(((from + to) / 2) * 1000) ? "right" : "left", showarrow: false, font: { color, size: 11 } });
+    if (mark.line >= 0) found.annotations.push({ text: `${mark.fault ? "⚑" : "✗"} ${mark.label.replace(/[<&]/g, "")}`, x, y: 1, yref: "paper", yanchor: "bottom", yshift: 20 + mark.line * 14, xanchor: x > new Date(((from + to) / 2) * 1000) ? "right" : "left", showarrow: false, font: { color, size: 11 } });
   }
   if (picture.mode === "replay" && picture.now) {
     const x = new Date(picture.now * 1000);

@@ -2,6 +2,7 @@
 
 import { ask } from "./access.js";
 import { $, el, put, set } from "./dom.js";
+import { caughtUp } from "./frames.js";
 import { lastScenario } from "./story.js";
 import { marks } from "./telling.js";
 import { clock } from "./words.js";
@@ -36,9 +37,9 @@ export const replay = async (picture, changed) => {
 
   const go = (at) => {
     picture.now = at;
-    picture.frame = frames[Math.max(0, upTo(times, at) - 1)];
     picture.point = points[Math.max(0, upTo(points, at) - 1)] ?? null;
     picture.events = events.slice(0, upTo(events, at));
+    picture.frame = caughtUp(frames[Math.max(0, upTo(times, at) - 1)], picture.events);
     picture.scenario = lastScenario(picture.events);
     const words = `${clock(at)} (+${(at - first).toFixed(1)} s)`;
     put($("when"), words);

@@ -81,12 +81,19 @@ const aside = (story, picture) => {
   const cues = [...new Set([...(verdict?.cues ?? []), ...(story?.doubts ?? []), ...picture.cues])];
   lines($("cues"), cues);
   const run = verdict?.history?.split("/").at(-2);
-  $("report-link").hidden = !run;
+  $("report").hidden = !run;
   if (run) set($("report-link"), "href", `/report/${encodeURIComponent(run)}`);
-  put($("report"), verdict?.report ? `Report: ${verdict.report}` : verdict?.history ? `History: ${verdict.history}` : "");
+  put($("report-path"), verdict?.report ?? verdict?.history);
 };
 
-/** Tell it. What is told aloud changes only when its words do. */
+/** What is read aloud: what happens, without the figures that change all the time. */
+const aloud = (story, picture) => {
+  if (!story) return picture.frame.processes.filter(({ state }) => state !== "ready").map(({ name, state }) => `${name}: ${state}.`).join(" ");
+  if (story.verdict) return `${story.verdict.verdict}. ${why(story, picture)}`;
+  return [telling.whatHappened(story) ?? telling.phase(story), story.steps.at(-1)?.what].filter(Boolean).join(" ");
+};
+
+/** Tell it. */
 export const tell = (picture) => {
   if (!picture.frame) return;
   const scenario = current(picture);
@@ -106,6 +113,7 @@ export const tell = (picture) => {
   ruling(story, scenario);
   say($("why"), why(story, picture));
   aside(story, picture);
+  put($("told"), aloud(story, picture));
 };
 
 /** Let people go back from a finished scenario to what is now. */

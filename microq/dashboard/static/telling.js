@@ -54,7 +54,10 @@ export const whereNow = (frame) => {
   if (!known.length) return "No server of the queue answers, so nobody knows now.";
   const copies = known.map(({ process, figures }) => ({ name: process.name, owned: figures.items, backups: figures.backups }));
   const told = ownedSentence(copies, false);
-  if (told) return told;
+  const answering = new Set(copies.map((each) => each.name));
+  const orphans = frame.partitions.filter((each) => !answering.has(each.leader)).map((each) => each.number);
+  const leaderless = orphans.length ? ` Nobody leads partition ${list(orphans.map(String))} at this moment.` : "";
+  if (told) return told + leaderless;
   const owners = frame.owners ?? [];
   const silent = owners.filter((name) => !known.some((each) => each.process.name === name));
   if (silent.length) return `★ ${list(silent)} does not answer, and no other server has taken over yet.`;
@@ -170,7 +173,7 @@ export const whatSaved = (story, frame) => {
   const had = Object.fromEntries(before.map((each) => [each.name, each.owned]));
   const owners = after.length
     ? after.filter((each) => each.owned > (had[each.name] ?? 0) && !killed.has(each.name)).map(names)
-    : (frame?.owners ?? []).filter((name) => !killed.has(name));
+    : (frame?.owners ?? []).filter((name) => !killed.has(name) && !had[name]);
   if (!holders.length) return `No other server held a copy of what ${list([...struck])} owned.`;
   const held = `${list(holders)} held copies of what ${list([...struck])} owned`;
   if (!owners.length) return `${held}; one of them takes over.`;

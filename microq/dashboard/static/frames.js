@@ -1,0 +1,13 @@
+// A frame is what the system looked like at one moment; what happened since may be known already.
+
+/** A frame with what has happened to processes since it was taken: a kill shows at once, its figures come later. */
+export const caughtUp = (frame, events) => {
+  const since = new Map();
+  for (let place = events.length - 1; place >= 0 && events[place].at > frame.taken_at; place -= 1) {
+    const { topic, name, kind } = events[place];
+    if (topic === "process" && !since.has(name)) since.set(name, kind);
+  }
+  if (!since.size) return frame;
+  const processes = frame.processes.map((process) => (since.has(process.name) ? { ...process, state: since.get(process.name) } : process));
+  return { ...frame, processes };
+};
