@@ -35,6 +35,7 @@ const COUNT = { name: "messages", type: "int", default: MESSAGES, help: "How man
 /** Begin; returns what is to be called when something changed. */
 export const actions = (picture, changed) => {
   let faults = null;
+  let running = false;
   const chosen = () => faults?.find((each) => each.name === $("fault-name").value);
 
   const form = () => {
@@ -47,6 +48,8 @@ export const actions = (picture, changed) => {
 
   const allow = () => {
     const busy = picture.scenario?.running ?? false;
+    if (running && !busy) answer("It is over: the verdict stands above.");
+    running = busy;
     $("acting").disabled = !picture.access || picture.mode === "replay" || picture.lost;
     $("no-access").hidden = picture.access || picture.mode === "replay";
     $("check").disabled = busy || !faults?.find((each) => each.name === CHECKS[picture.backend])?.runnable;
