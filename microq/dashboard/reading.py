@@ -18,7 +18,7 @@ from microq.dashboard.faults import offered
 from microq.dashboard.page import PAGE
 from microq.dashboard.recorder import Recorder
 from microq.dashboard.recording import Recording
-from microq.errors import UsageError
+from microq.errors import DeadlineError, NotRunningError, UsageError
 
 LINES = 200
 """Lines of a log that the page gets at once."""
@@ -115,8 +115,12 @@ async def _message(request: web.Request) -> web.Response:
 
 
 async def _dead(request: web.Request) -> web.Response:
+    """Return the dead letters; none and the reason while nobody can tell them."""
     actions = request.app[PAGE].actions
-    return web.json_response({"letters": await actions.facade.dead_letters() if actions else []})
+    try:
+        return web.json_response({"letters": await actions.facade.dead_letters() if actions else []})
+    except (NotRunningError, DeadlineError) as error:
+        return web.json_response({"letters": None, "message": str(error)})
 
 
 async def _report(request: web.Request) -> web.Response:

@@ -24,6 +24,7 @@ export const letters = (picture) => {
   const load = async () => {
     try {
       const found = await ask("/api/dead");
+      if (!found.letters) throw new Error(found.message);
       keyed($("letter-rows"), found.letters, (letter) => letter.id, row(picture));
       put($("no-letters"), "No dead letter: nothing was given up.");
       $("no-letters").hidden = found.letters.length > 0;
