@@ -100,6 +100,7 @@ class Actions:
             start_new_session=True,
         )
         self._tasks.create_task(self._watch(self._scenario, name))
+        await self._announce(name, "says", f"Preparing {name}: what runs is looked at, and restarted if it must be.")
 
     async def _watch(self, scenario: asyncio.subprocess.Process, name: str) -> None:
         """Wait for the end of a scenario; what it could not begin with it says in its last line."""
@@ -108,7 +109,10 @@ class Actions:
         lines = said.decode(errors="replace").strip().splitlines()
         reason = _reason(lines[-1]) if lines else ""
         if reason:
-            await self._operator.announce(Event(time.time(), name, "failed", reason, Topic.SCENARIO))
+            await self._announce(name, "failed", reason)
+
+    async def _announce(self, name: str, kind: str, detail: str) -> None:
+        await self._operator.announce(Event(time.time(), name, kind, detail, Topic.SCENARIO))
 
     async def end(self) -> None:
         """End the scenario that runs, if one does."""

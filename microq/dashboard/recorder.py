@@ -50,7 +50,7 @@ class Recorder:
         self._points: deque[Point] = deque(maxlen=MOST_POINTS)
         self.snapshot: Snapshot | None = None
         self.story = Story()
-        self.watchers = Watchers()
+        self.watchers = Watchers(arrived=self._wake.set)
 
     async def run(self) -> None:
         """Look until cancelled."""

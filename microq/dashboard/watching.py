@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 Told = tuple[str, Any]
@@ -14,9 +14,10 @@ WAITING = 200
 
 
 class Watchers:
-    """Passes what is told to everybody who watches."""
+    """Passes what is told to everybody who watches; `arrived` is called when one more does."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrived: Callable[[], None] = lambda: None) -> None:
+        self._arrived = arrived
         self._queues: set[asyncio.Queue[Told | None]] = set()
         self._ended = False
 
@@ -38,6 +39,7 @@ class Watchers:
         if self._ended:
             return
         self._queues.add(queue)
+        self._arrived()
         try:
             while told := await queue.get():
                 yield told

@@ -45,6 +45,18 @@ def test_an_event_reaches_who_watches_and_brings_a_look(tmp_path: Path) -> None:
     assert [type(each) for each in timeline.read(tmp_path)].count(Event) == 1
 
 
+def test_who_comes_while_nobody_watched_waits_for_no_look(tmp_path: Path) -> None:
+    async def main() -> None:
+        operator = FakeOperator()
+        async with recording(operator, tmp_path, least=0.0) as recorder:
+            await until(lambda: operator.looks == 1)  # the next one is due in ten seconds
+            async with asyncio.timeout(5):
+                assert (await anext(recorder.watchers.watch()))[0] == "frame"
+            assert operator.looks == 2
+
+    run(main())
+
+
 def test_what_a_silent_server_said_last_is_kept(tmp_path: Path) -> None:
     async def main() -> None:
         operator = FakeOperator()

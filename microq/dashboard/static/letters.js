@@ -21,7 +21,15 @@ const row = (picture) => (letter) =>
 export const letters = (picture) => {
   let shown = null;
 
+  // The facade keeps them: while it is away it is not asked.
+  const known = () => picture.mode === "replay" || (picture.frame?.queue?.dead != null
+    && picture.frame.processes.some((process) => process.role === "facade" && process.state === "ready"));
+
   const load = async () => {
+    if (!known()) {
+      shown = null;
+      return;
+    }
     try {
       const found = await ask("/api/dead");
       if (!found.letters) throw new Error(found.message);
@@ -56,7 +64,7 @@ export const letters = (picture) => {
 
   const soon = seldom(1000, load);
   return () => {
-    if (picture.mode === "live" && !picture.frame?.queue) return;
+    if (!known()) return;
     const now = `${picture.frame?.queue?.dead} ${picture.access}`;
     if (now === shown) return;
     if (shown && picture.access !== (shown.split(" ")[1] === "true")) $("letter-rows").replaceChildren(), ($("letter-rows").keyed = null);

@@ -187,7 +187,8 @@ export const verdictSentence = (story, frame) => {
   if (verdict.verdict === "fail") {
     const layers = [...new Set(Object.values(verdict.layers ?? {}))];
     const where = verdict.lost.length && layers.length ? ` Last seen in: ${list(layers)}.` : "";
-    return `The promise was broken: ${verdict.reasons.join("; ")}.${where}`;
+    const reasons = verdict.reasons.map((reason) => reason.replace(/^(\d+) lost$/, "$1 acknowledged messages never arrived"));
+    return `The promise was broken: ${reasons.join("; ")}.${where}`;
   }
   const copies = verdict.copies_before && Object.keys(verdict.copies_before).length
     ? { ...story, before: story.before ?? { members: verdict.copies_before }, after: story.after ?? { members: verdict.copies_after } }

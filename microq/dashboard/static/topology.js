@@ -92,7 +92,7 @@ const update = (picture, all, most) => (item, { process }) => {
   put(parts.state, process === CLIENT ? "" : state(process));
   if (mine) return server(parts, mine, most, picture);
   parts.own.hidden = parts.copy.hidden = true;
-  if (process === CLIENT) return put(parts.role, `send ${rate(picture.point?.accepted)}`);
+  if (process === CLIENT) return put(parts.role, rate(picture.point?.accepted));
   if (process.role === "hazelcast") return keeper(parts, process, picture.frame.members.find((each) => each.name === process.name));
   return service(parts, process, picture);
 };

@@ -23,7 +23,7 @@ const sideways = (a, b, frame, share) => {
   const y = frame ? Math.max(b.top + 14, Math.min(a.y, b.bottom - 14)) : b.y;
   const [x1, y1, x2, y2] = [a.right, a.y, b.left - 5, y];
   const bend = Math.max(18, (x2 - x1) / 2);
-  return { d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: (x1 + x2) / 2, y: y1 + (y2 - y1) * share };
+  return { d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: (x1 + x2) / 2, y: y1 + (y2 - y1) * share, level: Math.abs(y2 - y1) < 12 };
 };
 
 const down = (a, b) => {
@@ -89,7 +89,9 @@ export const route = (map, svg, streams) => {
     const words = found.bare || !stream.label ? ["", ""] : [stream.label, stream.rate == null ? "" : rate(stream.rate)];
     put(text.firstChild, words[0]);
     put(text.lastChild, words[1]);
-    set(text, "y", Math.round(found.y - 3));
+    // Beside a level wire, the words stand above it and below it.
+    set(text, "y", Math.round(found.y - (found.level ? 8 : 3)));
+    set(text.lastChild, "dy", found.level ? "2.1em" : "1.15em");
     for (const span of text.children) set(span, "x", Math.round(found.x));
   });
 };
