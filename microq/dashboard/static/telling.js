@@ -61,7 +61,7 @@ export const whereNow = (frame) => {
   const owners = frame.owners ?? [];
   const silent = owners.filter((name) => !known.some((each) => each.process.name === name));
   if (silent.length) return `★ ${list(silent)} does not answer, and no other server has taken over yet.`;
-  if (depth(frame) === null) return "The facade does not answer, so nobody says who owns the queue.";
+  if (depth(frame) === null) return "The queue does not answer at this moment, so nobody says who owns it.";
   if (depth(frame)) return `${plural(depth(frame), "message")} wait in the queue; which server holds them is being asked.`;
   const who = frame.backend === "kafka" ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
   return `The queue is empty: no message waits. ${owners.length ? `★ ${who}.` : ""}`;
