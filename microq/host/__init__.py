@@ -34,18 +34,22 @@ async def hosting(  # noqa: PLR0913 - what `session.running` needs, and the page
 
     Where the page's address is taken this is an error, `PortTakenError`, unless `without_page` is to be told why.
     """
-    page = config.dashboard.enabled
-    try:
-        if page:
-            ports.check(DASHBOARD, config.dashboard.address)
-    except PortTakenError as error:
-        if without_page is None:
-            raise
-        without_page(str(error))
-        page = False
     async with session.running(config, engine, folder, listener, ended, detours) as supervisor:
-        if not page:
+        if not _can_show(config, without_page):
             yield supervisor, ""
             return
         async with show_system(config, supervisor, folder, child_environment(config, folder.name)) as address:
             yield supervisor, address
+
+
+def _can_show(config: Config, without_page: Callable[[str], None] | None) -> bool:
+    if not config.dashboard.enabled:
+        return False
+    try:
+        ports.check(DASHBOARD, config.dashboard.address)
+    except PortTakenError as error:
+        if without_page is None:
+            raise
+        without_page(str(error))
+        return False
+    return True

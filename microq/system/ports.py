@@ -12,7 +12,7 @@ import psutil
 
 from microq.config import Address
 from microq.errors import MachineError, PortTakenError
-from microq.system.records import environment_of
+from microq.system.records import environment_of, supervised_by
 
 _PORTS = range(10_000, 20_000)
 
@@ -44,7 +44,7 @@ def _holder(port: int) -> tuple[str, str]:
                 command = " ".join(process.cmdline())[:120]
             except psutil.Error:
                 continue
-            project = environment_of(process).get("MICROQ_PROJECT")
+            project = environment_of(process).get("MICROQ_PROJECT") or supervised_by(process)
             ours = f"it is a system of microq: `cd {project} && microq down` ends it" if project else other
             return f"pid {connection.pid} ({command})", ours
     return "", other

@@ -23,7 +23,7 @@ from typing import IO
 
 import psutil
 
-from microq.config import Config
+from microq.config import FOLDER, Config
 from microq.errors import AlreadyRunningError, MachineError
 from microq.system import runs
 
@@ -214,3 +214,20 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def supervised_by(process: psutil.Process) -> Path | None:
+    """Return the project that a process supervises, if it supervises one and can be looked at.
+
+    It holds the lock of its project, and was started in it or for it.
+    """
+    try:
+        folders = [Path(process.cwd()), *(Path(word) for word in process.cmdline() if word.startswith("/"))]
+    except psutil.Error:
+        return None
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            pid, _, _ = (folder / FOLDER / "lock").read_text(encoding="utf-8").partition("\n")
+            if pid == str(process.pid):
+                return folder
+    return None

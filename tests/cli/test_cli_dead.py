@@ -57,7 +57,7 @@ def test_each_is_shown_and_how_to_replay_it(system: Project, plant: Any) -> None
         assert part in done.stdout
     assert r"\x1b[31mred\nline" in done.stdout
     assert "microq dead replay ID" in done.stderr
-    assert "2 dead   (`microq dead list` shows why)" in system.microq("queue").stdout
+    assert "2 dead letters wait: `microq dead list` shows why" in system.microq("queue").stdout
     assert json.loads(system.microq("status", "--json").stdout)["queue"]["dead"] == 2
 
 

@@ -184,3 +184,10 @@ def test_a_set_value_holds_in_every_process(project: Project) -> None:
     assert "--set or --queue would change nothing" in refused.stderr
     assert project.microq("down").returncode == 0
     assert "queue is full" in project.microq("logs", "facade").stdout  # the logs outlive the system
+
+
+def test_a_page_that_another_project_has_comes_with_its_down(system: Project, project: Project) -> None:
+    page = f"dashboard.address={system.config.dashboard.address}"
+    said = complaint(project.microq("up", "-d", "--set", page), 4)
+    assert f"the dashboard needs {system.config.dashboard.address}" in said
+    assert f"cd {system.folder} && microq down" in said
