@@ -63,10 +63,12 @@ def make_app(
             watch = watch_type(config, session, queue, store)
             app[LETTERS] = Letters(queue, store, watch)
             app[JOURNEY] = Journey(
+                tasks,
                 queue,
                 watch,
                 Replicas(session, "logging-service", ips.logging_service),
                 Replicas(session, "messages-service", ips.messages_service),
+                config.limits.max_body,
             )
             watching = tasks.create_task(watch.run())
             yield

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable
+import functools
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from microq import tracing
-from microq.client import Answer, Replicas, ReplicasAwayError
+from microq.client import Replicas, ReplicasAwayError
+from microq.config import Address
 from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.message import Message
 from microq.queues.base import MessageQueue
+from microq.services.commit import GroupCommit
 from microq.services.redelivery import Watch
 
 T = TypeVar("T")
+
+ENVELOPE = 512
+"""Bytes that a message takes in JSON beside its text, at most."""
 
 SIZE_SECONDS = 0.2
 """How long the queue may take to tell its size, or its owner."""
@@ -25,6 +33,9 @@ PUT_SECONDS = 2.0
 """For how long a message is put into the queue again and again while the queue does not confirm it."""
 
 PUT_PAUSE = 0.1
+
+CONFLICT = 422
+"""The HTTP status that says that an id is in use for another text."""
 
 UNCERTAIN = 504
 """The HTTP status that says that nobody knows: the message may be accepted or not."""
@@ -40,14 +51,40 @@ class RefusedError(MicroqError):
         super().__init__(reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the log has for a message: the `service` that wrote or found it, whether it was `new`, and its time there.
+
+    `repeated` says that another service may have carried the request out before. With a `conflict`, in words, the id
+    has another text.
+    """
+
+    service: str
+    new: bool
+    at: float
+    repeated: bool
+    conflict: str = ""
+
+
 class Journey:
     """The way in: first the log, then the queue, and the acknowledgement only after both."""
 
     def __init__(
-        self, queue: MessageQueue, watch: Watch, logging_services: Replicas, messages_services: Replicas
+        self,
+        tasks: asyncio.TaskGroup,
+        queue: MessageQueue,
+        watch: Watch,
+        logging_services: Replicas,
+        messages_services: Replicas,
+        heaviest: int,
     ) -> None:
         self._queue, self._watch = queue, watch
         self._logging, self._messages = logging_services, messages_services
+        self._logs = [
+            GroupCommit(tasks, functools.partial(self._log_all, address), _weight, heaviest)
+            for address in logging_services.addresses
+        ]
+        self._puts = GroupCommit(tasks, self._put_all, _weight, heaviest)
 
     async def accept(self, message: Message) -> str:
         """Carry a message into the log and into the queue; return the logging-service that has it.
@@ -55,26 +92,25 @@ class Journey:
         The log comes first because an entry can be taken back, and what is in a queue cannot. Raises `RefusedError`.
         """
         async with self._watch.turn(message.id):
-            answer = await self._write_log(message)
+            logged = await self._write_log(message)
             self._watch.begin(message.id)
             try:
-                await self._enqueue(message, answer)
+                await self._enqueue(message, logged)
             finally:
                 # Accepted or uncertain: it is looked for until it is stored, or known to be nowhere.
                 self._watch.put(message.id)
-            return str(answer.body["service"])
+            return logged.service
 
-    async def _enqueue(self, message: Message, answer: Answer) -> None:
-        new = answer.body["new"] == [True]
-        if not new and await self._watch.has_arrived(message.id):
+    async def _enqueue(self, message: Message, logged: Logged) -> None:
+        if not logged.new and await self._watch.has_arrived(message.id):
             return self._watch.settle(message.id)
         try:
             return await self._put(message)
         except (QueueFullError, QueueAwayError) as error:
-            if answer.repeated or not new:
+            if logged.repeated or not logged.new:
                 # An earlier try wrote it, so it may be in the queue, or is redelivered.
                 raise RefusedError(UNCERTAIN, f"{error}, and it was sent before; {AGAIN}") from error
-            await self._take_back(message, answer, error)
+            await self._take_back(message, logged, error)
             self._watch.settle(message.id)
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
         except QueueError as error:
@@ -94,7 +130,7 @@ class Journey:
         doubt: QueueUncertainError | None = None
         while True:
             try:
-                return await self._queue.put([message])
+                return await self._put_once(message)
             except QueueUncertainError as error:
                 doubt = error
                 if loop.time() >= end:
@@ -104,22 +140,60 @@ class Journey:
                 # What this try says of itself says nothing of the tries before it.
                 raise doubt or error from error
 
-    async def _write_log(self, message: Message) -> Answer:
+    async def _put_once(self, message: Message) -> None:
+        refused = await self._puts.submit(message)
+        if refused:
+            raise refused
+
+    async def _put_all(self, messages: Sequence[Message]) -> Sequence[QueueError | None]:
+        """Put into the queue together; where they have no room together, each by itself."""
+        try:
+            await self._queue.put(messages)
+        except QueueFullError as error:
+            return [error] if len(messages) == 1 else [await self._refused(message) for message in messages]
+        return [None] * len(messages)
+
+    async def _refused(self, message: Message) -> QueueError | None:
+        try:
+            await self._queue.put([message])
+        except QueueError as error:
+            return error
+        return None
+
+    async def _write_log(self, message: Message) -> Logged:
         try:
             with tracing.span("log", "client"):
-                answer = await self._logging.call("POST", "/log", message.to_wire())
+                logged = await self._log(message)
         except ReplicasAwayError as error:
             if error.sent or message.id in self._watch:
                 self._watch.expect(message.id)
                 raise RefusedError(UNCERTAIN, f"{error}; {AGAIN}") from error
             raise RefusedError(503, f"{error}; the message was not accepted, send it again later") from error
-        if answer.status == 200:  # noqa: PLR2004 - HTTP's "OK"
-            return answer
-        raise RefusedError(answer.status, answer.body.get("message", "the logging-service refused the message"))
+        if logged.conflict:
+            raise RefusedError(CONFLICT, logged.conflict)
+        return logged
 
-    async def _take_back(self, message: Message, written: Answer, cause: QueueError) -> None:
+    async def _log(self, message: Message) -> Logged:
+        if tracing.traceparent():
+            # What is traced travels alone: the logging-service's part belongs to one trace.
+            return (await self._log_all(random.choice(self._logging.addresses), [message]))[0]
+        return await random.choice(self._logs).submit(message)
+
+    async def _log_all(self, address: Address, messages: Sequence[Message]) -> list[Logged]:
+        """Write messages into the log together, by the logging-service at this address if it answers."""
+        answer = await self._logging.call("POST", "/log", [message.to_wire() for message in messages], address)
+        body = answer.body
+        if "new" not in body:
+            raise RefusedError(answer.status, body.get("message", "the logging-service refused the message"))
+        conflicts = dict.fromkeys(body.get("uuids", ()), str(body.get("message", "")))
+        return [
+            Logged(str(body["service"]), new, at, answer.repeated, conflicts.get(message.id, ""))
+            for message, new, at in zip(messages, body["new"], body["at"], strict=True)
+        ]
+
+    async def _take_back(self, message: Message, written: Logged, cause: QueueError) -> None:
         # This very entry: a logging-service that hangs may carry the request out when the id was sent again.
-        query = f"uuid={quote(message.id, safe='')}&at={written.body['at'][0]!r}"
+        query = f"uuid={quote(message.id, safe='')}&at={written.at!r}"
         try:
             answer = await self._logging.call("DELETE", f"/log?{query}")
         except ReplicasAwayError as error:
@@ -151,6 +225,11 @@ class Journey:
         """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""
         size, owner = await asyncio.gather(_in_time(self._queue.size()), _in_time(self._queue.owner()))
         return {"size": size, "owner": owner}
+
+
+def _weight(message: Message) -> int:
+    """Return how much of a batch a message takes, in bytes at most: six for a character that JSON must escape."""
+    return 6 * len(message.text) + ENVELOPE
 
 
 async def _in_time(question: Awaitable[T]) -> T | None:

@@ -58,11 +58,11 @@ async def _post(request: web.Request) -> web.Response:
         if entry.new:
             health.count("messages_logged")
             log.info("stored %s %s", entry.message.id, quoted(entry.message.text))
+    known = {"service": health.name, "new": [e.new for e in kept], "at": [e.message.at for e in kept]}
     if conflicts:
-        return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts)
-    return reply(
-        {"status": "success", "service": health.name, "new": [e.new for e in kept], "at": [e.message.at for e in kept]}
-    )
+        # Of several the others are kept.
+        return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts, **known)
+    return reply({"status": "success", **known})
 
 
 def _read(fields: object) -> Message:

@@ -164,6 +164,24 @@ def test_the_same_id_with_another_text_answers_422_and_is_not_put() -> None:
     asyncio.run(main())
 
 
+def test_what_leaves_together_is_told_apart() -> None:
+    """Of one batch one is in the log under another text, and the queue has room for two."""
+
+    async def main() -> None:
+        queue, log = FakeQueue(most=2), FakeMap({"taken": Message("taken", "x", 1.0, "logging-1").to_json()})
+        async with facade(queue, [logging_app(log)]) as client:
+            ids = ["m1", "m2", "taken", "m3", "m4"]
+            answers = await asyncio.gather(*(client.post({"msg": f"text {i}", "uuid": i}) for i in ids))
+            statuses = {i: status for i, (status, _) in zip(ids, answers, strict=True)}
+            assert statuses.pop("taken") == 422
+            assert sorted(statuses.values()) == [200, 200, 503, 503]
+            accepted = {i for i, status in statuses.items() if status == 200}
+            assert {item.id for item in queue.items if isinstance(item, Message)} == accepted
+            assert set(log.entries) == {*accepted, "taken"}
+
+    asyncio.run(main())
+
+
 def test_a_logging_service_that_is_away_is_passed_over() -> None:
     async def main() -> None:
         queue = FakeQueue()

@@ -1,0 +1,102 @@
+"""Group commit: a lone item leaves at once, what comes meanwhile leaves together, and nobody's end harms the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from conftest import run
+from fakes import until
+
+from microq.errors import QueueAwayError
+from microq.services.commit import MOST, GroupCommit
+
+Commit = GroupCommit[int, int]
+
+
+class Flush:
+    """Carries batches out once it is let; notes each."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = asyncio.Semaphore(0)
+        self.fails = False
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        await self.go.acquire()
+        if self.fails:
+            raise QueueAwayError("nobody is there")
+        return [10 * item for item in items]
+
+
+@asynccontextmanager
+async def committing(heaviest: int = 10**6) -> AsyncIterator[tuple[Commit, Flush, asyncio.TaskGroup]]:
+    async with asyncio.TaskGroup() as tasks:
+        flush = Flush()
+        yield GroupCommit(tasks, flush, lambda item: item, heaviest), flush, tasks
+
+
+def test_a_lone_item_waits_for_nobody_and_the_rest_leaves_together() -> None:
+    async def main() -> None:
+        async with committing() as (commit, flush, tasks):
+            first = tasks.create_task(commit.submit(1))
+            await until(lambda: flush.batches == [[1]])
+            others = [tasks.create_task(commit.submit(number)) for number in (2, 3, 4)]
+            await asyncio.sleep(0)
+            flush.go.release()
+            assert await first == 10
+            await until(lambda: len(flush.batches) == 2)
+            assert flush.batches[1] == [2, 3, 4]
+            flush.go.release()
+            assert await asyncio.gather(*others) == [20, 30, 40]
+
+    run(main())
+
+
+def test_a_batch_is_bounded_in_number_and_in_weight() -> None:
+    async def main() -> None:
+        async with committing(heaviest=10) as (commit, flush, tasks):
+            for number in (1, 6, 4, 1, 50, 1):
+                tasks.create_task(commit.submit(number))
+            for _ in range(9):
+                flush.go.release()
+        assert flush.batches == [[1, 6], [4, 1], [50], [1]]
+        async with committing() as (commit, flush, tasks):
+            for _ in range(MOST + 1):
+                tasks.create_task(commit.submit(0))
+            for _ in range(9):
+                flush.go.release()
+        assert [len(batch) for batch in flush.batches] == [MOST, 1]
+
+    run(main())
+
+
+def test_an_error_is_everybodys_and_the_next_batch_goes_on() -> None:
+    async def main() -> None:
+        async with committing() as (commit, flush, _):
+            flush.fails = True
+            flush.go.release()
+            results = await asyncio.gather(commit.submit(1), commit.submit(2), return_exceptions=True)
+            assert [type(result) for result in results] == [QueueAwayError] * 2
+            flush.fails = False
+            flush.go.release()
+            assert await commit.submit(3) == 30
+
+    run(main())
+
+
+def test_who_goes_away_takes_nothing_along() -> None:
+    async def main() -> None:
+        async with committing() as (commit, flush, tasks):
+            gone, stays = (tasks.create_task(commit.submit(number)) for number in (1, 2))
+            await until(lambda: flush.batches == [[1, 2]])
+            gone.cancel()
+            flush.go.release()
+            assert await stays == 20
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+
+    run(main())
