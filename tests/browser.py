@@ -12,9 +12,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 MISSING = "this machine has no chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser without a window; skips at home, fails in CI, if this machine has none."""
+    """A browser without a window; skips at home, fails in CI, if this machine has none.
+
+    It is there for one file of tests: while it is driven, its thread has an event loop, and other tests run their own.
+    """
     chromium = shutil.which("chromium")
     if chromium is None:
         if os.environ.get("CI"):

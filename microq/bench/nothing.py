@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from microq import loops
 from microq.config import Address
 from microq.errors import DeadlineError
 
@@ -74,4 +75,4 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve())
+        loops.run(_serve())

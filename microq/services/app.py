@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from microq import log as lines
-from microq import tracing
+from microq import loops, tracing
 from microq.config import Address, Config, Limits
 from microq.errors import (
     MachineError,
@@ -85,7 +85,7 @@ def serve(app: web.Application, name: str, address: Address) -> None:
         except OSError as error:
             raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
         limits.allow_files(app[LIMITS])
-        asyncio.run(_until_ended(app, listener))
+        loops.run(_until_ended(app, listener))
     log.info("stopped")
 
 

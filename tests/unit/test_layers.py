@@ -28,6 +28,7 @@ RANKS = {
     "log": 0,
     "plotlyjs": 0,
     "latency": 0,
+    "loops": 0,
     "timeline": 0,
     "tracing": 0,
     "cues": 0,
