@@ -16,7 +16,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError, ClientPayloadError
@@ -131,9 +131,9 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are enough of them."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a server's sockets have
         if not self._gate.enter(self):
-            transport.write(_last_words(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later"))
+            crowded = _last_words(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
+            cast("asyncio.Transport", transport).write(crowded)
             transport.close()
             return
         self._since = self._loop.time()
