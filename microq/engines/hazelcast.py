@@ -169,6 +169,10 @@ def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str
             # After a split the two halves look for each other this often; the default is 300 and 120 s.
             "hazelcast.merge.first.run.delay.seconds": MERGE_SECONDS,
             "hazelcast.merge.next.run.delay.seconds": MERGE_SECONDS,
+            # The members share a machine: more threads than these only hand work to each other (a fifth of the
+            # members' processor time for a message, measured).
+            "hazelcast.io.thread.count": 1,
+            "hazelcast.operation.response.thread.count": 1,
             "hazelcast.shutdownhook.policy": "GRACEFUL",
             "hazelcast.graceful.shutdown.max.wait": 5,
         },

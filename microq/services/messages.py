@@ -17,7 +17,7 @@ from microq import tracing
 from microq.config import Config
 from microq.errors import MessageError, QueueError, StoreError
 from microq.letters import DeadLetter
-from microq.log import quoted
+from microq.log import flush, quoted
 from microq.message import Message
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
@@ -155,6 +155,7 @@ class Consumer:
             self._taken_at = time.time_ns()
             # Before anything else: it is the trace of what a consumer held when it was killed.
             log.info("took %s", json.dumps([message.id for message in messages]))
+            flush()
             await _persist(self.store, messages)
         for item in items:
             if isinstance(item, Refused):

@@ -147,3 +147,42 @@ def test_the_time_of_a_line_is_kept_to_the_millisecond() -> None:
 @given(st.text())
 def test_any_text_is_parsed_or_refused(raw: str) -> None:
     assert parse(raw) is None or isinstance(parse(raw), Line)
+
+
+def said_by(script: str) -> list[str]:
+    """What a process writes to its log, one element for each write that its reader can tell apart."""
+    body = f"import asyncio, logging, os, signal\nfrom microq import log\nlog.setup('facade-1')\n{script}"
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=30, check=False)
+    assert not done.stderr
+    return [line.rpartition("facade-1         ")[2] for line in done.stdout.splitlines()]
+
+
+def test_without_a_loop_and_at_the_end_every_line_is_written() -> None:
+    assert said_by("logging.info('one')\nos.kill(os.getpid(), signal.SIGKILL)") == ["one"]
+    assert said_by("async def main():\n    logging.info('two')\nasyncio.run(main())") == ["two"]
+
+
+TURN = """
+async def main():
+    logging.info('one')
+    logging.{level}('two')
+    {more}
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "more", "found"),
+    [
+        ("info", "pass", []),
+        ("info", "await asyncio.sleep(0)", ["one", "two"]),
+        ("info", "log.flush()", ["one", "two"]),
+        ("warning", "pass", ["one", "two"]),
+    ],
+    ids=["within a turn", "after it", "flushed", "a warning"],
+)
+def test_the_lines_of_a_turn_are_written_at_its_end_and_warnings_at_once(
+    level: str, more: str, found: list[str]
+) -> None:
+    assert said_by(TURN.format(level=level, more=more)) == found
