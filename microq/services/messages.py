@@ -110,8 +110,8 @@ class Consumer:
     async def run(self) -> None:
         """Receive until stopped.
 
-        Batches start at one message and double while they come full, so that consumers share a short queue and
-        empty a long one quickly.
+        Batches start at one message, double while they come full and are as large as what comes else, so that
+        consumers share a short queue and empty a long one quickly.
         """
         batch = 1
         while not self._stopping:
@@ -121,7 +121,7 @@ class Consumer:
                 log.warning("the queue is away: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else 1
+            batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else max(1, len(items))
             await self.handle(items)
         await self.ack()
 
