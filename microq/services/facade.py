@@ -33,7 +33,7 @@ from microq.tasks import task_group
 
 log = logging.getLogger(__name__)
 
-BATCH_WINDOW = 64
+BATCH_WINDOW = 512
 """Messages of one batch under way at the same time."""
 
 LATENCY = web.AppKey("latency", Latencies)
