@@ -66,14 +66,15 @@ class Replicas:
     def __init__(self, session: aiohttp.ClientSession, group: str, addresses: Sequence[Address]) -> None:
         self._session, self._group, self.addresses = session, group, addresses
 
-    async def call(self, method: str, path: str, body: Any = None) -> Answer:
-        """Send a request that may be carried out twice without harm.
+    async def call(self, method: str, path: str, body: Any = None, first: Address | None = None) -> Answer:
+        """Send a request that may be carried out twice without harm, to the replica `first` before all others.
 
         An answer below 500 is final. Raises `ReplicasAwayError` when every replica failed.
         """
         sent = False
         reasons: dict[str, str] = {}
-        for address in random.sample(self.addresses, len(self.addresses)):
+        in_order = random.sample(self.addresses, len(self.addresses))
+        for address in sorted(in_order, key=lambda each: each != first) if first else in_order:
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     answer = await self._ask(address, method, path, body)

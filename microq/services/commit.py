@@ -15,15 +15,9 @@ R = TypeVar("R")
 MOST = 256
 """Items of one batch."""
 
-AMPLE = 64
-"""Items that wait until one more batch is worth its way beside those that are under way."""
-
 
 class GroupCommit(Generic[T, R]):
-    """Carries items out in batches; a lone item leaves at once, alone.
-
-    While a batch is under way the rest gathers for the next one, and once there is ample of it, up to `most_at_once`
-    batches are under way.
+    """Carries items out in batches, one batch after the other; a lone item leaves at once, alone.
 
     `flush` carries a batch out and returns one result for each item, or raises a `MicroqError` that is everybody's.
     The weights of a batch's items are `heaviest` together at most, unless it is one item. What waits is bounded by who
@@ -36,12 +30,10 @@ class GroupCommit(Generic[T, R]):
         flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         weight: Callable[[T], int],
         heaviest: int,
-        most_at_once: int = 1,
     ) -> None:
         self._tasks, self._flush, self._weight, self._heaviest = tasks, flush, weight, heaviest
-        self._most_at_once = most_at_once
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._at_work = 0
+        self._at_work = False
 
     async def submit(self, item: T) -> R:
         """Carry an item out with others, and return its result; raises what `flush` raises.
@@ -50,8 +42,8 @@ class GroupCommit(Generic[T, R]):
         """
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
-        if not self._at_work or (len(self._waiting) >= AMPLE and self._at_work < self._most_at_once):
-            self._at_work += 1
+        if not self._at_work:
+            self._at_work = True
             self._tasks.create_task(self._work())
         return await result
 
@@ -60,7 +52,7 @@ class GroupCommit(Generic[T, R]):
             while self._waiting:
                 await self._carry_out(self._next())
         finally:
-            self._at_work -= 1
+            self._at_work = False
 
     def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
         batch = [self._waiting.popleft()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ from urllib.parse import quote
 
 from microq import tracing
 from microq.client import Replicas, ReplicasAwayError
+from microq.config import Address
 from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.message import Message
 from microq.queues.base import MessageQueue
@@ -77,7 +80,10 @@ class Journey:
     ) -> None:
         self._queue, self._watch = queue, watch
         self._logging, self._messages = logging_services, messages_services
-        self._logs = GroupCommit(tasks, self._log_all, _weight, heaviest, len(logging_services.addresses))
+        self._logs = [
+            GroupCommit(tasks, functools.partial(self._log_all, address), _weight, heaviest)
+            for address in logging_services.addresses
+        ]
         self._puts = GroupCommit(tasks, self._put_all, _weight, heaviest)
 
     async def accept(self, message: Message) -> str:
@@ -170,12 +176,12 @@ class Journey:
     async def _log(self, message: Message) -> Logged:
         if tracing.traceparent():
             # What is traced travels alone: the logging-service's part belongs to one trace.
-            return (await self._log_all([message]))[0]
-        return await self._logs.submit(message)
+            return (await self._log_all(random.choice(self._logging.addresses), [message]))[0]
+        return await random.choice(self._logs).submit(message)
 
-    async def _log_all(self, messages: Sequence[Message]) -> list[Logged]:
-        """Write messages into the log together, by one random logging-service."""
-        answer = await self._logging.call("POST", "/log", [message.to_wire() for message in messages])
+    async def _log_all(self, address: Address, messages: Sequence[Message]) -> list[Logged]:
+        """Write messages into the log together, by the logging-service at this address if it answers."""
+        answer = await self._logging.call("POST", "/log", [message.to_wire() for message in messages], address)
         body = answer.body
         if "new" not in body:
             raise RefusedError(answer.status, body.get("message", "the logging-service refused the message"))
