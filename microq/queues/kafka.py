@@ -198,13 +198,19 @@ async def _provide(config: Config, brokers: Brokers) -> None:
     """Make the topic unless it is there, and wait until it can be used."""
     topic, wanted = config.queue.name, replicas_of(config, len(config.kafka.kafka_brokers))
     settings = {"min.insync.replicas": str(least_in_sync(wanted)), "unclean.leader.election.enable": "false"}
+    made = False
     while True:
         try:
             layout = await brokers.layout(topic)
             if not layout.partitions:
                 await brokers.create(topic, config.kafka.partitions, wanted, settings)
+                made = True
                 continue
-            await brokers.spans(topic, layout)  # which needs the consumers' coordinator
+            spans = await brokers.spans(topic, layout)  # which needs the consumers' coordinator
+            if made and any(span.waiting is None for span in spans.values()):
+                # What is new may lack a leader for a moment; of what was there before that is no reason to wait.
+                await asyncio.sleep(PAUSE)
+                continue
         except AwayError as error:
             log.debug("the topic cannot be used yet: %s", error)
             await asyncio.sleep(PAUSE)
