@@ -120,13 +120,7 @@ class FacadeClient:
                 self._session.post(self._address.url + "/facade", json={"msg": text}, headers=headers) as response,
             ):
                 body = await response.json(content_type=None)
-                if response.status == 200:  # noqa: PLR2004 - HTTP's "OK"
-                    return Outcome.ACKNOWLEDGED, {"logged_by": body.get("logging-service", "")}
-                reason = f"{response.status} {body.get('message', '')}"
-                uncertain = response.status >= 500 and response.status != 503  # noqa: PLR2004 - 503: not accepted
-                pause = float(response.headers.get("Retry-After", 0))
-                outcome = Outcome.INDETERMINATE if uncertain else Outcome.REJECTED
-                return outcome, {"reason": reason, "retry_after": pause}
+                return outcome_of(response.status, body, float(response.headers.get("Retry-After", 0)))
         except _NOT_SENT:
             return Outcome.REJECTED, {"reason": f"no facade at {self._address}"}
         except TimeoutError:
@@ -156,6 +150,15 @@ class FacadeClient:
     async def change_letters(self, verb: str, ids: Sequence[str]) -> None:
         """Replay or drop dead letters, all or, if one is none, nothing: `UsageError`. Else raises as `get` does."""
         await _ask_json(self._session, "POST", self._address, f"/dead/{verb}", {"uuids": list(ids)})
+
+
+def outcome_of(status: int, body: dict[str, Any], pause: float = 0.0) -> tuple[Outcome, dict[str, Any]]:
+    """Return what an answer of the facade says of a message, and the other facts of its receipt."""
+    if status == 200:  # noqa: PLR2004 - HTTP's "OK"
+        return Outcome.ACKNOWLEDGED, {"logged_by": body.get("logging-service", "")}
+    uncertain = status >= 500 and status != 503  # noqa: PLR2004 - 503: not accepted
+    outcome = Outcome.INDETERMINATE if uncertain else Outcome.REJECTED
+    return outcome, {"reason": f"{status} {body.get('message', '')}", "retry_after": pause}
 
 
 async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = 10.0) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
-import itertools
 import sys
 import time
 from collections import Counter
@@ -39,7 +37,7 @@ def send(
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Send this one message.", show_default=False)] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="What the texts begin with: msg1, msg2, ...")] = "msg",
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Messages under way.")] = 8,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Messages under way.")] = 256,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -98,52 +96,26 @@ async def _each(texts: Iterable[str]) -> AsyncIterator[str]:
         yield text
 
 
-async def _send_one(facade: Any, text: str) -> Any:
-    from microq.message import Outcome, Receipt  # noqa: PLC0415 - --help needs none of it
+async def _send(config: Config, texts: AsyncIterator[str], most: int, total: int | None) -> list[Any]:
+    """Send everything, so many under way at most, and return the receipts in the order of the texts."""
+    from microq.cli.sending import send_all  # noqa: PLC0415 - --help needs none of it
+    from microq.client import FacadeClient, open_session  # noqa: PLC0415
 
-    readable = text.encode(errors="replace").decode()
-    if readable != text:
-        return Receipt("", readable, Outcome.REJECTED, 0.0, reason="not UTF-8 text")
-    return await facade.send(text)
-
-
-async def _send(config: Config, texts: AsyncIterator[str], concurrency: int, total: int | None) -> list[Any]:
-    """Send everything, `concurrency` at a time, and return the receipts in the order of the texts."""
-    from microq.client import FacadeClient, open_session  # noqa: PLC0415 - --help needs none of it
-
-    receipts: dict[int, Any] = {}
+    receipts = []
     told = 0
-    numbers = itertools.count()
-    turn = asyncio.Lock()
-
-    async def take() -> str | None:
-        async with turn:
-            return await anext(texts, None)
-
     async with open_session() as session:
-        facade = FacadeClient(session, config.service_ips.facade_service)
-        await facade.get("/healthz")
+        await FacadeClient(session, config.service_ips.facade_service).get("/healthz")
         with _bar(total) as advance:
-
-            async def work() -> None:
-                nonlocal told
-                while (text := await take()) is not None:
-                    number = next(numbers)
-                    receipt = receipts[number] = await _send_one(facade, text)
-                    advance()
-                    if receipt.reason:
-                        told += 1
-                        if told <= MOST_FAILURES:
-                            note(f"{receipt.outcome} {receipt.text[:40]!r}: {receipt.reason}")
-                        # A facade that is full or away asks for a pause; it would only be refused again.
-                        await asyncio.sleep(min(receipt.retry_after, 1.0))
-
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(concurrency):
-                    tasks.create_task(work())
+            async for receipt in send_all(session, config.service_ips.facade_service, texts, most):
+                receipts.append(receipt)
+                advance()
+                if receipt.reason:
+                    told += 1
+                    if told <= MOST_FAILURES:
+                        note(f"{receipt.outcome} {receipt.text[:40]!r}: {receipt.reason}")
     if told > MOST_FAILURES:
         note(f"... and {told - MOST_FAILURES} more failures")
-    return [receipts[number] for number in sorted(receipts)]
+    return receipts
 
 
 @contextlib.contextmanager
@@ -153,11 +125,16 @@ def _bar(total: int | None) -> Iterator[Callable[[], None]]:
     if not screen.is_terminal or total is None or total < LONG:
         yield lambda: None
         return
-    from rich.progress import Progress  # noqa: PLC0415 - pipes need none
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    with Progress(console=screen, transient=True) as progress:
-        task = progress.add_task("Sending", total=total)
-        yield lambda: progress.advance(task)
+    columns = (TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=screen, transient=True) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def advance() -> None:
+            progress.update(task, advance=1, rate=f"{progress.tasks[0].speed or 0:,.0f}/s")
+
+        yield advance
 
 
 def _summary(receipts: list[Any], seconds: float) -> dict[str, Any]:

@@ -42,6 +42,7 @@ RANKS = {
     "kfk": 1,
     "brokers": 1,
     "client": 1,
+    "batch": 1,
     "trails": 1,
     # the services, and the system that runs them
     "services": 2,
