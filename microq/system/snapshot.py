@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,8 +22,38 @@ from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.system.process import Process
 from microq.system.servers import READY_LINES, Servers
 
+OLD_SECONDS = 5.0
+
 ANSWER_SECONDS = 1.0
 """How long a service may take to say how it is."""
+
+
+class Sockets:
+    """How many connections the services have to each port, as no member tells its clients.
+
+    To list them is half of what a look costs, so what is known is at most `OLD_SECONDS` old, not always new.
+    """
+
+    def __init__(self) -> None:
+        self._looked = -math.inf
+        self._counts: Counter[int] = Counter()
+
+    def connected(self, processes: Sequence[Process]) -> Counter[int]:
+        """Return the number of connections by the port that they lead to."""
+        if time.monotonic() - self._looked >= OLD_SECONDS:
+            self._counts = Counter(port for process in processes for port in _ports(process))
+            self._looked = time.monotonic()
+        return self._counts
+
+
+def _ports(process: Process) -> list[int]:
+    if process.pid is None or process.spec.role in READY_LINES:
+        return []
+    try:
+        listed = psutil.Process(process.pid).net_connections("tcp4")
+    except psutil.Error:
+        return []
+    return [each.raddr.port for each in listed if each.raddr and each.status == psutil.CONN_ESTABLISHED]
 
 
 async def take(
@@ -31,6 +62,7 @@ async def take(
     folder: Path,
     processes: Sequence[Process],
     servers: Servers,
+    sockets: Sockets,
 ) -> Snapshot:
     """Look at everything side by side; what does not answer in time is unknown, never zero."""
     said, queue, views = await asyncio.gather(
@@ -38,7 +70,7 @@ async def take(
         _queue(session, config, processes),
         asyncio.gather(*(_process(session, process) for process in processes)),
     )
-    connected = Counter(port for process in processes for port in _connected(process))
+    connected = sockets.connected(processes)
     members = (replace(each, clients=connected[int(each.name.rpartition("-")[2])]) for each in said.members)
     return Snapshot(
         taken_at=time.time(),
@@ -102,17 +134,6 @@ async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> d
     except MicroqError:
         return {}
     return body
-
-
-def _connected(process: Process) -> list[int]:
-    """Return the ports to which a service is connected, one for each connection: no member tells its clients."""
-    if process.pid is None or process.spec.role in READY_LINES:
-        return []
-    try:
-        listed = psutil.Process(process.pid).net_connections("tcp4")
-    except psutil.Error:
-        return []
-    return [each.raddr.port for each in listed if each.raddr and each.status == psutil.CONN_ESTABLISHED]
 
 
 def _usage(pid: int | None) -> tuple[int, float] | tuple[None, None]:

@@ -52,7 +52,7 @@ class Supervisor:
     ) -> None:
         self.config, self.folder, self.specs = config, folder, specs
         self._session, self._tasks, self._servers = session, tasks, servers
-        self._news = News()
+        self._news, self._sockets = News(), snapshot.Sockets()
         self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
         self._verbs = asyncio.Lock()
@@ -70,7 +70,7 @@ class Supervisor:
     async def snapshot(self) -> Snapshot:
         """Look at everything now; see `fleet.Operator`."""
         processes = list(self.processes.values())
-        return await snapshot.take(self._session, self.config, self.folder, processes, self._servers)
+        return await snapshot.take(self._session, self.config, self.folder, processes, self._servers, self._sockets)
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
