@@ -143,6 +143,8 @@ class FakeStore:
 class FakeQueue:
     """A `MessageQueue` in memory; each error in `errors` fails one put or receive."""
 
+    gathers = False
+
     def __init__(self, items: Sequence[Message | Refused] = (), most: int = 1000) -> None:
         self.items: deque[Message | Refused] = deque(items)
         self.most = most

@@ -20,6 +20,14 @@ class Refused:
 class MessageQueue(Protocol):
     """A replicated queue of messages, first in, first out; where it has partitions, each of them is."""
 
+    @property
+    def gathers(self) -> bool:
+        """Whether single puts are gathered into batches by the queue's client itself.
+
+        A queue with partitions does that for each of them: gathered before, all would wait for the slowest.
+        """
+        ...
+
     async def put(self, messages: Sequence[Message]) -> None:
         """Append messages; return only when each is on the primary and on its backups.
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 class HazelcastQueue:
     """A `MessageQueue` over one IQueue; the whole queue lives in one partition."""
 
+    gathers = False
+
     def __init__(self, cluster: hz.Cluster, queue: Any) -> None:
         self._cluster, self._queue = cluster, queue
 

@@ -46,6 +46,8 @@ PAUSE = 0.05
 class KafkaQueue:
     """A `MessageQueue` over one topic. Producer and consumer connect when they are needed: few need both."""
 
+    gathers = True
+
     def __init__(self, config: Config, name: str, brokers: Brokers, stack: AsyncExitStack, acks: str | int) -> None:
         self._config, self._name, self._brokers, self._stack = config, name, brokers, stack
         self._topic = config.queue.name

@@ -141,9 +141,12 @@ class Journey:
                 raise doubt or error from error
 
     async def _put_once(self, message: Message) -> None:
+        if self._queue.gathers:
+            return await self._queue.put([message])
         refused = await self._puts.submit(message)
         if refused:
             raise refused
+        return None
 
     async def _put_all(self, messages: Sequence[Message]) -> Sequence[QueueError | None]:
         """Put into the queue together; where they have no room together, each by itself."""

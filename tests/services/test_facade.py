@@ -182,6 +182,30 @@ def test_what_leaves_together_is_told_apart() -> None:
     asyncio.run(main())
 
 
+def test_a_queue_that_gathers_itself_is_given_each_message_alone() -> None:
+    class Gathering(FakeQueue):
+        gathers = True
+        most_together = 0
+
+        async def put(self, messages: Sequence[Message]) -> None:
+            self.most_together = max(self.most_together, len(messages))
+            if messages[0].text == "stuck":
+                await asyncio.Event().wait()  # its partition has no leader
+            await super().put(messages)
+
+    async def main() -> None:
+        queue = Gathering()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            stuck = asyncio.ensure_future(client.post({"msg": "stuck"}))
+            answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(20)))
+            assert {status for status, _ in answers} == {200}
+            assert queue.most_together == 1
+            assert not stuck.done()
+            stuck.cancel()
+
+    asyncio.run(main())
+
+
 def test_a_logging_service_that_is_away_is_passed_over() -> None:
     async def main() -> None:
         queue = FakeQueue()
