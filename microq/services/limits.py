@@ -62,6 +62,9 @@ async def serving(
         finally:
             watching.cancel()
             server.close()
+            # What was accepted at this very moment takes three turns to become a connection, which is then closed.
+            for _ in range(3):
+                await asyncio.sleep(0)
     finally:
         await runner.cleanup()
 
