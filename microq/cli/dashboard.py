@@ -54,7 +54,7 @@ def dashboard(
 
 def _running(config: Config) -> str:
     """Return the page of the system that runs here."""
-    from microq.dashboard.access import address_of  # noqa: PLC0415 - --help needs none of it
+    from microq.dashboard.token import address_of  # noqa: PLC0415 - --help needs none of it
     from microq.system import records  # noqa: PLC0415
 
     if records.supervisor_pid(config) is None:

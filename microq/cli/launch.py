@@ -14,7 +14,7 @@ from typing import Any
 from microq.cli.output import console, note, warn_of
 from microq.cli.progress import Progress
 from microq.config import Config
-from microq.dashboard.access import address_of
+from microq.dashboard.token import address_of
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
 from microq.fleet import Event, Role
 from microq.system import records, runs

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-
-from microq.config import Config
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,27 +27,6 @@ POLICY = {
 }
 
 
-def token_of(config: Config) -> str:
-    """Return the token of this project, which is made once and readable by its user only; raises `OSError`."""
-    config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = config.folder / "token"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if token := path.read_text(encoding="ascii", errors="replace").strip():
-            return token
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
-    token = secrets.token_urlsafe(16)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token)
-    return token
-
-
-def address_of(config: Config) -> str:
-    """Return the address of the page of the system of this project, with the token that lets it act."""
-    return f"{config.dashboard.address.url}/?token={token_of(config)}"
-
-
 def may_act(request: web.Request, token: str) -> bool:
     """Return whether a request carries the token."""
     given = request.headers.get(HEADER, "")
@@ -66,15 +41,11 @@ def is_ours(host: str, configured: str) -> bool:
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        ipaddress.ip_address(name)
+        if name not in ("localhost", configured.lower()):
+            ipaddress.ip_address(name)
     except ValueError:
-        return name_is(host, "localhost") or name_is(host, configured)
+        return False
     return True
-
-
-def name_is(host: str, name: str) -> bool:
-    """Return whether a `Host` header names this name, whatever the port."""
-    return host.rpartition(":")[0].lower() == name.lower() or host.lower() == name.lower()
 
 
 def guard(configured: str) -> Any:

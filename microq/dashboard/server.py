@@ -14,6 +14,7 @@ from microq.dashboard.actions import open_actions
 from microq.dashboard.page import PAGE, Page
 from microq.dashboard.recorder import recording
 from microq.dashboard.recording import load
+from microq.dashboard.token import address_of, token_of
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, UsageError
 from microq.fleet import Operator
 from microq.plotlyjs import script
@@ -70,13 +71,13 @@ async def show_system(
 
     `environment` is that of the system's children. Raises `MachineError` if the address cannot be had.
     """
-    token = access.token_of(config)
+    token = token_of(config)
     async with (
         open_actions(config, operator, environment) as actions,
         recording(operator, run) as recorder,
         _serving(make_app(Page(config, run, recorder, actions, token)), config.dashboard.address),
     ):
-        yield access.address_of(config)
+        yield address_of(config)
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from conftest import Project, up
 from playwright.sync_api import Browser, Page, expect
 
 from microq.config import Address
-from microq.dashboard.access import HEADER, address_of
+from microq.dashboard.access import HEADER
+from microq.dashboard.token import address_of
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(240)]
 
