@@ -28,6 +28,14 @@ class Role(StrEnum):
     CONFIG = "config"
 
 
+FLOW = {
+    Role.FACADE: "messages_acknowledged",
+    Role.LOGGING: "messages_logged",
+    Role.MESSAGES: "messages_received",
+}
+"""The counter of a service that tells how many messages went through it."""
+
+
 class ProcessState(StrEnum):
     """Where a process is in its life."""
 
@@ -100,6 +108,11 @@ class Snapshot:
         return Role(self.backend)
 
     @property
+    def figures(self) -> tuple[Figures, ...]:
+        """What all servers say, those of the queue and those of the maps."""
+        return (*self.members, *self.brokers)
+
+    @property
     def servers(self) -> tuple[Figures, ...]:
         """What the servers of the queue say."""
         return self.brokers if self.queue_role is Role.KAFKA else self.members
@@ -139,8 +152,7 @@ class Snapshot:
     @property
     def safe(self) -> bool:
         """Whether the servers have joined, and say that every copy is in place."""
-        figures = (*self.members, *self.brokers)
-        return bool(figures) and self.joined and all(each.cluster_safe for each in figures)
+        return bool(self.figures) and self.joined and all(each.cluster_safe for each in self.figures)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it, which `from_json` reads back."""
@@ -186,6 +198,10 @@ class Event:
     detail: str = ""
     topic: Topic = Topic.PROCESS
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it, which `from_json` reads back."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:

@@ -18,7 +18,6 @@ import aiohttp
 
 from microq.client import FacadeClient, open_session
 from microq.config import Config
-from microq.dashboard.faults import words
 from microq.errors import UsageError
 from microq.fleet import Event, Operator, Topic
 from microq.message import Outcome
@@ -82,6 +81,8 @@ class Actions:
 
         Raises `UsageError` if one runs already, or if it is none.
         """
+        from microq.dashboard.faults import words  # noqa: PLC0415 - a system starts without its faults
+
         if self._scenario:
             raise UsageError("a scenario runs already; wait for its verdict")
         chosen = words(name, messages, quiet, options)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from microq.config import Config
 from microq.dashboard.actions import Actions
 from microq.dashboard.recorder import Recorder
-from microq.dashboard.recording import Recording
 from microq.trails import Trails
+
+if TYPE_CHECKING:  # it brings the judge, and a running system has nothing to replay
+    from microq.dashboard.recording import Recording
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class Page:
     """The newest messages, which are read on from where they were read to."""
 
     def __post_init__(self) -> None:
-        self.logs = self.source.folder if isinstance(self.source, Recording) else self.run
+        self.logs = self.source.folder
         self.messages = Trails(self.logs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from microq.fleet import ProcessView, Role, Snapshot
+from microq.fleet import FLOW, ProcessView, Role, Snapshot
 from microq.latency import between, quantile
 
 Point = dict[str, Any]
@@ -13,13 +13,6 @@ Point = dict[str, Any]
 
 MOST = 1800
 """Points of a whole run that the page gets."""
-
-COUNTER = {
-    Role.FACADE: "messages_acknowledged",
-    Role.LOGGING: "messages_logged",
-    Role.MESSAGES: "messages_received",
-}
-"""What the flow through a service is counted by."""
 
 
 class Pace:
@@ -39,8 +32,8 @@ class Pace:
                 cpu[each.name] = round(max(0.0, (each.cpu_s or 0.0) - (early.cpu_s or 0.0)) / seconds, 3)
             if not _answers(each):
                 continue
-            if seconds > 0 and each.role in COUNTER:
-                count = COUNTER[each.role]
+            if seconds > 0 and each.role in FLOW:
+                count = FLOW[each.role]
                 # What a new process counts began at zero.
                 since = early.counters.get(count, 0) if early.pid == each.pid else 0
                 rates[each.name] = round((each.counters.get(count, 0) - since) / seconds, 2)
@@ -66,7 +59,7 @@ class Pace:
 
 def _answers(process: ProcessView) -> bool:
     """Whether the counters are known: servers have none, and the facade has its latencies before the first message."""
-    if process.role not in COUNTER:
+    if process.role not in FLOW:
         return process.pid is not None
     return bool(process.latency) if process.role is Role.FACADE else process.held is not None
 

@@ -12,12 +12,9 @@ from aiohttp import web
 from aiohttp_sse import sse_response
 
 from microq import __version__, trails
-from microq.chaos import history
 from microq.config import Config
-from microq.dashboard.faults import offered
 from microq.dashboard.page import PAGE
 from microq.dashboard.recorder import Recorder
-from microq.dashboard.recording import Recording
 from microq.errors import DeadlineError, NotRunningError, UsageError
 
 LINES = 200
@@ -41,6 +38,8 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _state(request: web.Request) -> web.Response:
+    from microq.dashboard.faults import offered  # noqa: PLC0415 - a system starts without its faults
+
     page = request.app[PAGE]
     if isinstance(page.source, Recorder):
         await page.source.refresh()
@@ -68,7 +67,7 @@ async def _frames(request: web.Request) -> web.Response:
 
 async def _stream(request: web.Request) -> web.StreamResponse:
     source = request.app[PAGE].source
-    if isinstance(source, Recording):
+    if not isinstance(source, Recorder):
         raise UsageError("nothing more happens in a finished run")
     async with sse_response(request) as response:
         with contextlib.suppress(ConnectionError):
@@ -125,20 +124,23 @@ async def _dead(request: web.Request) -> web.Response:
 
 async def _report(request: web.Request) -> web.Response:
     """Make the report of a scenario of this project, or of the run that is shown, from its history."""
+    from microq.chaos.history import FILE  # noqa: PLC0415 - the report is asked for rarely
+
     page, name = request.app[PAGE], request.match_info["run"]
     folder = page.run if name == page.run.name else page.config.folder / "runs" / name
-    if folder.name != name or not (folder / history.FILE).is_file():
+    if folder.name != name or not (folder / FILE).is_file():
         raise UsageError(f"no run called {name!r} has a history")
-    text = await asyncio.to_thread(_rendered, folder / history.FILE, page.config)
+    text = await asyncio.to_thread(_rendered, folder / FILE, page.config)
     # It is closed by a policy of its own, which lets its own scripts run, and those are in it.
     own = {"Content-Security-Policy": "frame-ancestors 'none'"}
     return web.Response(text=text, content_type="text/html", headers=own)
 
 
 def _rendered(path: Path, config: Config) -> str:
-    from microq.report.page import render  # noqa: PLC0415 - the report is asked for rarely
+    from microq.chaos.history import read  # noqa: PLC0415 - the report is asked for rarely
+    from microq.report.page import render  # noqa: PLC0415
 
-    return render(history.read(path), path.name, config_toml=config.to_toml())
+    return render(read(path), path.name, config_toml=config.to_toml())
 
 
 async def _metrics(request: web.Request) -> web.Response:

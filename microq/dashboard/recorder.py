@@ -38,16 +38,17 @@ MOST_POINTS = 20_000
 class Recorder:
     """What is known of a running system, for the page, and the one who looks at it. Made by `recording`.
 
-    `least` is the least time between two looks, in seconds.
+    `folder` is that of the run; `least` is the least time between two looks, in seconds.
     """
 
-    def __init__(self, operator: Operator, file: timeline.Writer, least: float) -> None:
-        self._operator, self._file, self._least = operator, file, least
+    def __init__(self, operator: Operator, folder: Path, file: timeline.Writer, least: float) -> None:
+        self._operator, self.folder, self._file, self._least = operator, folder, file, least
         self._memory, self._pace = Memory(), Pace()
         self._wake, self._looking = asyncio.Event(), asyncio.Lock()
         self._starting: set[str] = set()
         self._written: tuple[float, Any] = (0.0, None)
         self._points: deque[Point] = deque(maxlen=MOST_POINTS)
+        self._seen: dict[str, Any] = {"frame": None, "cues": []}
         self.snapshot: Snapshot | None = None
         self.story = Story()
         self.watchers = Watchers(arrived=self._wake.set)
@@ -93,8 +94,8 @@ class Recorder:
     def _tell(self, snapshot: Snapshot) -> None:
         point = self._pace.point(snapshot)
         self._points.append(point)
-        frame = self._memory.dress(snapshot)
-        self.watchers.tell("frame", {"frame": frame, "point": point, "cues": self._cues(snapshot)})
+        self._seen = {"frame": self._memory.dress(snapshot), "cues": cues(snapshot, self._memory.last)}
+        self.watchers.tell("frame", {**self._seen, "point": point})
         self._write(snapshot)
 
     def _write(self, snapshot: Snapshot) -> None:
@@ -105,18 +106,13 @@ class Recorder:
             self._file.look(snapshot)
             self._written = (snapshot.taken_at, shown)
 
-    def _cues(self, snapshot: Snapshot) -> list[str]:
-        return cues(snapshot, self._memory.last)
-
     def state(self) -> dict[str, Any]:
         """Return what the page begins with."""
-        now = self.snapshot
         return {
+            **self._seen,
             "mode": "live",
-            "frame": self._memory.dress(now) if now else None,
             "points": thinned(self._points),
             "events": list(self.story.events),
-            "cues": self._cues(now) if now else [],
             "scenario": self.story.scenario(),
             "now": time.time(),
         }
@@ -126,7 +122,7 @@ class Recorder:
 async def recording(operator: Operator, folder: Path, least: float = LEAST_SECONDS) -> AsyncIterator[Recorder]:
     """Yield a recorder that looks and listens, and writes into the folder of the run, until the body is through."""
     file = timeline.Writer(folder)
-    recorder = Recorder(operator, file, least)
+    recorder = Recorder(operator, folder, file, least)
     try:
         async with task_group() as tasks:
             at_work = [tasks.create_task(recorder.listen()), tasks.create_task(recorder.run())]

@@ -13,7 +13,6 @@ from microq.dashboard import access, acting, reading
 from microq.dashboard.actions import open_actions
 from microq.dashboard.page import PAGE, Page
 from microq.dashboard.recorder import recording
-from microq.dashboard.recording import load
 from microq.dashboard.token import address_of, token_of
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, UsageError
 from microq.fleet import Operator
@@ -83,6 +82,8 @@ async def show_system(
 @asynccontextmanager
 async def show_run(config: Config, run: Path, address: Address) -> AsyncIterator[str]:
     """Show a finished run at an address; yield the page's. Raises `UsageError` and `MachineError`."""
+    from microq.dashboard.recording import load  # noqa: PLC0415 - a running system has nothing to replay
+
     async with _serving(make_app(Page(config, run, load(run))), address):
         yield address.url
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from typing import Any
 
@@ -24,7 +23,7 @@ class Story:
 
     def hear(self, event: Event) -> dict[str, Any]:
         """Take one more event in, and return it as JSON has it."""
-        body = dataclasses.asdict(event)
+        body = event.to_json()
         self.events.append(body)
         if event.topic is Topic.SCENARIO:
             if not self._scenario or self._scenario[0]["name"] != event.name:
