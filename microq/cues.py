@@ -71,7 +71,7 @@ def _partitions(numbers: list[int]) -> str:
 
 
 def _of_servers(now: Snapshot, last: Mapping[str, Figures]) -> Iterator[str]:
-    answered = {figures.name: figures for figures in (*now.members, *now.brokers)}
+    answered = {figures.name: figures for figures in now.figures}
     for process in now.processes:
         if process.role not in {Role.HAZELCAST, Role.KAFKA}:
             continue

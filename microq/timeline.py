@@ -5,7 +5,6 @@ It lies in the run's folder and is what a finished run is looked at with. Times 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Writer:
 
     def tell(self, event: Event) -> None:
         """Append what happened."""
-        self._append({"event": dataclasses.asdict(event)})
+        self._append({"event": event.to_json()})
 
     def _append(self, body: Mapping[str, Any]) -> None:
         if self._file is None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from microq.cli.output import ConfigOption, note, of_the_system, run
-from microq.cli.past import folder_called
+from microq.cli.past import config_of, folder_called
 from microq.config import Address, Config
 from microq.errors import NotRunningError, UsageError
 
@@ -68,12 +68,10 @@ def _running(config: Config) -> str:
 
 async def _replay(config: Config, folder: Path, port: int | None, *, opens: bool) -> None:
     from microq.dashboard.server import show_run  # noqa: PLC0415 - --help needs none of it
-    from microq.system import ports, runs  # noqa: PLC0415
+    from microq.system import ports  # noqa: PLC0415
 
-    if (folder / runs.CONFIG_FILE).exists():
-        config = runs.config_of(folder, config.project)
     chosen = port or ports.free(1)[0]
-    async with show_run(config, folder, Address("127.0.0.1", chosen)) as page:
+    async with show_run(config_of(folder, config), folder, Address("127.0.0.1", chosen)) as page:
         _open(page, opens=opens)
         note("Ctrl-C ends it.")
         await asyncio.Event().wait()

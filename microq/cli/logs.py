@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from microq.cli.output import ConfigOption, configuration, console, run
-from microq.cli.past import newest_run
-from microq.config import Config
+from microq.cli.past import config_of, newest_run
 
 
 def register(app: typer.Typer) -> None:
@@ -40,17 +39,9 @@ def logs(
     from microq.system.topology import select, specs  # noqa: PLC0415 - --help needs none of it
 
     loaded = configuration(config, None)
-    folder = newest_run(loaded) / "logs"
-    known = specs(_config_of(folder, loaded))
-    run(_print_logs(folder, select(known, names or ["all"]), count, follow=follow, raw=raw, grep=grep))
-
-
-def _config_of(folder: Path, config: Config) -> Config:
-    """Return the configuration that a run had; it may have had other processes than today's file lists."""
-    from microq.system import runs  # noqa: PLC0415 - --help needs none of it
-
-    run_folder = folder.parent
-    return runs.config_of(run_folder, config.project) if (run_folder / runs.CONFIG_FILE).exists() else config
+    folder = newest_run(loaded)
+    known = specs(config_of(folder, loaded))
+    run(_print_logs(folder / "logs", select(known, names or ["all"]), count, follow=follow, raw=raw, grep=grep))
 
 
 async def _print_logs(folder: Path, names: list[str], count: int, *, follow: bool, raw: bool, grep: str) -> None:

@@ -39,13 +39,22 @@ def run_called(config: Config, run: str) -> Path:
     return _of_history(folder)
 
 
+def config_of(folder: Path, config: Config) -> Config:
+    """Return the configuration that the run in a folder had, `config` if it kept none.
+
+    It may have had other processes than today's file lists.
+    """
+    from microq.system import runs  # noqa: PLC0415 - --help needs none of it
+
+    return runs.config_of(folder, config.project) if (folder / runs.CONFIG_FILE).exists() else config
+
+
 def _of_history(folder: Path) -> Path:
-    from microq.chaos import history  # noqa: PLC0415 - --help needs none of it
-    from microq.chaos.history import FILE  # noqa: PLC0415
+    from microq.chaos.history import FILE, read  # noqa: PLC0415 - --help needs none of it
 
     if not (folder / FILE).is_file():
         raise UsageError(f"{folder} is no folder of a run: it has neither logs nor a history")
-    used = Path(str(history.read(folder / FILE)[0].facts.get("folder", "")))
+    used = Path(str(read(folder / FILE)[0].facts.get("folder", "")))
     if not (used / "logs").is_dir():
         raise UsageError(f"the logs of the system that {folder} used are not in {used} any more")
     return used

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,12 +39,12 @@ class Shown:
 
 def everything(view: Snapshot) -> dict[str, Any]:
     """Return all that is known, as data."""
-    return {**dataclasses.asdict(view), "cues": cues(view, {})}
+    return {**view.to_json(), "cues": cues(view, {})}
 
 
 def of_the_queue(view: Snapshot) -> dict[str, Any]:
     """Return what is known of the queue, as data."""
-    found = dataclasses.asdict(view)
+    found = view.to_json()
     return {key: found[key] for key in ("queue", "members", "brokers", "partitions", "taken_at")}
 
 

@@ -6,7 +6,6 @@ It reports events, and then readiness or the error, as JSON lines on a file desc
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -35,7 +34,7 @@ async def _supervise(config: Config, folder: Path, report: int, names: Sequence[
 
         try:
             engine = provision.provide(config) if provision.is_needed(config) else None
-            hear = lambda event: tell({"event": dataclasses.asdict(event)})  # noqa: E731 - a listener
+            hear = lambda event: tell({"event": event.to_json()})  # noqa: E731 - a listener
             async with hosting(config, engine, folder, hear, ended) as (supervisor, _):
                 async with session.interruptible(ended):
                     await supervisor.start(names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import socket
@@ -88,7 +87,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         async for event in operator.events():
-            await response.write(json.dumps(dataclasses.asdict(event)).encode() + b"\n")
+            await response.write(json.dumps(event.to_json()).encode() + b"\n")
         return response
 
     async def down(_request: web.Request) -> web.Response:
@@ -141,7 +140,7 @@ class ControlClient:
 
     async def announce(self, event: Event) -> None:
         """See `fleet.Operator`."""
-        await self._call("POST", "/announce", dataclasses.asdict(event))
+        await self._call("POST", "/announce", event.to_json())
 
     async def snapshot(self) -> Snapshot:
         """See `fleet.Operator`."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microq.figures import QueueView
-from microq.fleet import ProcessState, ProcessView, Role
+from microq.fleet import FLOW, ProcessState, ProcessView, Role
 from microq.views.cells import NOTHING, UNKNOWN, duration, mebibytes, state_text, table
 from microq.views.events import event_line
 from microq.views.queue import cue_lines
@@ -28,13 +28,6 @@ LEAST = 2
 
 CUES = 3
 """Lines that are kept for what must be known, if there is as much."""
-
-COUNTED = {
-    Role.FACADE: "messages_acknowledged",
-    Role.LOGGING: "messages_logged",
-    Role.MESSAGES: "messages_received",
-}
-"""What the work of a service is counted by."""
 
 
 def screen(sight: Sight, width: int, height: int) -> RenderableType:
@@ -113,7 +106,7 @@ def _services(sight: Sight, services: Sequence[ProcessView], room: int) -> Rende
     room = max(1, room)
     shown = list(services)
     if len(shown) > room:
-        ranked = sorted(shown, key=lambda p: (p.state is ProcessState.READY, p.role not in COUNTED))
+        ranked = sorted(shown, key=lambda p: (p.state is ProcessState.READY, p.role not in FLOW))
         kept = {process.name for process in ranked[: room - 1]}
         shown = [process for process in shown if process.name in kept]
     for process in shown:
@@ -125,7 +118,7 @@ def _services(sight: Sight, services: Sequence[ProcessView], room: int) -> Rende
 
 def _service_row(sight: Sight, process: ProcessView) -> list[RenderableType]:
     uptime = sight.now.taken_at - process.started_at if process.started_at else None
-    counted = COUNTED.get(process.role)
+    counted = FLOW.get(process.role)
     held = NOTHING if process.held is None else f"{process.held:,}"
     return [
         process.name,

@@ -50,7 +50,7 @@ def _table(view: Snapshot, role: Role, servers: tuple[ProcessView, ...], *, wide
 def _columns(view: Snapshot, process: ProcessView, *, wide: bool) -> Columns:
     uptime = view.taken_at - process.started_at if process.started_at else None
     common = [("UP", duration(uptime)), ("MEMORY", mebibytes(process.rss))]
-    figures = next((each for each in (*view.members, *view.brokers) if each.name == process.name), None)
+    figures = next((each for each in view.figures if each.name == process.name), None)
     held = [
         ("ITEMS", _number(figures.items if figures else None)),
         ("BACKUPS", _number(figures.backups if figures else None)),

@@ -35,7 +35,7 @@ class Sight:
     def look(self, view: Snapshot) -> None:
         """Take in a new look."""
         self.now, self.lost_at = view, None
-        self.last |= {figures.name: figures for figures in (*view.members, *view.brokers)}
+        self.last |= {figures.name: figures for figures in view.figures}
         self._looks.append(view)
         # The first one that stays is the youngest that is old enough.
         while len(self._looks) > 1 and view.taken_at - self._looks[1].taken_at >= SPAN:
