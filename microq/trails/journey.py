@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from microq.fleet import Role
-from microq.log import escaped
+from microq.log import Line, escaped
 from microq.trails import around
 from microq.trails.sentences import (
     ACKNOWLEDGED,
@@ -103,30 +103,29 @@ def find(folder: Path, message_id: str) -> Trail:
 
 
 def _lines(folder: Path, message_id: str) -> Iterator[_Found]:
-    about, needle = About(message_id), plain(escaped(message_id))
-    for file in files(folder, *SERVICES):
-        sentences = [sentence for sentence in SENTENCES if sentence.role is role_of(file)]
-        with file.open("rb") as lines:
-            for raw in lines:
-                if needle not in raw or not (line := read(raw)):
-                    continue
-                for sentence in sentences:
-                    if match := about.match(sentence, line.text):
-                        yield _Found(line.at, file.stem, sentence, match)
+    about = About(message_id)
+    for name, line, sentence in _candidates(folder, message_id, SENTENCES):
+        if match := about.match(sentence, line.text):
+            yield _Found(line.at, name, sentence, match)
 
 
 def ids_like(folder: Path, beginning: str, limit: int) -> list[str]:
     """Return at most `limit` ids of messages that begin so, of those that a service of the run speaks of."""
-    needle, known = plain(escaped(beginning)), dict[str, None]()
+    known: dict[str, None] = {}
+    for _, line, sentence in _candidates(folder, beginning, NAMING):
+        if (match := said(sentence, line.text)) and match["id"].startswith(beginning):
+            known[match["id"]] = None
+            if len(known) >= limit:
+                break
+    return list(known)
+
+
+def _candidates(folder: Path, part: str, known: Sequence[Sentence]) -> Iterator[tuple[str, Line, Sentence]]:
+    """Yield each line of a service that has this part of an id, with its process and what the line may say."""
+    needle = plain(escaped(part))
     for file in files(folder, *SERVICES):
-        sentences = [sentence for sentence in NAMING if sentence.role is role_of(file)]
+        sentences = [sentence for sentence in known if sentence.role is role_of(file)]
         with file.open("rb") as lines:
             for raw in lines:
-                if needle not in raw or not (line := read(raw)):
-                    continue
-                for sentence in sentences:
-                    if (match := said(sentence, line.text)) and match["id"].startswith(beginning):
-                        known[match["id"]] = None
-                if len(known) >= limit:
-                    return list(known)[:limit]
-    return list(known)
+                if needle in raw and (line := read(raw)):
+                    yield from ((file.stem, line, sentence) for sentence in sentences)
