@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -78,28 +78,25 @@ def _number(count: str | None) -> int:
 
 
 def _texts(count: str | None, text: str | None, prefix: str) -> AsyncIterator[str]:
+    from microq.sending import one_by_one  # noqa: PLC0415 - --help needs none of it
+
     if (count is None) == (text is None):
         raise UsageError('say what to send, one of: `microq send 10`, `microq send --text "hello"`, `microq send -`')
     if text is not None:
         if not text:
             raise UsageError("--text is empty; write some text")
-        return _each([text])
+        return one_by_one([text])
     if count == "-":
         if sys.stdin is None:
             raise UsageError("standard input is closed; write `seq 100 | microq send -`")
         return lines(sys.stdin.fileno())
-    return _each(f"{prefix}{number}" for number in range(1, _number(count) + 1))
-
-
-async def _each(texts: Iterable[str]) -> AsyncIterator[str]:
-    for text in texts:
-        yield text
+    return one_by_one(f"{prefix}{number}" for number in range(1, _number(count) + 1))
 
 
 async def _send(config: Config, texts: AsyncIterator[str], most: int, total: int | None) -> list[Any]:
     """Send everything, so many under way at most, and return the receipts in the order of the texts."""
-    from microq.cli.sending import send_all  # noqa: PLC0415 - --help needs none of it
-    from microq.client import FacadeClient, open_session  # noqa: PLC0415
+    from microq.client import FacadeClient, open_session  # noqa: PLC0415 - --help needs none of it
+    from microq.sending import send_all  # noqa: PLC0415
 
     receipts = []
     told = 0

@@ -21,12 +21,13 @@ from microq.config import Config
 from microq.errors import UsageError
 from microq.fleet import Event, Operator, Topic
 from microq.message import Outcome
+from microq.sending import one_by_one, send_all
 from microq.tasks import task_group
 
 VERBS = ("start", "stop", "kill", "pause", "resume", "restart")
 
-CONNECTIONS = 16
-"""Messages under way at the same time."""
+UNDER_WAY = 256
+"""Messages that are sent and have no outcome yet, at most."""
 
 MOST_MESSAGES = 100_000
 """Messages of one click."""
@@ -47,7 +48,7 @@ class Actions:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._config, self._operator, self._environment = config, operator, environment
-        self._tasks = tasks
+        self._session, self._tasks = session, tasks
         self._scenario: asyncio.subprocess.Process | None = None
         self.facade = FacadeClient(session, config.service_ips.facade_service)
 
@@ -56,17 +57,10 @@ class Actions:
         if not 1 <= count <= MOST_MESSAGES:
             raise UsageError(f"send from 1 to {MOST_MESSAGES:,} messages at once")
         outcomes: Counter[Outcome] = Counter()
-        numbers = iter(range(1, count + 1))
-
-        async def work() -> None:
-            for number in numbers:
-                receipt = await self.facade.send(text or f"msg{number}")
-                outcomes[receipt.outcome] += 1
-
+        texts = one_by_one(text or f"msg{number}" for number in range(1, count + 1))
         began = time.perf_counter()
-        async with task_group() as tasks:
-            for _ in range(min(count, CONNECTIONS)):
-                tasks.create_task(work())
+        async for receipt in send_all(self._session, self._config.service_ips.facade_service, texts, UNDER_WAY):
+            outcomes[receipt.outcome] += 1
         return {**{str(each): outcomes[each] for each in Outcome}, "seconds": round(time.perf_counter() - began, 3)}
 
     async def operate(self, verb: str, names: Sequence[str]) -> list[str]:

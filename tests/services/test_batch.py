@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from conftest import run
 from fakes import FakeMap, FakeQueue, facade, logging_app, serving
 
 from microq.batch import Batch
-from microq.cli.sending import send_all
 from microq.client import open_session
 from microq.config import Address
 from microq.message import Message, Outcome, Receipt
-
-
-async def each(texts: Sequence[str]) -> AsyncIterator[str]:
-    for text in texts:
-        yield text
+from microq.sending import one_by_one, send_all
 
 
 async def sent(address: Address, texts: AsyncIterator[str], most: int = 4) -> list[Receipt]:
@@ -30,7 +25,7 @@ def test_each_text_has_its_outcome_in_order() -> None:
     async def main() -> None:
         queue = FakeQueue(most=3)
         async with facade(queue, [logging_app(FakeMap())]) as client:
-            receipts = await sent(client.address, each(["a", "b\ud800", "c\nd", "", "e"]), most=1)
+            receipts = await sent(client.address, one_by_one(["a", "b\ud800", "c\nd", "", "e"]), most=1)
             assert [(r.text, r.outcome) for r in receipts] == [
                 ("a", Outcome.ACKNOWLEDGED),
                 ("b?", Outcome.REJECTED),
@@ -40,7 +35,7 @@ def test_each_text_has_its_outcome_in_order() -> None:
             ]
             held = [item for item in queue.items if isinstance(item, Message)]
             assert [(item.id, item.text) for item in held] == [(r.id, r.text) for r in receipts if r.logged_by]
-            more = await sent(client.address, each(["f"]))
+            more = await sent(client.address, one_by_one(["f"]))
             assert (more[0].outcome, "full" in more[0].reason) == (Outcome.REJECTED, True)
 
     run(main())
@@ -89,7 +84,7 @@ def breaking(after: int) -> web.Application:
 def test_what_was_under_way_when_it_broke_is_indeterminate_and_the_rest_goes_on() -> None:
     async def main() -> None:
         async with serving(breaking(after=2)) as address:
-            receipts = await sent(address, each([str(number) for number in range(9)]), most=1)
+            receipts = await sent(address, one_by_one([str(number) for number in range(9)]), most=1)
         assert [receipt.text for receipt in receipts] == [str(number) for number in range(9)]
         assert [receipt.logged_by or receipt.outcome for receipt in receipts] == [
             *["logging-1", "logging-1", Outcome.INDETERMINATE, "alone"] * 2,
@@ -103,7 +98,7 @@ def test_nobody_there_rejects_every_text() -> None:
     async def main() -> None:
         async with serving(web.Application()) as address:
             pass
-        receipts = await sent(address, each(["a", "b", "c"]))
+        receipts = await sent(address, one_by_one(["a", "b", "c"]))
         assert [receipt.outcome for receipt in receipts] == [Outcome.REJECTED] * 3
 
     run(main())

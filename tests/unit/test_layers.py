@@ -43,6 +43,7 @@ RANKS = {
     "brokers": 1,
     "client": 1,
     "batch": 1,
+    "sending": 1,
     "trails": 1,
     # the services, and the system that runs them
     "services": 2,

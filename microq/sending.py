@@ -1,10 +1,10 @@
-"""How `microq send` sends: in batches, and one by one where a batch broke off, so that every text has its outcome."""
+"""How people send: in batches, and one by one where a batch broke off, so that every text has its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import aiohttp
 
@@ -53,6 +53,12 @@ class _Texts:
         while self._broken and (number is None or self._broken[0][0] <= number + len(found)):
             found.append(self._broken.popleft()[1])
         return found
+
+
+async def one_by_one(texts: Iterable[str]) -> AsyncIterator[str]:
+    """Yield texts that are there already, as `send_all` takes them."""
+    for text in texts:
+        yield text
 
 
 async def send_all(
