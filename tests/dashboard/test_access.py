@@ -1,0 +1,119 @@
+"""Who may do what on the page: a foreign page gets nothing, whoever has no token changes nothing."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from conftest import free_ports, run
+from operators import FakeOperator
+
+from microq.client import open_session
+from microq.config import Address, Config, Dashboard
+from microq.dashboard.access import HEADER, is_ours
+from microq.dashboard.server import show_system
+from microq.dashboard.token import token_of
+
+
+@asynccontextmanager
+async def shown(folder: Path) -> AsyncIterator[tuple[FakeOperator, Config, aiohttp.ClientSession]]:
+    address = Address("127.0.0.1", free_ports(1)[0])
+    config = replace(Config("the test", folder), dashboard=Dashboard(address))
+    operator = FakeOperator()
+    async with show_system(config, operator, folder, {}), open_session() as session:
+        yield operator, config, session
+
+
+async def ask(session: aiohttp.ClientSession, method: str, url: str, body: Any = None, **headers: str) -> int:
+    async with session.request(method, url, json=body, headers=headers) as response:
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert isinstance(await response.json(), dict)
+        return response.status
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:5080", True),
+        ("[::1]:5080", True),
+        ("LocalHost", True),
+        ("box:5080", True),
+        ("evil.example:5080", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("", False),
+        ("[x", False),
+    ],
+)
+def test_only_addresses_and_our_own_names_are_us(host: str, ours: bool) -> None:  # noqa: FBT001 - a case
+    assert is_ours(host, "Box") is ours
+
+
+def test_a_foreign_host_or_origin_is_refused_even_to_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shown(tmp_path) as (_, config, session):
+            url = f"{config.dashboard.address.url}/api/state"
+            assert await ask(session, "GET", url) == 200
+            assert await ask(session, "GET", url, Origin=config.dashboard.address.url) == 200
+            for headers in (
+                {"Host": "evil.example"},
+                {"Origin": "http://evil.example"},
+                {"Origin": "null"},
+                {"Origin": f"http://{config.dashboard.address.host}:1"},
+                {"Origin": "http://[x"},
+            ):
+                assert await ask(session, "GET", url, **headers) == 403, headers
+
+    run(main())
+
+
+def test_whoever_has_no_token_changes_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shown(tmp_path) as (operator, config, session):
+            url = f"{config.dashboard.address.url}/api/process"
+            stop = {"verb": "stop", "names": ["messages-5001"]}
+            for given in ({}, {HEADER: ""}, {HEADER: "wrong"}, {HEADER: token_of(config)[:-1]}):
+                assert await ask(session, "POST", url, stop, **given) == 403
+            assert not operator.asked
+            assert await ask(session, "POST", url, stop, **{HEADER: token_of(config)}) == 200
+            assert operator.asked == [("stop", ["messages-5001"])]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"verb": "stop"},
+        {"verb": "stop", "names": []},
+        {"verb": "stop", "names": "all"},
+        {"verb": "shut_down", "names": ["all"]},
+        {"verb": "stop", "names": ["nobody"]},
+    ],
+)
+def test_what_makes_no_sense_is_said_and_not_done(tmp_path: Path, body: Any) -> None:
+    async def main() -> None:
+        async with shown(tmp_path) as (operator, config, session):
+            url = f"{config.dashboard.address.url}/api/process"
+            assert await ask(session, "POST", url, body, **{HEADER: token_of(config)}) == 400
+            assert operator.asked in ([], [("stop", ["nobody"])])
+
+    run(main())
+
+
+def test_the_token_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
+    config = Config("the test", tmp_path)
+    token = token_of(config)
+    assert len(token) > 20
+    assert token_of(config) == token
+    file = config.folder / "token"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text("", encoding="ascii")
+    assert len(token_of(config)) > 20
