@@ -13,12 +13,13 @@ from typing import Self
 from aiohttp import web
 from conftest import make_project
 from fakes import FakeMap, FakeQueue, FakeStore
+from sights import figures
 
 from microq.chaos.conditions import Counts, Ends, Selection
 from microq.chaos.wire import Kind, Reply
 from microq.config import Address, Config
 from microq.errors import MessageError, QueueUncertainError
-from microq.figures import MemberFigures, QueueView
+from microq.figures import QueueView
 from microq.fleet import UP, Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
@@ -363,28 +364,6 @@ class InProcess:
         if self._views[self._named(Role.FACADE)[0]].state is not ProcessState.READY:
             return None
         return QueueView("memory", "messages-queue", size, 1000, self.config.queue.backup_count, self.owner)
-
-
-def figures(name: str, *, items: int = 0, backups: int = 0, seen: int = 3, safe: bool = True) -> MemberFigures:
-    """What a member says of itself, with the few figures that a recovery is told by."""
-    return MemberFigures(
-        name=name,
-        taken_at=0.0,
-        items=items,
-        backups=backups,
-        oldest=None,
-        offers=0,
-        polls=0,
-        rejected=0,
-        empty_polls=0,
-        log_entries=0,
-        log_backups=0,
-        partitions=13,
-        cluster_safe=safe,
-        members_seen=seen,
-        heap_used=0,
-        heap_max=0,
-    )
 
 
 def in_process(folder: Path, extra: str = "", **parts: FakeQueue | FakeMap) -> InProcess:

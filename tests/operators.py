@@ -5,28 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from sights import figures
+
 from microq.errors import DeadlineError, UnknownNameError
-from microq.figures import MemberFigures, QueueView
+from microq.figures import QueueView
 from microq.fleet import Event, ProcessState, ProcessView, Role, Snapshot
 
-FIGURES = MemberFigures(
-    name="hazelcast-5701",
-    taken_at=1.5,
-    items=7,
-    backups=0,
-    oldest=0.25,
-    offers=9,
-    polls=2,
-    rejected=0,
-    empty_polls=1,
-    log_entries=3,
-    log_backups=6,
-    partitions=4,
-    cluster_safe=True,
-    members_seen=3,
-    heap_used=1,
-    heap_max=2,
-)
 SNAPSHOT = Snapshot(
     taken_at=2.5,
     folder="/srv/run",
@@ -34,7 +18,7 @@ SNAPSHOT = Snapshot(
         ProcessView("hazelcast-5701", Role.HAZELCAST, "127.0.0.1:5701", ProcessState.READY, pid=12, rss=99),
         ProcessView("messages-5001", Role.MESSAGES, "127.0.0.1:5001", ProcessState.EXITED, exit_status=-9),
     ),
-    members=(FIGURES,),
+    members=(figures("hazelcast-5701", items=7),),
     queue=QueueView("hazelcast", "messages-queue", 7, 100, 2, "hazelcast-5701"),
 )
 KNOWN = ["messages-5001", "messages-5002"]

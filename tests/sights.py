@@ -8,7 +8,7 @@ from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueVie
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 
 
-def figures(name: str, items: int = 0, backups: int = 0, *, safe: bool = True) -> MemberFigures:
+def figures(name: str, items: int = 0, backups: int = 0, *, seen: int = 3, safe: bool = True) -> MemberFigures:
     return MemberFigures(
         name=name,
         taken_at=99.4,
@@ -23,7 +23,7 @@ def figures(name: str, items: int = 0, backups: int = 0, *, safe: bool = True) -
         log_backups=2468,
         partitions=13,
         cluster_safe=safe,
-        members_seen=2,
+        members_seen=seen,
         heap_used=40 << 20,
         heap_max=256 << 20,
     )
@@ -56,7 +56,7 @@ SYSTEM = Snapshot(
         process("messages-5001"),
         process("facade-5000"),
     ),
-    members=(figures("hazelcast-5702", items=100), figures("hazelcast-5703", backups=100)),
+    members=(figures("hazelcast-5702", items=100, seen=2), figures("hazelcast-5703", backups=100, seen=2)),
     queue=QUEUE,
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from inprocess import figures
+from sights import figures
 
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Hit, dropped, gone, restarted

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 from fakes import PLAIN
-from inprocess import InProcess, figures
+from inprocess import InProcess
+from sights import figures
 
 from microq.chaos.recovery import Copies, until_safe, watch
 from microq.config import Config

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inprocess import figures
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from sights import figures
 
 from microq.figures import BrokerFigures, PartitionView, QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot

@@ -81,7 +81,9 @@ def test_the_members_show_entries_partitions_and_heap(width: int) -> None:
 
 
 def test_the_status_says_whether_the_cluster_is_safe() -> None:
-    unsafe = dataclasses.replace(SYSTEM, members=(figures("hazelcast-5702", safe=False), figures("hazelcast-5703")))
+    unsafe = dataclasses.replace(
+        SYSTEM, members=(figures("hazelcast-5702", seen=2, safe=False), figures("hazelcast-5703", seen=2))
+    )
     assert "cluster safe" in text(terminal.status(SYSTEM))
     assert "cluster not safe" in text(terminal.status(unsafe))
     assert "no server of the queue answers" in text(terminal.status(dataclasses.replace(SYSTEM, members=())))
