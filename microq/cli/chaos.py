@@ -11,9 +11,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from microq.chaos.faults import FAULTS
+from microq.chaos.faults import CHECKS, FAULTS
 from microq.chaos.faults.base import Fault
-from microq.chaos.faults.members import KillLeader, KillMember, MemberFault
+from microq.chaos.faults.members import MemberFault
 from microq.cli import matrix
 from microq.cli.output import (
     INTERRUPTED,
@@ -140,10 +140,10 @@ def _fields(kind: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _forms(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
-    """Return the options of a fault that can be quiet; the check of the task, by both its names, is unless told."""
+    """Return the options of a fault that can be quiet."""
     if not issubclass(kind, MemberFault):
         return {}
-    return {"quiet": (QuietOption, kind in (KillMember, KillLeader)), "probe": (ProbeOption, True)}
+    return {"quiet": (QuietOption, kind in CHECKS), "probe": (ProbeOption, True)}
 
 
 def _break(kind: Any, options: dict[str, Any]) -> None:

@@ -6,14 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-from microq.chaos.faults import FAULTS
+from microq.chaos.faults import CHECKS, FAULTS
 from microq.chaos.faults.base import Fault
 from microq.chaos.faults.members import KINDS, MemberFault
 from microq.config import Config
 from microq.errors import UsageError
-
-QUIET = ("kill-member", "kill-leader")
-"""The check of the task by both its names: quiet unless told."""
 
 
 def offered(config: Config) -> list[dict[str, Any]]:
@@ -27,7 +24,7 @@ def _offered(name: str, kind: type[Fault], config: Config) -> dict[str, Any]:
         "name": name,
         "help": (kind.__doc__ or "").split("\n", 1)[0].rstrip("."),
         "quiet": issubclass(kind, MemberFault),
-        "quiet_default": name in QUIET,
+        "quiet_default": kind in CHECKS,
         "runnable": not why_not,
         "why_not": why_not,
         "fields": list(_fields(kind)),

@@ -30,3 +30,6 @@ FAULTS: dict[str, type[Fault]] = {
     )
 }
 """Name on the command line -> fault. Commands, help, list, matrix and tests come from here."""
+
+CHECKS: frozenset[type[Fault]] = frozenset({KillMember, KillLeader})
+"""The check of the task, by both its names: done with the consumers off unless told."""
