@@ -21,7 +21,7 @@ class Brokers:
     def __init__(self, config: Config, folder: Path, engine: Engine | None, specs: Sequence[ProcessSpec]) -> None:
         self._config, self._engine, self._data = config, engine, folder / "data"
         listed = [spec for spec in specs if spec.role is Role.KAFKA]
-        inner = iter(ports.free(2 * len(listed)))
+        inner = iter(ports.reserve(2 * len(listed), {spec.address.port for spec in specs}))
         self._brokers = {
             spec.name: kafka.Broker(
                 number,

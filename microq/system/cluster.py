@@ -22,7 +22,10 @@ class Cluster:
     def __init__(self, config: Config, folder: Path, engine: Engine | None, specs: Sequence[ProcessSpec]) -> None:
         self._config, self._engine = config, engine
         listed = [spec for spec in specs if spec.role is Role.HAZELCAST]
-        agents = [hazelcast.Agent(port, secrets.token_urlsafe(16)) for port in ports.free(len(listed))]
+        agents = [
+            hazelcast.Agent(port, secrets.token_urlsafe(16))
+            for port in ports.reserve(len(listed), {spec.address.port for spec in specs})
+        ]
         self._members = {
             spec.name: hazelcast.Member(spec.name, spec.address, folder, agent, spec.hidden)
             for spec, agent in zip(listed, agents, strict=True)

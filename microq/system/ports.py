@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import os
 import random
 import socket
-from collections.abc import Sequence
+import tempfile
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from pathlib import Path
 
 import psutil
 
@@ -15,6 +21,9 @@ from microq.errors import MachineError, PortTakenError
 from microq.system.records import environment_of, supervised_by
 
 _PORTS = range(10_000, 20_000)
+
+KEPT = 1000
+"""Ports that one process keeps reserved; a matrix of runs needs more, one after the other."""
 
 
 def check(name: str, address: Address) -> None:
@@ -55,11 +64,51 @@ def free(count: int, among: Sequence[int] = _PORTS) -> list[int]:
 
     They are below those that the kernel gives to clients, which might take one of them before a restart needs it.
     """
+    return _first(count, among, lambda _port: True)
+
+
+def reserve(count: int, apart_from: Collection[int] = ()) -> list[int]:
+    """Return free ports, none of `apart_from`, that no other system of this user is given while this process lives.
+
+    A server binds its ports seconds after they were chosen, when they may be free for somebody else as well. Of what
+    this process reserved the newest `KEPT` ports stay so.
+    """
+    found = _first(count, _PORTS, lambda port: port not in apart_from and port not in _mine and _lock(port))
+    _mine.extend(found)
+    while len(_mine) > KEPT:
+        fcntl.lockf(_locks(), fcntl.LOCK_UN, 1, _mine.popleft())
+    return found
+
+
+def _first(count: int, among: Sequence[int], fits: Callable[[int], bool]) -> list[int]:
     found: list[int] = []
     for port in random.sample(among, len(among)):
         if len(found) == count:
-            return found
+            break
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            found.append(port)
-    raise MachineError(f"no {count} free ports from {min(among)} to {max(among)}")
+            if fits(port):
+                found.append(port)
+    if len(found) < count:
+        raise MachineError(f"no {count} free ports from {min(among)} to {max(among)}")
+    return found
+
+
+_mine: deque[int] = deque()
+
+
+def _lock(port: int) -> bool:
+    """Lock the byte that stands for a port; the kernel unlocks it however this process ends."""
+    file = _locks()
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _locks() -> int:
+    """Open the file whose bytes are locked: one for all systems of this user, never written."""
+    path = Path(tempfile.gettempdir()) / f"microq-{os.getuid()}.ports"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -70,10 +70,9 @@ def plan_detours(config: Config) -> list[Detour]:
     for spec in listed:
         ports.check(spec.name, spec.address)
     # The configured ports are free as well, and a link is to have them.
-    taken = {spec.address.port for spec in listed}
-    free = [port for port in ports.free(2 * len(listed)) if port not in taken]
+    hidden = ports.reserve(len(listed), {spec.address.port for spec in listed})
     return [
-        Detour(spec.name, spec.address, Address("127.0.0.1", port)) for spec, port in zip(listed, free, strict=False)
+        Detour(spec.name, spec.address, Address("127.0.0.1", port)) for spec, port in zip(listed, hidden, strict=True)
     ]
 
 

@@ -62,7 +62,7 @@ async def train(engine: Engine, config: Config, environment: dict[str, str]) -> 
 
 def _member(engine: Engine, config: Config, folder: Path) -> list[str]:
     """Return the command line of a member alone."""
-    port, agent_port = ports.free(2)
+    port, agent_port = ports.reserve(2)
     address = Address("127.0.0.1", port)
     member = hazelcast.Member("archive", address, folder, hazelcast.Agent(agent_port, secrets.token_urlsafe(16)))
     hazelcast.write_files(config, member, [address])
@@ -71,7 +71,7 @@ def _member(engine: Engine, config: Config, folder: Path) -> list[str]:
 
 def _broker(engine: Engine, parts: Brokers, config: Config, folder: Path) -> list[str]:
     """Return the command line of a broker alone, which is a quorum of one."""
-    door, controller, inner = (Address("127.0.0.1", port) for port in ports.free(3))
+    door, controller, inner = (Address("127.0.0.1", port) for port in ports.reserve(3))
     broker = kafka.Broker(1, "archive", door, controller, inner, folder)
     kafka.write_files(config, broker, [broker], kafka.new_id())
     return kafka.argv(engine.java, parts.jars, broker, config.kafka.heap, ())

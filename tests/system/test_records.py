@@ -260,6 +260,28 @@ def test_a_port_of_all_interfaces_counts_as_taken() -> None:
             ports.check("facade-1", Address("127.0.0.1", server.getsockname()[1]))
 
 
+RESERVE = "import sys; from microq.system import ports; print(*ports.reserve(int(sys.argv[1])))"
+
+
+def reserved_elsewhere(count: int) -> set[int]:
+    done = subprocess.run([sys.executable, "-c", RESERVE, str(count)], capture_output=True, text=True, check=True)
+    return set(map(int, done.stdout.split()))
+
+
+def test_a_port_is_reserved_for_one_system_alone() -> None:
+    mine = [*ports.reserve(30), *ports.reserve(30)]
+    assert len(set(mine)) == 60
+    # Of ten thousand: by chance it would not miss all of them.
+    assert not set(mine) & reserved_elsewhere(8000)
+    assert not set(mine[:5]) & set(ports.reserve(30, apart_from=mine[:5]))
+
+
+def test_of_many_reserved_ports_the_oldest_are_given_back() -> None:
+    oldest = ports.reserve(60)
+    ports.reserve(ports.KEPT)
+    assert set(oldest) & reserved_elsewhere(8000)
+
+
 def test_an_address_of_another_machine_is_not_called_taken() -> None:
     with pytest.raises(MachineError, match=r"facade-1 cannot listen on 192\.0\.2\.1:5000"):
         ports.check("facade-1", Address("192.0.2.1", 5000))
