@@ -139,16 +139,18 @@ class MessageMap(RecordMap[Message]):
 
         Raises `StoreAwayError`: none was written, or `StoreUncertainError`: each may be or not.
         """
-        results = await asyncio.gather(*map(self._add, messages), return_exceptions=True)
-        kept = [result for result in results if isinstance(result, Kept)]
-        if len(kept) == len(results):
-            return kept
-        failures = [result for result in results if isinstance(result, BaseException)]
-        if all(isinstance(failure, StoreAwayError) for failure in failures) and not kept:
-            raise failures[0]
-        # Some may be written: of the whole batch nothing is certain.
-        unexpected = [failure for failure in failures if not isinstance(failure, StoreAwayError | StoreUncertainError)]
-        raise unexpected[0] if unexpected else StoreUncertainError(str(failures[0])) from failures[0]
+        mine = [replace(message, by=self._name, at=time.time()) for message in messages]
+        before = await self._call(self._put_all_if_absent(mine))
+        return [await self._kept(message, found) for message, found in zip(mine, before, strict=True)]
+
+    async def _put_all_if_absent(self, messages: Sequence[Message]) -> Sequence[Any]:
+        """Put side by side, under the one deadline of who calls; if one fails nothing is certain of the whole batch."""
+        puts = (self._map.put_if_absent(message.id, message.to_json()) for message in messages)
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results
 
     async def take_back(self, message_id: str, at: float) -> bool:
         """Remove the entry of an id if it was written at this time; return whether it was."""
@@ -158,15 +160,14 @@ class MessageMap(RecordMap[Message]):
             return False
         return bool(await self._call(self._map.remove_if_same(message_id, raw)))
 
-    async def _add(self, message: Message) -> Kept:
-        mine = replace(message, by=self._name, at=time.time())
-        before = await self._call(self._map.put_if_absent(mine.id, mine.to_json()))
+    async def _kept(self, mine: Message, before: Any) -> Kept:
+        """Return what the map has where `mine` was put if absent and `before` was found."""
         if before is None:
             return Kept(mine, new=True)
         try:
             return Kept(Message.from_json(before), new=False)
         except MessageError:
-            log.warning("the map holds what is no message under the id %s; it is overwritten", message.id)
+            log.warning("the map holds what is no message under the id %s; it is overwritten", mine.id)
             await self._call(self._map.set(mine.id, mine.to_json()))
             return Kept(mine, new=True)
 
