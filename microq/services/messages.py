@@ -41,6 +41,9 @@ ACK_SECONDS = 0.1
 
 LARGEST_BATCH = 256
 
+GATHER_SECONDS = 0.02
+"""Least time between two receives, unless there is more than one can bring: what comes meanwhile is one batch."""
+
 PAUSE_SECONDS = 0.2
 """Pause after the cluster did not answer."""
 
@@ -121,8 +124,11 @@ class Consumer:
                 log.warning("the queue is away: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
+            received_at = time.monotonic()
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else max(1, len(items))
             await self.handle(items)
+            if 0 < len(items) < LARGEST_BATCH:
+                await asyncio.sleep(received_at + GATHER_SECONDS - time.monotonic())
         await self.ack()
 
     async def handle(self, items: Sequence[Message | Refused]) -> None:

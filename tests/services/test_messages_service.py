@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from microq.message import Message
 from microq.queues.base import Refused
 from microq.services.app import HEALTH
 from microq.services.health import Health
-from microq.services.messages import LARGEST_BATCH, Consumer
+from microq.services.messages import GATHER_SECONDS, LARGEST_BATCH, Consumer
 
 DEADLINE = 10.0
 
@@ -165,6 +166,21 @@ def test_batches_start_at_one_double_while_full_and_are_what_came_else() -> None
 
     came = 1000 - sum((1, 2, 4, 8, 16, 32, 64, 128, LARGEST_BATCH, LARGEST_BATCH))
     assert asyncio.run(main()) == [1, 2, 4, 8, 16, 32, 64, 128, 256, LARGEST_BATCH, LARGEST_BATCH, came, 1]
+
+
+def test_what_comes_soon_after_a_batch_is_one_batch() -> None:
+    class Timed(FakeQueue):
+        asked_at: list[float]
+
+        async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
+            self.asked_at.append(asyncio.get_running_loop().time())
+            return await super().receive(most, seconds)
+
+    queue = Timed(messages(20))
+    queue.asked_at = []
+    consume(queue, FakeMap())
+    assert len(queue.asked_at) > 1
+    assert all(later - earlier >= 0.9 * GATHER_SECONDS for earlier, later in pairwise(queue.asked_at))
 
 
 def test_a_restarted_instance_takes_its_own_back_into_memory() -> None:
