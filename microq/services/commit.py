@@ -19,6 +19,7 @@ MOST = 256
 class GroupCommit(Generic[T, R]):
     """Carries items out in batches, one batch after the other; a lone item leaves at once, alone.
 
+    A batch that lingers for more than `patience` seconds is no longer waited for: what hangs holds up only its own.
     `flush` carries a batch out and returns one result for each item, or raises a `MicroqError` that is everybody's.
     The weights of a batch's items are `heaviest` together at most, unless it is one item. What waits is bounded by who
     submits: each submitter waits for its result.
@@ -30,8 +31,10 @@ class GroupCommit(Generic[T, R]):
         flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         weight: Callable[[T], int],
         heaviest: int,
+        patience: float | None = None,
     ) -> None:
         self._tasks, self._flush, self._weight, self._heaviest = tasks, flush, weight, heaviest
+        self._patience = patience
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._at_work = False
 
@@ -50,7 +53,8 @@ class GroupCommit(Generic[T, R]):
     async def _work(self) -> None:
         try:
             while self._waiting:
-                await self._carry_out(self._next())
+                carrying = self._tasks.create_task(self._carry_out(self._next()))
+                await asyncio.wait((carrying,), timeout=self._patience)
         finally:
             self._at_work = False
 

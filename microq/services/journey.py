@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -34,11 +33,11 @@ PUT_SECONDS = 2.0
 
 PUT_PAUSE = 0.1
 
-CONFLICT = 422
-"""The HTTP status that says that an id is in use for another text."""
+LOG_PATIENCE = 0.1
+"""After how many seconds a logging-service that hangs no longer holds up the messages of the others."""
 
-UNCERTAIN = 504
-"""The HTTP status that says that nobody knows: the message may be accepted or not."""
+CONFLICT, UNCERTAIN = 422, 504
+"""The HTTP statuses that say: an id is in use for another text; nobody knows whether the message is accepted."""
 
 AGAIN = "send it again with the same Idempotency-Key"
 
@@ -80,10 +79,7 @@ class Journey:
     ) -> None:
         self._queue, self._watch = queue, watch
         self._logging, self._messages = logging_services, messages_services
-        self._logs = [
-            GroupCommit(tasks, functools.partial(self._log_all, address), _weight, heaviest)
-            for address in logging_services.addresses
-        ]
+        self._logs = GroupCommit(tasks, self._log_each, _weight, heaviest, LOG_PATIENCE)
         self._puts = GroupCommit(tasks, self._put_all, _weight, heaviest)
 
     async def accept(self, message: Message) -> str:
@@ -180,7 +176,28 @@ class Journey:
         if tracing.traceparent():
             # What is traced travels alone: the logging-service's part belongs to one trace.
             return (await self._log_all(random.choice(self._logging.addresses), [message]))[0]
-        return await random.choice(self._logs).submit(message)
+        logged = await self._logs.submit(message)
+        if isinstance(logged, MicroqError):
+            raise logged
+        return logged
+
+    async def _log_each(self, messages: Sequence[Message]) -> Sequence[Logged | MicroqError]:
+        """Write each message into the log by one random logging-service, those of one service together."""
+        shares: dict[Address, list[Message]] = {}
+        for message in messages:
+            shares.setdefault(random.choice(self._logging.addresses), []).append(message)
+        found: dict[str, Logged | MicroqError] = {}
+
+        async def write(address: Address, share: Sequence[Message]) -> None:
+            ids = [message.id for message in share]
+            try:
+                found.update(zip(ids, await self._log_all(address, share), strict=True))
+            except MicroqError as error:
+                found.update(dict.fromkeys(ids, error))
+
+        await asyncio.gather(*(write(*share) for share in shares.items()))
+        # By id, which is in a batch once: its turn is one send's.
+        return [found[message.id] for message in messages]
 
     async def _log_all(self, address: Address, messages: Sequence[Message]) -> list[Logged]:
         """Write messages into the log together, by the logging-service at this address if it answers."""

@@ -33,10 +33,12 @@ class Flush:
 
 
 @asynccontextmanager
-async def committing(heaviest: int = 10**6) -> AsyncIterator[tuple[Commit, Flush, asyncio.TaskGroup]]:
+async def committing(
+    heaviest: int = 10**6, patience: float | None = None
+) -> AsyncIterator[tuple[Commit, Flush, asyncio.TaskGroup]]:
     async with asyncio.TaskGroup() as tasks:
         flush = Flush()
-        yield GroupCommit(tasks, flush, lambda item: item, heaviest), flush, tasks
+        yield GroupCommit(tasks, flush, lambda item: item, heaviest, patience), flush, tasks
 
 
 def test_a_lone_item_waits_for_nobody_and_the_rest_leaves_together() -> None:
@@ -70,6 +72,21 @@ def test_a_batch_is_bounded_in_number_and_in_weight() -> None:
             for _ in range(9):
                 flush.go.release()
         assert [len(batch) for batch in flush.batches] == [MOST, 1]
+
+    run(main())
+
+
+def test_a_batch_that_lingers_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with committing(patience=0.01) as (commit, flush, tasks):
+            first = tasks.create_task(commit.submit(1))
+            await until(lambda: flush.batches == [[1]])
+            second = tasks.create_task(commit.submit(2))
+            await until(lambda: flush.batches == [[1], [2]])
+            assert not first.done()
+            flush.go.release()
+            flush.go.release()
+            assert [await first, await second] == [10, 20]
 
     run(main())
 
