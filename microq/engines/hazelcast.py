@@ -33,6 +33,9 @@ JVM_FLAGS = ("-XX:+UseSerialGC", "-XX:NewRatio=7", "-XX:TieredStopAtLevel=1", "-
 A small young generation is collected more often and keeps a member at 130 MB under load instead of 175.
 """
 
+PROPERTIES = ("-Dhazelcast.config.schema.validation.enabled=false",)
+"""Known before the configuration is read: checking it by a schema takes 0.2 s of each start, and it is ours."""
+
 MAIN = "com.hazelcast.core.server.HazelcastMemberStarter"
 
 _POLICY = """<?xml version="1.0" encoding="utf-8"?>
@@ -99,6 +102,7 @@ def argv(java: Java, jar: Path, agent_jar: Path, member: Member, heap: str, extr
     return [
         str(java.path),
         *JVM_FLAGS,
+        *PROPERTIES,
         f"-Xmx{heap}",
         *extra,
         f"-javaagent:{agent_jar}=config={_agent_file(member)}",

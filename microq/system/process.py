@@ -15,6 +15,7 @@ import psutil
 from microq.errors import DeadlineError, MachineError, UsageError
 from microq.fleet import UP, Event, ProcessState
 from microq.system import records
+from microq.system.children import Child, Start
 from microq.system.topology import ProcessSpec
 
 TERM_SECONDS = 10.0
@@ -44,7 +45,7 @@ class Process:
         self.exit_status: int | None = None
         self.ended = asyncio.Event()
         self._book, self._tell = book, tell
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._asked = False
         self._log_start = 0
 
@@ -58,29 +59,21 @@ class Process:
         """Whether the process exists."""
         return self.state in UP
 
-    async def spawn(self, argv: Sequence[str], environment: dict[str, str]) -> None:
+    async def spawn(self, argv: Sequence[str], start: Start) -> None:
         """Start the child; its output goes to its log file, which outlives us."""
         try:
             with self.log_file.open("ab") as output:
                 self._log_start = output.tell()
-                self._child = await asyncio.create_subprocess_exec(
-                    *argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=asyncio.subprocess.STDOUT,
-                    env=environment,
-                    cwd=self.log_file.parent,
-                    start_new_session=True,
-                )
+            self._child = await start(argv, self.log_file)
             await self._record(self._child)
-        except OSError as error:
+        except (OSError, TimeoutError) as error:
             raise MachineError(f"{self.spec.name} cannot be started: {error}") from error
         self.restarts += self.started_at is not None
         self.started_at, self.exit_status, self._asked = time.time(), None, False
         self.ended.clear()
         self._become(ProcessState.STARTING)
 
-    async def _record(self, child: asyncio.subprocess.Process) -> None:
+    async def _record(self, child: Child) -> None:
         try:
             self._book.add(self.spec.name, child.pid)
         except OSError:

@@ -39,7 +39,10 @@ class Said:
 
 
 class Servers:
-    """The servers that this run starts, and the brokers it asks. Made by `open_servers`."""
+    """The servers that this run starts, and the brokers it asks. Made by `open_servers`.
+
+    `specs` are all processes of the run.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Servers:
         specs: Sequence[ProcessSpec],
         client: kfk.Brokers | None,
     ) -> None:
-        self.engine = engine
+        self.engine, self.specs = engine, specs
         self._queue, self._client = config.queue.name, client
         self._cluster = Cluster(config, folder, engine, specs)
         self._brokers = Brokers(config, folder, engine, specs)

@@ -18,6 +18,7 @@ from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
 from microq.system import ports, records, runs, snapshot
+from microq.system.children import ForkServer, forking
 from microq.system.news import News
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
@@ -48,10 +49,10 @@ class Supervisor:
         session: aiohttp.ClientSession,
         tasks: asyncio.TaskGroup,
         servers: Servers,
-        specs: Sequence[ProcessSpec],
+        forks: ForkServer,
     ) -> None:
-        self.config, self.folder, self.specs = config, folder, specs
-        self._session, self._tasks, self._servers = session, tasks, servers
+        self.config, self.folder, self.specs = config, folder, servers.specs
+        self._session, self._tasks, self._servers, self._forks = session, tasks, servers, forks
         self._news, self._sockets = News(), snapshot.Sockets()
         self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
@@ -138,6 +139,7 @@ class Supervisor:
         """
         members = [process for process in processes if process.spec.role is Role.HAZELCAST]
         brokers = [process for process in processes if process.spec.role is Role.KAFKA]
+        await self._forks.warm()
         async with task_group() as tasks:
             await self._spawn(brokers)
             for broker in brokers:
@@ -166,7 +168,7 @@ class Supervisor:
     async def _spawn(self, processes: Sequence[Process]) -> None:
         for process in processes:
             argv = self._argv(process.spec)
-            await process.spawn(argv, self._environment)
+            await process.spawn(argv, self._forks.start)
             self._tasks.create_task(process.watch())
 
     def _probe(self, process: Process) -> Callable[[], Awaitable[bool]]:
@@ -252,7 +254,8 @@ async def supervise(
         tasks = await stack.enter_async_context(task_group())
         listed = specs(config, detours)
         servers = await stack.enter_async_context(open_servers(config, folder, engine, listed, detours))
-        supervisor = Supervisor(config, folder, session, tasks, servers, listed)
+        forks = await stack.enter_async_context(forking(child_environment(config, folder.name), tasks))
+        supervisor = Supervisor(config, folder, session, tasks, servers, forks)
         supervisor.check_ports()
         try:
             yield supervisor

@@ -14,6 +14,12 @@ from microq.errors import UnknownNameError
 from microq.fleet import Detour, Role
 from microq.system import ports
 
+SERVICE = ("-m", "microq.services")
+"""What follows the interpreter in the command line of a service."""
+
+FORKSERVER = (sys.executable, "-m", "microq.services.forkserver")
+"""The command line of what forks into services."""
+
 STAGES: tuple[tuple[Role, ...], ...] = (
     (Role.HAZELCAST, Role.KAFKA),
     (Role.CONFIG, Role.LOGGING, Role.MESSAGES),
@@ -94,9 +100,9 @@ def select(known: Sequence[ProcessSpec], words: Sequence[str]) -> list[str]:
 def service_argv(spec: ProcessSpec, config_file: Path, defect: str = "") -> list[str]:
     """Return the command line of a service, or of one with a defect that a scenario asks for."""
     role, port = spec.role.value, str(spec.address.port)
-    module = ["microq.services.defects", defect] if defect else ["microq.services"]
+    module = ("-m", "microq.services.defects", defect) if defect else SERVICE
     bind = ["--bind", str(spec.hidden)] if spec.hidden else []
-    return [sys.executable, "-m", *module, role, "--config", str(config_file), "--port", port, *bind]
+    return [sys.executable, *module, role, "--config", str(config_file), "--port", port, *bind]
 
 
 def child_environment(config: Config, run: str) -> dict[str, str]:

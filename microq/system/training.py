@@ -19,6 +19,7 @@ from microq.engines.provision import Brokers, Engine
 from microq.errors import MachineError, MicroqError
 from microq.fleet import Event, Role
 from microq.system import ports, records
+from microq.system.children import executing
 from microq.system.process import Process
 from microq.system.ready import says, until
 from microq.system.servers import READY_LINES
@@ -81,7 +82,7 @@ async def _run(lesson: Lesson, config: Config, environment: dict[str, str], scra
     command, output = lesson.prepare(scratch), scratch / "classes"
     spec = ProcessSpec("archive", lesson.role, Address("127.0.0.1", 1))  # whom nobody asks
     process = Process(spec, scratch / "archive.log", records.Book(config, environment["MICROQ_RUN"]), _ignore)
-    await process.spawn(lesson.archive.training_argv(command, output), environment)
+    await process.spawn(lesson.archive.training_argv(command, output), executing(environment))
     psutil.Process(process.pid).nice(10)  # the system that just started comes first
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(process.watch())

@@ -22,6 +22,7 @@ from microq.engines.provision import Engine, provide
 from microq.errors import ExitedEarlyError, MachineError, PortTakenError, StartTimeoutError
 from microq.fleet import ProcessState, Role, Snapshot
 from microq.system import control, records, runs
+from microq.system.children import executing
 from microq.system.process import Process
 from microq.system.ready import says, until
 from microq.system.supervisor import Supervisor, supervise
@@ -120,7 +121,7 @@ def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> N
         spec = ProcessSpec("kafka-1", Role.KAFKA, brokers[0].address)
         child = Process(spec, tmp_path / "kafka-1.log", records.Book(config, "the-run"), lambda _event: None)
         async with asyncio.TaskGroup() as tasks:
-            await child.spawn(argv, child_environment(config, "the-run"))
+            await child.spawn(argv, executing(child_environment(config, "the-run")))
             tasks.create_task(child.watch())
             try:
                 with pytest.raises(StartTimeoutError) as caught:

@@ -19,6 +19,7 @@ from microq.config import Address, Config
 from microq.errors import ExitedEarlyError, MachineError, StartTimeoutError, UsageError
 from microq.fleet import Event, ProcessState, Role
 from microq.system import records
+from microq.system.children import executing
 from microq.system.process import Process
 from microq.system.ready import says, until
 from microq.system.topology import ProcessSpec, child_environment
@@ -61,7 +62,7 @@ class Nursery:
         return self.children[-1]
 
     async def spawn(self, child: Process, script: str) -> None:
-        await child.spawn([sys.executable, "-c", script], child_environment(self.config, self.book.run))
+        await child.spawn([sys.executable, "-c", script], executing(child_environment(self.config, self.book.run)))
         self.tasks.create_task(child.watch())
 
     async def started(self, script: str) -> Process:
@@ -294,7 +295,7 @@ def test_no_program_is_an_error_of_the_machine(tmp_path: Path) -> None:
         async with nursery(tmp_path) as home:
             child = home.child()
             with pytest.raises(MachineError, match="child-1 cannot be started"):
-                await child.spawn([str(tmp_path / "no-java")], {})
+                await child.spawn([str(tmp_path / "no-java")], executing({}))
             assert not child.up
 
     run(main())

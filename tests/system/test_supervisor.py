@@ -17,8 +17,9 @@ from conftest import Project, make_project, run
 from microq.engines.provision import provide
 from microq.errors import ExitedEarlyError, PortTakenError
 from microq.fleet import Role, Snapshot
-from microq.system import control, records, runs
+from microq.system import control, runs
 from microq.system.supervisor import Supervisor, supervise
+from microq.system.topology import FORKSERVER
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 
@@ -77,7 +78,8 @@ def test_a_half_started_system_is_stopped_and_the_first_error_is_told(project: P
             thief.result().close()
             assert caught.value.name == f"facade-{port}"
             assert not any(process.up for process in supervisor.processes.values())
-            assert not records.leftovers(project.config)
+            left = [tuple(process.cmdline()) for process in project.alive() if process.pid != os.getpid()]
+            assert left == [FORKSERVER]
 
     run(main())
 

@@ -76,6 +76,7 @@ STRANGERS = {
 ALLOWED = {
     ("microq.system.topology", "microq.services"),
     ("microq.system.topology", "microq.services.defects"),
+    ("microq.system.topology", "microq.services.forkserver"),
 }
 """Where a service listens is its own word, and the supervisor asks for it."""
 
