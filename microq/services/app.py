@@ -27,7 +27,6 @@ from microq.errors import (
     StoreUncertainError,
 )
 from microq.log import quoted
-from microq.message import Message
 from microq.services import limits
 from microq.services.health import Health
 
@@ -133,12 +132,6 @@ async def read_json(request: web.Request) -> Any:
         raise MessageError("the body is not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
         raise MessageError('the body is not JSON; send {"msg": "text"}') from error
-
-
-def listing(request: web.Request, messages: list[Message]) -> web.Response:
-    """Return the texts of messages, or the whole messages with `?full=true`."""
-    full = request.query.get("full") == "true"
-    return reply([message.to_wire() if full else message.text for message in messages])
 
 
 def traced(config: Config, handler: Handler) -> Handler:

@@ -13,8 +13,9 @@ from microq.config import Config
 from microq.errors import MessageError
 from microq.log import quoted
 from microq.message import Message
-from microq.services.app import HEALTH, failure, listing, read_json, reply, traced
+from microq.services.app import HEALTH, failure, read_json, reply, traced
 from microq.services.app import make_app as make_service
+from microq.services.listing import Part, at_once, stream
 from microq.store import MessageMap, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,9 @@ def _read(fields: object) -> Message:
     return message
 
 
-async def _list(request: web.Request) -> web.Response:
-    return listing(request, await request.app[MAP].all())
+async def _list(request: web.Request) -> web.StreamResponse:
+    part = Part.of(request)
+    return await stream(request, part, at_once(part.of_all(await request.app[MAP].all())))
 
 
 async def _delete(request: web.Request) -> web.Response:

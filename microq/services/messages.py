@@ -21,10 +21,11 @@ from microq.log import flush, quoted
 from microq.message import Message
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
-from microq.services.app import HEALTH, TRACING, listing, reply
+from microq.services.app import HEALTH, TRACING, reply
 from microq.services.app import make_app as make_service
 from microq.services.arrivals import Arrivals
 from microq.services.health import Health
+from microq.services.listing import Part, at_once, stream
 from microq.store import Store, StoreOpener, open_store
 from microq.tracing import Tracing
 
@@ -252,8 +253,9 @@ def make_app(
     return app
 
 
-async def _list(request: web.Request) -> web.Response:
-    return listing(request, list(request.app[CONSUMER].held.values()))
+async def _list(request: web.Request) -> web.StreamResponse:
+    part = Part.of(request)
+    return await stream(request, part, at_once(part.of_all(list(request.app[CONSUMER].held.values()))))
 
 
 async def _arrivals(request: web.Request) -> web.Response:
