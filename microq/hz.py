@@ -19,6 +19,7 @@ from hazelcast.serialization.serialization_const import CONSTANT_TYPE_NULL, CONS
 
 from microq.config import Address, Config
 from microq.errors import DeadlineError
+from microq.hz_scan import PagedMap
 from microq.tasks import first
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,10 @@ class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyp
     def connection_manager_connections(self) -> dict[Any, Any]:
         connections: dict[Any, Any] = self._connection_manager.active_connections
         return connections
+
+    async def get_map(self, name: str) -> PagedMap:
+        plain = await super().get_map(name)  # which makes it known to the cluster
+        return PagedMap(plain.service_name, name, self._context)
 
     async def start(self) -> None:
         await self._start()

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from microq import hz
 from microq.config import Config
 from microq.errors import MessageError, StoreAwayError, StoreUncertainError
+from microq.hz_scan import START, Page, Place
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 
@@ -28,6 +29,9 @@ LOG_MAP = "messages-map"
 STORED_MAP = "messages-stored"
 REDELIVERED_MAP = "messages-redelivered"
 DEAD_MAP = "messages-dead"
+PAGE = 200
+"""Entries read at once: the event loop decodes them in some two milliseconds."""
+
 MAPS = (LOG_MAP, STORED_MAP, REDELIVERED_MAP, DEAD_MAP)
 
 
@@ -90,14 +94,45 @@ class RecordMap(Generic[R]):
         return {record.id: record for record in map(self._or_none, found.values()) if record}
 
     async def all(self) -> list[R]:
-        """Return every record, oldest first. Entries that are none of ours are left out, with a warning."""
-        values = await self._call(self._map.values())
-        records = [record for record in map(self._or_none, values) if record]
+        """Return every record, oldest first. For what is to be held anyhow, or is known to be little."""
+        records = [record async for page in self.scan() for record in page]
         return sorted(records, key=lambda record: (record.at, record.id))
 
-    async def ids(self) -> set[str]:
-        """Return every id."""
-        return {key for key in await self._call(self._map.key_set()) if isinstance(key, str)}
+    async def scan(self) -> AsyncIterator[list[R]]:
+        """Yield every record once, in pages and in no order; what is written or removed meanwhile may come or not.
+
+        Entries that are none of ours are left out, with a warning.
+        """
+        if await self.size() <= PAGE:
+            pages = _one(await self._call(self._map.values()))
+        else:
+            pages = self._pages(self._map.page_of_values, range(self._map.partitions()))
+        async for page in pages:
+            yield [record for record in map(self._or_none, page) if record]
+
+    async def ids_not_in(self, other: RecordMap[Any]) -> AsyncIterator[list[str]]:
+        """Yield, in pages, the ids that this map has and the other one had not when it was asked a little later."""
+        # An id is in the same partition of every map: no more than the ids of one are held at a time.
+        for partition in range(self._map.partitions()):
+            ids: set[Any] = set()
+            async for page in self._pages(self._map.page_of_keys, [partition]):
+                ids.update(page)
+            if ids:
+                async for page in other._pages(other._map.page_of_keys, [partition]):
+                    ids.difference_update(page)
+            left = [each for each in ids if isinstance(each, str)]
+            for begin in range(0, len(left), PAGE):
+                yield left[begin : begin + PAGE]
+
+    async def _pages(
+        self, read: Callable[[int, Place, int], Awaitable[Page]], partitions: Sequence[int]
+    ) -> AsyncIterator[Sequence[Any]]:
+        for partition in partitions:
+            place: Place | None = START
+            while place is not None:
+                page = await self._call(read(partition, place, PAGE))
+                place = page.place
+                yield page.items
 
     async def size(self) -> int:
         """Return the number of entries."""
@@ -117,6 +152,10 @@ class RecordMap(Generic[R]):
             raise StoreAwayError("no member of the map's cluster can be reached") from error
         except hz.UncertainError as error:
             raise StoreUncertainError(f"the map did not confirm: {error}") from error
+
+
+async def _one(page: Sequence[Any]) -> AsyncIterator[Sequence[Any]]:
+    yield page
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import aiohttp
 from aiohttp import web
 
-from microq import hz
+from microq import hz, hz_scan
 from microq.client import open_session
 from microq.config import Address, Config, ServiceIps
 from microq.errors import QueueAwayError, QueueFullError
@@ -56,6 +57,8 @@ class FakeMap:
         self.entries = entries if entries is not None else {}
         self.errors: deque[Exception] = deque()
         self.late_errors: deque[Exception] = deque()
+        self.late_page_errors: deque[Exception] = deque()
+        """Each fails one reading of all pages, at the first page of the last partition."""
 
     async def _turn(self) -> None:
         await asyncio.sleep(0)
@@ -93,13 +96,27 @@ class FakeMap:
         await self._turn()
         return {key: self.entries[key] for key in keys if key in self.entries}
 
-    async def key_set(self) -> list[Any]:
-        await self._turn()
-        return list(self.entries)
-
     async def values(self) -> list[Any]:
         await self._turn()
         return list(self.entries.values())
+
+    def partitions(self) -> int:
+        return 3
+
+    async def page_of_keys(self, partition: int, place: hz_scan.Place, most: int) -> hz_scan.Page:
+        return await self._page(partition, place, most, lambda key: key)
+
+    async def page_of_values(self, partition: int, place: hz_scan.Place, most: int) -> hz_scan.Page:
+        return await self._page(partition, place, most, self.entries.__getitem__)
+
+    async def _page(self, partition: int, place: hz_scan.Place, most: int, show: Callable[[str], Any]) -> hz_scan.Page:
+        await self._turn()
+        if self.late_page_errors and partition == self.partitions() - 1:
+            raise self.late_page_errors.popleft()
+        begin = 0 if place == hz_scan.START else place[0][0]
+        keys = [key for key in self.entries if crc32(key.encode()) % self.partitions() == partition]
+        end = begin + most
+        return hz_scan.Page([show(key) for key in keys[begin:end]], ((end, -1),) if end < len(keys) else None)
 
     async def size(self) -> int:
         await self._turn()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from microq.errors import MessageError
-from microq.letters import DeadLetter
+from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues.base import MessageQueue
 from microq.services.app import read_json, reply
+from microq.services.listing import in_order, stream_items
 from microq.services.redelivery import Watch
 from microq.store import Store
 
@@ -42,27 +44,14 @@ class Letters:
             return {"uuid": message_id, "state": "dead", "reason": "it was given up, and its dead letter is gone"}
         return {"uuid": message_id, "state": "pending" if logged or message_id in self._watch else "unknown"}
 
-    async def redelivered(self) -> list[dict[str, Any]]:
-        """Return what was put into the queue again, and how often."""
-        return [
-            {"uuid": record.id, "tries": record.tries, "at": record.at}
-            for record in await self._store.redelivered.all()
-            if record.tries
-        ]
+    async def redelivered(self) -> AsyncIterator[Sequence[Redelivery]]:
+        """Yield what was put into the queue again, and how often."""
+        async for page in in_order(self._store.redelivered.scan()):
+            yield [record for record in page if record.tries]
 
-    async def dead(self) -> list[dict[str, Any]]:
-        """Return the dead letters, oldest first."""
-        return [
-            {
-                "uuid": letter.id,
-                "msg": letter.text,
-                "reason": letter.reason,
-                "by": letter.by,
-                "at": letter.at,
-                "replayable": letter.replayable,
-            }
-            for letter in await self._store.dead.all()
-        ]
+    def dead(self) -> AsyncIterator[Sequence[DeadLetter]]:
+        """Yield the dead letters, oldest first, as `in_order` has them."""
+        return in_order(self._store.dead.scan())
 
     async def counts(self) -> dict[str, int]:
         """Return how many messages are watched, were redelivered, and are dead letters."""
@@ -105,12 +94,27 @@ async def _state(request: web.Request) -> web.Response:
     return reply(await request.app[LETTERS].state(request.match_info["uuid"]))
 
 
-async def _redelivered(request: web.Request) -> web.Response:
-    return reply(await request.app[LETTERS].redelivered())
+async def _redelivered(request: web.Request) -> web.StreamResponse:
+    return await stream_items(request, request.app[LETTERS].redelivered(), _record)
 
 
-async def _dead(request: web.Request) -> web.Response:
-    return reply(await request.app[LETTERS].dead())
+def _record(record: Redelivery) -> dict[str, Any]:
+    return {"uuid": record.id, "tries": record.tries, "at": record.at}
+
+
+async def _dead(request: web.Request) -> web.StreamResponse:
+    return await stream_items(request, request.app[LETTERS].dead(), _letter)
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "uuid": letter.id,
+        "msg": letter.text,
+        "reason": letter.reason,
+        "by": letter.by,
+        "at": letter.at,
+        "replayable": letter.replayable,
+    }
 
 
 async def _change(request: web.Request) -> web.Response:

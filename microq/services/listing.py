@@ -6,9 +6,9 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Protocol, Self, TypeVar
 
 from aiohttp import web
 
@@ -20,11 +20,35 @@ log = logging.getLogger(__name__)
 LARGEST_LIMIT = 10_000
 """Messages that a part may be limited to; without a limit there is none."""
 
-PIECE_MESSAGES = 256
-"""Messages written at once at most: they are encoded in about a millisecond, and the event loop waits no longer."""
+PIECE_ITEMS = 256
+"""Items written at once at most: they are encoded in about a millisecond, and the event loop waits no longer."""
 
 PIECE_CHARACTERS = 64 * 1024
-"""Characters of text after which no more messages are taken into a piece."""
+"""Characters after which a piece gets no more items."""
+
+MOST_ORDERED = 10_000
+"""Items of a whole map that are shown in order of time; of more, none is held back until all are there."""
+
+T = TypeVar("T")
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Dated(Protocol):
+    """What has an id and a time, as messages and dead letters do."""
+
+    @property
+    def id(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def at(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        ...
+
+
+D = TypeVar("D", bound=Dated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +82,17 @@ class Part:
             query["limit"] = str(self.limit)
         return query
 
-    def of_all(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return what belongs to this part of messages that are in order of time, the oldest first."""
-        later = [message for message in messages if message.at > self.after] if self.after > -math.inf else messages
+    def of_all(self, dated: Sequence[D]) -> Sequence[D]:
+        """Return what belongs to this part of messages, or others, that are in order of time, the oldest first."""
+        later = [each for each in dated if each.at > self.after] if self.after > -math.inf else dated
         if self.limit is None or len(later) <= self.limit:
             return later
         last = later[self.limit - 1].at
         more = next((n for n in range(self.limit, len(later)) if later[n].at > last), len(later))
         return later[:more]
+
+
+EVERYTHING = Part()
 
 
 def _time(value: str) -> float:
@@ -86,12 +113,23 @@ def _limit(value: str) -> int:
 
 
 async def stream(request: web.Request, part: Part, chunks: AsyncIterator[Sequence[Message]]) -> web.StreamResponse:
-    """Answer with one JSON array of all messages of the chunks; what belongs to the part is the chunks' matter.
+    """Answer with the messages of the chunks as `stream_items` does: what belongs to the part is the chunks' matter."""
+    return await stream_items(request, chunks, Message.to_wire if part.full else _text)
+
+
+def _text(message: Message) -> str:
+    return message.text
+
+
+async def stream_items(
+    request: web.Request, chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]
+) -> web.StreamResponse:
+    """Answer with one JSON array of what `show` makes of all items of the chunks.
 
     No more than one piece is encoded at once, and none before the reader took those before it. An error of ours before
     the first piece is raised, to be answered; a later one breaks the connection: a list that has an end is whole.
     """
-    pieces = _pieces(chunks, full=part.full)
+    pieces = _pieces(chunks, show)
     first, second = await anext(pieces, b""), await anext(pieces, None)
     if second is None:
         return web.Response(body=b"[" + first + b"]", content_type="application/json", charset="utf-8")
@@ -121,21 +159,56 @@ def break_off(request: web.Request, error: MicroqError) -> None:
         request.transport.abort()
 
 
-async def _pieces(chunks: AsyncIterator[Sequence[Message]], *, full: bool) -> AsyncIterator[bytes]:
+async def _pieces(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -> AsyncIterator[bytes]:
     """Yield the items of the array as JSON, in pieces of bounded size; without what stands between the pieces."""
-    waiting: list[Message] = []
+    items: list[str] = []
     size = 0
     async for chunk in chunks:
-        for message in chunk:
-            waiting.append(message)
-            size += len(message.text)
-            if len(waiting) >= PIECE_MESSAGES or size >= PIECE_CHARACTERS:
-                yield _encoded(waiting, full=full)
-                waiting, size = [], 0
-    if waiting:
-        yield _encoded(waiting, full=full)
+        for each in chunk:
+            item = _encode(show(each))
+            items.append(item)
+            size += len(item)
+            if len(items) >= PIECE_ITEMS or size >= PIECE_CHARACTERS:
+                yield ", ".join(items).encode()
+                items, size = [], 0
+    if items:
+        yield ", ".join(items).encode()
 
 
-def _encoded(messages: Sequence[Message], *, full: bool) -> bytes:
-    items = [message.to_wire() if full else message.text for message in messages]
-    return json.dumps(items, ensure_ascii=False)[1:-1].encode()
+async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) -> AsyncIterator[Sequence[D]]:
+    """Yield what of chunks in no order belongs to a part, the oldest first.
+
+    That holds for a limited part, and for up to `MOST_ORDERED` in all: of more, none is held back, and they keep the
+    order in which they come.
+    """
+    if part.limit is not None:
+        yield await _oldest(chunks, part)
+        return
+    first: list[D] | None = []
+    async for chunk in chunks:
+        found = [each for each in chunk if each.at > part.after]
+        if first is None:
+            yield found
+            continue
+        first += found
+        if len(first) > MOST_ORDERED:
+            yield first
+            first = None
+    if first is not None:
+        yield sorted(first, key=_age)
+
+
+async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> Sequence[D]:
+    """Return a limited part, holding little more than it at any time."""
+    found: list[D] = []
+    last, enough = math.inf, 2 * MOST_ORDERED
+    async for chunk in chunks:
+        found += [each for each in chunk if part.after < each.at <= last]
+        if len(found) > enough:
+            found = list(part.of_all(sorted(found, key=_age)))
+            last, enough = found[-1].at, len(found) + MOST_ORDERED
+    return part.of_all(sorted(found, key=_age))
+
+
+def _age(dated: Dated) -> tuple[float, str]:
+    return dated.at, dated.id

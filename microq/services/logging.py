@@ -15,7 +15,7 @@ from microq.log import quoted
 from microq.message import Message
 from microq.services.app import HEALTH, failure, read_json, reply, traced
 from microq.services.app import make_app as make_service
-from microq.services.listing import Part, at_once, stream
+from microq.services.listing import Part, in_order, stream
 from microq.store import MessageMap, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _read(fields: object) -> Message:
 
 async def _list(request: web.Request) -> web.StreamResponse:
     part = Part.of(request)
-    return await stream(request, part, at_once(part.of_all(await request.app[MAP].all())))
+    return await stream(request, part, in_order(request.app[MAP].scan(), part))
 
 
 async def _delete(request: web.Request) -> web.Response:

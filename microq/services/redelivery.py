@@ -136,16 +136,19 @@ class Watch:
         Return whether that could be seen.
         """
         await self._hear()
+        count = 0
         try:
-            given_up = {record.id for record in await self._store.redelivered.all() if self.has_given_up(record)}
-            left = await self._store.log.ids() - await self._store.stored.ids() - given_up
+            given_up = {r.id async for page in self._store.redelivered.scan() for r in page if self.has_given_up(r)}
+            async for page in self._store.log.ids_not_in(self._store.stored):
+                left = [message_id for message_id in page if message_id not in given_up]
+                for message_id in left:
+                    self.expect(message_id)
+                count += len(left)
         except StoreError as error:
             log.warning("cannot compare the log with what is stored, trying again: %s", error)
             return False
-        for message_id in left:
-            self.expect(message_id)
-        if left:
-            log.info("%d messages in the log are not stored; watching them", len(left))
+        if count:
+            log.info("%d messages in the log are not stored; watching them", count)
         return True
 
     async def look(self) -> None:

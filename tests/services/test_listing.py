@@ -14,7 +14,7 @@ from fakes import PLAIN, Caller, calling
 from microq.errors import StoreAwayError
 from microq.message import Message
 from microq.services.app import make_app
-from microq.services.listing import LARGEST_LIMIT, PIECE_CHARACTERS, PIECE_MESSAGES, Part, at_once, stream
+from microq.services.listing import LARGEST_LIMIT, PIECE_CHARACTERS, PIECE_ITEMS, Part, at_once, stream
 
 Chunks = Callable[[], AsyncIterator[Sequence[Message]]]
 
@@ -41,7 +41,7 @@ async def raw(client: Caller, path: str = "/list") -> tuple[aiohttp.ClientRespon
         return response, await response.read()
 
 
-@pytest.mark.parametrize("count", [0, 1, PIECE_MESSAGES - 1, PIECE_MESSAGES, PIECE_MESSAGES + 1, 10 * PIECE_MESSAGES])
+@pytest.mark.parametrize("count", [0, 1, PIECE_ITEMS - 1, PIECE_ITEMS, PIECE_ITEMS + 1, 10 * PIECE_ITEMS])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_list_of_any_length_is_written_as_one_would_write_it(count: int, full: bool) -> None:  # noqa: FBT001
     async def main() -> None:
@@ -51,7 +51,7 @@ def test_a_list_of_any_length_is_written_as_one_would_write_it(count: int, full:
             items = [message.to_wire() if full else message.text for message in shown]
             assert body.decode() == json.dumps(items, ensure_ascii=False)
             assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-            assert ("Content-Length" in response.headers) is (count <= PIECE_MESSAGES)
+            assert ("Content-Length" in response.headers) is (count <= PIECE_ITEMS)
 
     asyncio.run(main())
 
@@ -86,7 +86,7 @@ def test_an_error_before_the_first_piece_is_answered() -> None:
 
 def test_an_error_in_the_middle_breaks_the_connection() -> None:
     async def main() -> None:
-        async with calling(listing(breaking(messages(3 * PIECE_MESSAGES)))) as client:
+        async with calling(listing(breaking(messages(3 * PIECE_ITEMS)))) as client:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await raw(client)
             assert (await client.get("/healthz"))[0] == 200

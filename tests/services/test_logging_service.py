@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 from fakes import FakeClient, FakeMap, FakeQueue, calling, facade, logging_app
 from hazelcast.errors import HazelcastError
 
 from microq.message import Message
+from microq.services.listing import MOST_ORDERED
 
 
 def entry(uuid: str, text: str, at: float = 1.0) -> str:
@@ -67,6 +69,52 @@ def test_the_list_is_in_the_order_of_arrival() -> None:
         log = FakeMap({"a": entry("a", "second", 2.0), "b": entry("b", "first", 1.0)})
         async with calling(logging_app(log)) as client:
             assert await client.get("/log") == (200, ["first", "second"])
+
+    asyncio.run(main())
+
+
+def many(count: int) -> FakeMap:
+    order = sorted(range(count), key=lambda n: n * 7919 % count)
+    return FakeMap({f"id-{n}": entry(f"id-{n}", f"text {n}", float(n)) for n in order})
+
+
+def test_a_long_list_is_in_the_order_of_arrival_as_long_as_it_need_not_be_held() -> None:
+    async def main() -> None:
+        log = many(MOST_ORDERED)
+        async with calling(logging_app(log)) as client:
+            assert await client.get("/log") == (200, [f"text {n}" for n in range(MOST_ORDERED)])
+            log.entries["one more"] = entry("one more", "and one", 0.5)
+            _, texts = await client.get("/log")
+            assert len(texts) == MOST_ORDERED + 1
+            assert set(texts) == {"and one", *(f"text {n}" for n in range(MOST_ORDERED))}
+
+    asyncio.run(main())
+
+
+def test_parts_of_a_long_list_are_the_oldest_and_lead_through_all_of_it() -> None:
+    async def main() -> None:
+        count, after, seen = 25_000, "-1", []
+        async with calling(logging_app(many(count))) as client:
+            while True:
+                _, part = await client.get(f"/log?full=true&limit=9000&after={after}")
+                if not part:
+                    break
+                seen += [message["msg"] for message in part]
+                after = repr(part[-1]["at"])
+            assert seen == [f"text {n}" for n in range(count)]
+            assert (await client.get("/log?limit=10001"))[0] == 400
+
+    asyncio.run(main())
+
+
+def test_a_map_that_goes_away_in_the_middle_breaks_the_connection() -> None:
+    async def main() -> None:
+        log = many(2 * MOST_ORDERED)
+        log.late_page_errors.append(HazelcastError("the member left"))
+        async with calling(logging_app(log)) as client:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await client.get("/log")
+            assert len((await client.get("/log"))[1]) == 2 * MOST_ORDERED
 
     asyncio.run(main())
 

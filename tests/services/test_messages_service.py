@@ -255,8 +255,8 @@ def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_
         assert list(one.held) == ["id-0", "id-2", "id-3"]
         assert stored.entries["id-1"] == theirs
         assert found.health.counters["messages_yielded"] == 1
-        assert await found.store.stored.ids() == {f"id-{n}" for n in range(4)}
-        assert await found.store.log.ids() == {f"id-{n}" for n in range(4)}
+        for kept in (found.store.stored, found.store.log):
+            assert {message.id for message in await kept.all()} == {f"id-{n}" for n in range(4)}
 
     asyncio.run(main())
 

@@ -36,6 +36,7 @@ RANKS = {
     "tasks": 0,
     # ports to the outside
     "hz": 1,
+    "hz_scan": 1,
     "queues": 1,
     "store": 1,
     "members": 1,

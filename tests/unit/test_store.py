@@ -12,6 +12,7 @@ from hazelcast.errors import HazelcastError
 from microq import hz
 from microq.errors import StoreAwayError, StoreUncertainError
 from microq.message import Message
+from microq.store import PAGE
 
 MESSAGES = [Message("a", "one"), Message("b", "two"), Message("c", "three")]
 
@@ -81,6 +82,62 @@ def test_all_are_in_the_order_of_their_times_and_none_is_foreign() -> None:
     odd = {"c": "no message", "d": hz.Foreign(-120)}
     proxy = FakeMap({"a": late.to_json(), "b": early.to_json(), **odd})
     assert asyncio.run(message_map(proxy).all()) == [early, late]
+
+
+def many(count: int) -> FakeMap:
+    return FakeMap({f"id-{n}": Message(f"id-{n}", "x", float(n)).to_json() for n in range(count)})
+
+
+@pytest.mark.parametrize("count", [0, 1, PAGE, PAGE + 1, 10 * PAGE])
+def test_a_scan_has_every_record_once_in_pages(count: int) -> None:
+    async def main() -> None:
+        pages = [page async for page in message_map(many(count)).scan()]
+        assert max(map(len, pages)) <= PAGE
+        assert sorted(message.at for page in pages for message in page) == list(range(count))
+
+    asyncio.run(main())
+
+
+def test_what_is_foreign_is_left_out_of_a_scan_as_well() -> None:
+    async def main() -> None:
+        proxy = many(2 * PAGE)
+        proxy.entries |= {"c": "no message", "d": hz.Foreign(-120)}
+        assert len([message async for page in message_map(proxy).scan() for message in page]) == 2 * PAGE
+
+    asyncio.run(main())
+
+
+def test_a_scan_that_gets_no_further_raises() -> None:
+    async def main() -> None:
+        proxy, client = many(2 * PAGE), FakeClient()
+        entries = message_map(proxy, client=client)
+        scan = entries.scan()
+        await anext(scan)
+        proxy.errors.append(HazelcastError("the member left"))
+        with pytest.raises(StoreUncertainError):
+            await anext(scan)
+        scan = entries.scan()
+        await anext(scan)
+        client.up = False
+        with pytest.raises(StoreAwayError):
+            await anext(scan)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("count", [3, 10 * PAGE])
+def test_ids_that_another_map_lacks_are_told_in_pages(count: int) -> None:
+    async def main() -> None:
+        mine, theirs = many(count), many(count)
+        gone = {f"id-{n}" for n in range(0, count, 2)}
+        for each in gone:
+            del theirs.entries[each]
+        theirs.entries["only theirs"] = "x"
+        pages = [page async for page in message_map(mine).ids_not_in(message_map(theirs))]
+        assert max(map(len, pages)) <= PAGE
+        assert sorted(each for page in pages for each in page) == sorted(gone)
+
+    asyncio.run(main())
 
 
 def test_a_call_that_gets_no_answer_is_uncertain() -> None:
