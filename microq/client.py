@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -22,6 +24,9 @@ from microq.message import Message, Outcome, Reading, Receipt
 
 ATTEMPT_SECONDS = 2.0
 """How long one replica may take before the next one is asked."""
+
+PIECE_SECONDS = 10.0
+"""How long an answer may pause between two of its pieces."""
 
 SEND_SECONDS = 20.0
 """How long the facade may take for one message, failover of the cluster included."""
@@ -47,6 +52,10 @@ class ReplicasAwayError(MicroqError):
         super().__init__(f"no {group} answered ({', '.join(f'{a}: {r}' for a, r in reasons.items())})")
 
 
+class BrokenOffError(MicroqError):
+    """An answer that came in pieces has no end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a replica answered: the HTTP status and the decoded JSON body.
@@ -60,6 +69,33 @@ class Answer:
     repeated: bool = False
 
 
+class Stream:
+    """An answer that comes in pieces, the first of which is here. It is to be closed."""
+
+    def __init__(self, address: Address, response: aiohttp.ClientResponse, first: bytes) -> None:
+        self.address, self.first, self._response = address, first, response
+
+    @property
+    def whole(self) -> bool:
+        """Whether the first piece is all of it."""
+        return self._response.content.at_eof()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield all pieces, the first one too. Raises `BrokenOffError`."""
+        piece = self.first
+        while piece:
+            yield piece
+            try:
+                async with asyncio.timeout(PIECE_SECONDS):
+                    piece = await self._response.content.readany()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise BrokenOffError(f"{self.address} broke off its answer ({type(error).__name__})") from error
+
+    def close(self) -> None:
+        """Let go of the connection; where the answer has not ended its server notices."""
+        self._response.close()
+
+
 class Replicas:
     """A group of equal services: each call goes to a random one, then to the others while none answers."""
 
@@ -71,13 +107,22 @@ class Replicas:
 
         An answer below 500 is final. Raises `ReplicasAwayError` when every replica failed.
         """
+        return await self._first_of(lambda address: self._ask(address, method, path, body), first)
+
+    async def open(self, path: str, query: Mapping[str, str]) -> Stream:
+        """GET what may be long, of the first replica that begins to answer. Raises as `call` does."""
+        answer = await self._first_of(lambda address: self._open(address, path, query))
+        stream: Stream = answer.body
+        return stream
+
+    async def _first_of(self, ask: Callable[[Address], Awaitable[Answer]], first: Address | None = None) -> Answer:
         sent = False
         reasons: dict[str, str] = {}
         in_order = random.sample(self.addresses, len(self.addresses))
         for address in sorted(in_order, key=lambda each: each != first) if first else in_order:
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
-                    answer = await self._ask(address, method, path, body)
+                    answer = await ask(address)
             except _NOT_SENT as error:
                 reasons[str(address)] = f"unreachable ({type(error).__name__})"
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -97,6 +142,16 @@ class Replicas:
         headers = {"Content-Type": "application/json", **tracing.headers()}
         async with self._session.request(method, address.url + path, data=data, headers=headers) as response:
             return Answer(address, response.status, await response.json(content_type=None))
+
+    async def _open(self, address: Address, path: str, query: Mapping[str, str]) -> Answer:
+        response = await self._session.get(address.url + path, params=query, headers=tracing.headers())
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(response.close)
+            response.raise_for_status()
+            if not (first := await response.content.readany()):
+                raise ValueError("an empty answer")
+            stack.pop_all()
+        return Answer(address, response.status, Stream(address, response, first))
 
 
 class FacadeClient:
@@ -128,9 +183,13 @@ class FacadeClient:
         except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
             return Outcome.INDETERMINATE, {"reason": f"the connection broke ({type(error).__name__})"}
 
-    async def read(self) -> Reading:
-        """GET both sets. Raises `NotRunningError` if the facade does not answer."""
-        body = await self.get("/facade?full=true")
+    async def read(self, limit: int | None = None, after: float | None = None) -> Reading:
+        """GET both sets, or of each the oldest `limit` of what is later than `after`, in seconds since the epoch.
+
+        Raises `UsageError`, `NotRunningError` or `DeadlineError`.
+        """
+        asked = {"full": "true", "limit": limit, "after": after}
+        body = await self.get("/facade?" + urlencode({key: value for key, value in asked.items() if value is not None}))
         return Reading(
             logs=tuple(map(read_wire, body["logs"])),
             messages=tuple(map(read_wire, body["message"])),
@@ -149,7 +208,7 @@ class FacadeClient:
 
     async def change_letters(self, verb: str, ids: Sequence[str]) -> None:
         """Replay or drop dead letters, all or, if one is none, nothing: `UsageError`. Else raises as `get` does."""
-        await _ask_json(self._session, "POST", self._address, f"/dead/{verb}", {"uuids": list(ids)})
+        await _ask_json(self._session, "POST", self._address, f"/dead/{verb}", PIECE_SECONDS, {"uuids": list(ids)})
 
 
 def outcome_of(status: int, body: dict[str, Any], pause: float = 0.0) -> tuple[Outcome, dict[str, Any]]:
@@ -161,16 +220,21 @@ def outcome_of(status: int, body: dict[str, Any], pause: float = 0.0) -> tuple[O
     return outcome, {"reason": f"{status} {body.get('message', '')}", "retry_after": pause}
 
 
-async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = 10.0) -> Any:
-    """GET a path of one service as JSON. Raises `NotRunningError` or `DeadlineError`."""
-    return await _ask_json(session, "GET", address, path, seconds=seconds)
+async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = PIECE_SECONDS) -> Any:
+    """GET a path of one service as JSON of any length, none of it later than `seconds` after what came before it.
+
+    Raises `NotRunningError` or `DeadlineError`.
+    """
+    return await _ask_json(session, "GET", address, path, seconds)
 
 
 async def _ask_json(
-    session: aiohttp.ClientSession, method: str, address: Address, path: str, body: Any = None, seconds: float = 10.0
+    session: aiohttp.ClientSession, method: str, address: Address, path: str, seconds: float, body: Any = None
 ) -> Any:
+    # By pieces: how long the whole of it takes depends on how much there is to tell.
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=min(seconds, ATTEMPT_SECONDS), sock_read=seconds)
     try:
-        async with asyncio.timeout(seconds), session.request(method, address.url + path, json=body) as response:
+        async with session.request(method, address.url + path, json=body, timeout=patience) as response:
             body = await response.json(content_type=None)
     except TimeoutError as error:
         raise DeadlineError(f"{address} did not answer in {seconds:g} s") from error
@@ -191,4 +255,4 @@ def read_wire(fields: Any) -> Message:
 
 async def read_messages(session: aiohttp.ClientSession, address: Address, path: str) -> list[Message]:
     """Return everything that one logging-service (`/log`) or messages-service (`/messages`) shows."""
-    return [read_wire(fields) for fields in await get_json(session, address, f"{path}?full=true", seconds=30.0)]
+    return [read_wire(fields) for fields in await get_json(session, address, f"{path}?full=true")]

@@ -151,6 +151,12 @@ def _summary(receipts: list[Any], seconds: float) -> dict[str, Any]:
 
 def read(
     times: Annotated[int, typer.Option("--times", "-n", min=1, max=1000, help="How many GETs.")] = 5,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, max=10_000, help="Of each set only so many, the oldest.")
+    ] = None,
+    after: Annotated[
+        float | None, typer.Option("--after", help="Only what is later, in seconds since the epoch.")
+    ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -159,10 +165,10 @@ def read(
 
     Exit code 3 if the facade is not there.
     """
-    run(_read(of_the_system(config, sets), times, as_json=as_json))
+    run(_read(of_the_system(config, sets), times, limit, after, as_json=as_json))
 
 
-async def _read(config: Config, times: int, *, as_json: bool) -> None:
+async def _read(config: Config, times: int, limit: int | None, after: float | None, *, as_json: bool) -> None:
     from rich.text import Text  # noqa: PLC0415 - --help needs none of it
 
     from microq.client import FacadeClient, open_session  # noqa: PLC0415
@@ -173,7 +179,7 @@ async def _read(config: Config, times: int, *, as_json: bool) -> None:
     async with open_session() as session:
         facade = FacadeClient(session, config.service_ips.facade_service)
         for number in range(1, times + 1):
-            got = await facade.read()
+            got = await facade.read(limit, after)
             readings.append(got)
             if not as_json:
                 console().print(Text(f"GET {number}"), pictures.reading(got), sep="\n")

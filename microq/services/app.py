@@ -15,6 +15,7 @@ from aiohttp import web
 
 from microq import log as lines
 from microq import loops, tracing
+from microq.client import BrokenOffError
 from microq.config import Address, Config, Limits
 from microq.errors import (
     MachineError,
@@ -40,6 +41,7 @@ STATUS: dict[type[MicroqError], int] = {
     QueueFullError: 503,
     QueueAwayError: 503,
     StoreAwayError: 503,
+    BrokenOffError: 503,
     QueueUncertainError: 504,
     StoreUncertainError: 504,
 }

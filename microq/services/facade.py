@@ -28,6 +28,7 @@ from microq.services.journey import SIZE_SECONDS, UNCERTAIN, Journey, RefusedErr
 from microq.services.letters import LETTERS, Letters, add_routes
 from microq.services.limits import pieces
 from microq.services.redelivery import Watch
+from microq.services.sets import Sets
 from microq.store import StoreOpener, open_store
 from microq.tasks import task_group
 
@@ -37,6 +38,8 @@ BATCH_WINDOW = 512
 """Messages of one batch under way at the same time."""
 
 LATENCY = web.AppKey("latency", Latencies)
+
+SETS = web.AppKey("sets", Sets)
 
 JOURNEY = web.AppKey("journey", Journey)
 
@@ -62,14 +65,9 @@ def make_app(
         ):
             watch = watch_type(config, session, queue, store)
             app[LETTERS] = Letters(queue, store, watch)
-            app[JOURNEY] = Journey(
-                tasks,
-                queue,
-                watch,
-                Replicas(session, "logging-service", ips.logging_service),
-                Replicas(session, "messages-service", ips.messages_service),
-                config.limits.max_body,
-            )
+            loggers = Replicas(session, "logging-service", ips.logging_service)
+            app[SETS] = Sets(loggers, Replicas(session, "messages-service", ips.messages_service))
+            app[JOURNEY] = Journey(tasks, queue, watch, loggers, config.limits.max_body)
             watching = tasks.create_task(watch.run())
             yield
             watching.cancel()
@@ -171,9 +169,8 @@ async def _accept_line(app: web.Application, line: bytes) -> tuple[int, dict[str
         return await _accept(app, fields)
 
 
-async def _get(request: web.Request) -> web.Response:
-    query = "?full=true" if request.query.get("full") == "true" else ""
-    return reply(await request.app[JOURNEY].combined(query))
+async def _get(request: web.Request) -> web.StreamResponse:
+    return await request.app[SETS].show(request)
 
 
 async def _queue(request: web.Request) -> web.Response:

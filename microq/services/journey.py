@@ -74,11 +74,10 @@ class Journey:
         queue: MessageQueue,
         watch: Watch,
         logging_services: Replicas,
-        messages_services: Replicas,
         heaviest: int,
     ) -> None:
         self._queue, self._watch = queue, watch
-        self._logging, self._messages = logging_services, messages_services
+        self._logging = logging_services
         self._logs = GroupCommit(tasks, self._log_each, _weight, heaviest, LOG_PATIENCE)
         self._puts = GroupCommit(tasks, self._put_all, _weight, heaviest)
 
@@ -220,26 +219,6 @@ class Journey:
             raise RefusedError(UNCERTAIN, f"{cause}, and the log could not be told: {error}") from error
         if answer.status != 200:  # noqa: PLR2004 - HTTP's "OK"
             raise RefusedError(UNCERTAIN, f"{cause}, and the log answered {answer.status}") from cause
-
-    async def combined(self, query: str) -> dict[str, Any]:
-        """Return what one random logging-service and one random messages-service show."""
-        logs, messages = await asyncio.gather(
-            self._show(self._logging, "/log", query), self._show(self._messages, "/messages", query)
-        )
-        return {
-            "logs": logs[0],
-            "message": messages[0],
-            "logging-service": logs[1],
-            "messages-service": messages[1],
-            "away": sorted({*logs[2], *messages[2]}),
-        }
-
-    async def _show(self, group: Replicas, path: str, query: str) -> tuple[list[Any], str, list[str]]:
-        try:
-            answer = await group.call("GET", path + query)
-        except ReplicasAwayError as error:
-            return [], "", list(error.reasons)
-        return answer.body, str(answer.address), []
 
     async def queue_view(self) -> dict[str, Any]:
         """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""

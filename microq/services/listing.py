@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
@@ -28,6 +29,11 @@ PIECE_CHARACTERS = 64 * 1024
 
 MOST_ORDERED = 10_000
 """Items of a whole map that are shown in order of time; of more, none is held back until all are there."""
+
+SILENCE_SECONDS = 0.5
+"""How long a reader hears nothing while a list is looked for; whoever hears nothing for long asks somebody else."""
+
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 T = TypeVar("T")
 
@@ -124,26 +130,31 @@ def _text(message: Message) -> str:
 async def stream_items(
     request: web.Request, chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]
 ) -> web.StreamResponse:
-    """Answer with one JSON array of what `show` makes of all items of the chunks.
+    """Answer with one JSON array of what `show` makes of all items of the chunks, as `write` does."""
+    return await write(request, _array(chunks, show))
 
-    No more than one piece is encoded at once, and none before the reader took those before it. An error of ours before
-    the first piece is raised, to be answered; a later one breaks the connection: a list that has an end is whole.
+
+async def write(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Answer with JSON that comes in pieces, none of which is asked for before the reader took those before it.
+
+    An error of ours before the second piece is raised, to be answered; a later one breaks the connection, so that the
+    reader notices: what has an end is whole.
     """
-    pieces = _pieces(chunks, show)
-    first, second = await anext(pieces, b""), await anext(pieces, None)
+    first, second = await anext(pieces), await anext(pieces, None)
     if second is None:
-        return web.Response(body=b"[" + first + b"]", content_type="application/json", charset="utf-8")
-    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+        return web.Response(body=first, headers=_JSON)
+    response = web.StreamResponse(headers=_JSON)
     await response.prepare(request)
-    await response.write(b"[" + first)
-    await response.write(b", " + second)
+    await response.write(first)
+    await response.write(second)
     try:
         async for piece in pieces:
-            await response.write(b", " + piece)
+            await response.write(piece)
             await asyncio.sleep(0)  # a write to a reader that is quick does not suspend
-        await response.write(b"]")
     except MicroqError as error:
-        break_off(request, error)
+        log.warning("%s %s was broken off: %s", request.method, request.path, error)
+        if request.transport is not None:
+            request.transport.abort()
     return response
 
 
@@ -152,27 +163,26 @@ async def at_once(messages: Sequence[Message]) -> AsyncIterator[Sequence[Message
     yield messages
 
 
-def break_off(request: web.Request, error: MicroqError) -> None:
-    """Cut the connection of an answer that has begun and has no end, so that its reader notices."""
-    log.warning("%s %s was broken off: %s", request.method, request.path, error)
-    if request.transport is not None:
-        request.transport.abort()
-
-
-async def _pieces(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -> AsyncIterator[bytes]:
-    """Yield the items of the array as JSON, in pieces of bounded size; without what stands between the pieces."""
-    items: list[str] = []
-    size = 0
+async def _array(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -> AsyncIterator[bytes]:
+    """Yield an array of JSON in pieces of bounded size, and a space, which means nothing, after each long silence."""
+    before, items, size = "[", list[str](), 0
+    told = time.monotonic()
     async for chunk in chunks:
         for each in chunk:
             item = _encode(show(each))
             items.append(item)
             size += len(item)
             if len(items) >= PIECE_ITEMS or size >= PIECE_CHARACTERS:
-                yield ", ".join(items).encode()
-                items, size = [], 0
-    if items:
-        yield ", ".join(items).encode()
+                yield (before + ", ".join(items)).encode()
+                before, items, size = ", ", [], 0
+                told = time.monotonic()
+        if not chunk and time.monotonic() - told >= SILENCE_SECONDS:
+            yield b" "
+            told = time.monotonic()
+    if items or before == "[":
+        yield (before + ", ".join(items) + "]").encode()
+    else:
+        yield b"]"
 
 
 async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) -> AsyncIterator[Sequence[D]]:
@@ -182,32 +192,41 @@ async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) 
     order in which they come.
     """
     if part.limit is not None:
-        yield await _oldest(chunks, part)
+        async for found in _oldest(chunks, part):
+            yield found
         return
     first: list[D] | None = []
+    begun = False
     async for chunk in chunks:
+        if begun:
+            yield ()  # still at it
+        begun = True
         found = [each for each in chunk if each.at > part.after]
         if first is None:
             yield found
-            continue
-        first += found
-        if len(first) > MOST_ORDERED:
-            yield first
+        elif len(first) + len(found) > MOST_ORDERED:
+            yield [*first, *found]
             first = None
-    if first is not None:
+        else:
+            first += found
+    if first:
         yield sorted(first, key=_age)
 
 
-async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> Sequence[D]:
-    """Return a limited part, holding little more than it at any time."""
+async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> AsyncIterator[Sequence[D]]:
+    """Yield a limited part, which is known at the end; little more than it is held at any time."""
     found: list[D] = []
-    last, enough = math.inf, 2 * MOST_ORDERED
+    last, enough, begun = math.inf, 2 * MOST_ORDERED, False
     async for chunk in chunks:
+        if begun:
+            yield ()  # still at it
+        begun = True
         found += [each for each in chunk if part.after < each.at <= last]
         if len(found) > enough:
             found = list(part.of_all(sorted(found, key=_age)))
             last, enough = found[-1].at, len(found) + MOST_ORDERED
-    return part.of_all(sorted(found, key=_age))
+    if found:
+        yield part.of_all(sorted(found, key=_age))
 
 
 def _age(dated: Dated) -> tuple[float, str]:

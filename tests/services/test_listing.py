@@ -14,7 +14,9 @@ from fakes import PLAIN, Caller, calling
 from microq.errors import StoreAwayError
 from microq.message import Message
 from microq.services.app import make_app
-from microq.services.listing import LARGEST_LIMIT, PIECE_CHARACTERS, PIECE_ITEMS, Part, at_once, stream
+from microq.services.listing import LARGEST_LIMIT, PIECE_CHARACTERS, PIECE_ITEMS, SILENCE_SECONDS, Part, at_once, stream
+
+LAST = Message("z", "last")
 
 Chunks = Callable[[], AsyncIterator[Sequence[Message]]]
 
@@ -51,7 +53,7 @@ def test_a_list_of_any_length_is_written_as_one_would_write_it(count: int, full:
             items = [message.to_wire() if full else message.text for message in shown]
             assert body.decode() == json.dumps(items, ensure_ascii=False)
             assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-            assert ("Content-Length" in response.headers) is (count <= PIECE_ITEMS)
+            assert ("Content-Length" in response.headers) is (count < PIECE_ITEMS)
 
     asyncio.run(main())
 
@@ -63,6 +65,21 @@ def test_large_messages_make_short_pieces() -> None:
             response, body = await raw(client)
             assert json.loads(body) == [message.text for message in shown]
             assert "Content-Length" not in response.headers
+
+    asyncio.run(main())
+
+
+def test_a_reader_who_waits_for_long_hears_spaces_which_mean_nothing() -> None:
+    async def chunks() -> AsyncIterator[Sequence[Message]]:
+        for pause, shown in ((0.0, messages(PIECE_ITEMS)), (SILENCE_SECONDS, ()), (SILENCE_SECONDS, ()), (0.0, [LAST])):
+            await asyncio.sleep(pause)
+            yield shown
+
+    async def main() -> None:
+        async with calling(listing(chunks)) as client:
+            _, body = await raw(client)
+            assert json.loads(body)[-1] == "last"
+            assert b'"  , "last"]' in body
 
     asyncio.run(main())
 
