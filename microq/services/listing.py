@@ -21,14 +21,17 @@ log = logging.getLogger(__name__)
 LARGEST_LIMIT = 10_000
 """Messages that a part may be limited to; without a limit there is none."""
 
-PIECE_ITEMS = 256
-"""Items written at once at most: they are encoded in about a millisecond, and the event loop waits no longer."""
+PIECE_CHARACTERS = 48 * 1024
+"""Characters of JSON after which a piece is written: they are made in a millisecond; the event loop waits no longer."""
 
-PIECE_CHARACTERS = 64 * 1024
-"""Characters after which a piece gets no more items."""
+RUN = 16
+"""Items encoded together: less work than one by one, and bounded however long they are."""
 
 MOST_ORDERED = 10_000
 """Items of a whole map that are shown in order of time; of more, none is held back until all are there."""
+
+SLACK = 2000
+"""Items held beyond those of a limited part: how often they are sorted, and how many at once."""
 
 SILENCE_SECONDS = 0.5
 """How long a reader hears nothing while a list is looked for; whoever hears nothing for long asks somebody else."""
@@ -165,22 +168,22 @@ async def at_once(messages: Sequence[Message]) -> AsyncIterator[Sequence[Message
 
 async def _array(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -> AsyncIterator[bytes]:
     """Yield an array of JSON in pieces of bounded size, and a space, which means nothing, after each long silence."""
-    before, items, size = "[", list[str](), 0
+    before, runs, size = "[", list[str](), 0
     told = time.monotonic()
     async for chunk in chunks:
-        for each in chunk:
-            item = _encode(show(each))
-            items.append(item)
-            size += len(item)
-            if len(items) >= PIECE_ITEMS or size >= PIECE_CHARACTERS:
-                yield (before + ", ".join(items)).encode()
-                before, items, size = ", ", [], 0
+        for begin in range(0, len(chunk), RUN):
+            run = _encode([show(each) for each in chunk[begin : begin + RUN]])[1:-1]
+            runs.append(run)
+            size += len(run)
+            if size >= PIECE_CHARACTERS:
+                yield (before + ", ".join(runs)).encode()
+                before, runs, size = ", ", [], 0
                 told = time.monotonic()
         if not chunk and time.monotonic() - told >= SILENCE_SECONDS:
             yield b" "
             told = time.monotonic()
-    if items or before == "[":
-        yield (before + ", ".join(items) + "]").encode()
+    if runs or before == "[":
+        yield (before + ", ".join(runs) + "]").encode()
     else:
         yield b"]"
 
@@ -216,7 +219,7 @@ async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) 
 async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> AsyncIterator[Sequence[D]]:
     """Yield a limited part, which is known at the end; little more than it is held at any time."""
     found: list[D] = []
-    last, enough, begun = math.inf, 2 * MOST_ORDERED, False
+    last, enough, begun = math.inf, LARGEST_LIMIT + SLACK, False
     async for chunk in chunks:
         if begun:
             yield ()  # still at it
@@ -224,7 +227,7 @@ async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> AsyncIterat
         found += [each for each in chunk if part.after < each.at <= last]
         if len(found) > enough:
             found = list(part.of_all(sorted(found, key=_age)))
-            last, enough = found[-1].at, len(found) + MOST_ORDERED
+            last, enough = found[-1].at, len(found) + SLACK
     if found:
         yield part.of_all(sorted(found, key=_age))
 
