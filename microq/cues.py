@@ -16,7 +16,7 @@ def cues(now: Snapshot, last: Mapping[str, Figures]) -> list[str]:
 
     `last` has the last figures of each server that were seen, if any.
     """
-    found = [*_of_queue(now)]
+    found = [*_of_queue(now), *_of_consumers(now)]
     if now.managed:
         found += [*_of_cluster(now), *_of_partitions(now), *_of_servers(now, last)]
     if now.queue and now.queue.dead:
@@ -35,6 +35,15 @@ def _of_queue(now: Snapshot) -> Iterator[str]:
         yield "the queue does not answer: how full it is, is unknown"
     if now.managed and not now.owners:
         yield "who owns the queue is unknown"
+
+
+def _of_consumers(now: Snapshot) -> Iterator[str]:
+    consumers = now.having(Role.MESSAGES)
+    full = [process for process in consumers if process.full]
+    if full and len(full) == len(consumers):
+        yield "every messages-service is full: what comes stays in the queue, and when that is full, POST is refused"
+    for process in full:
+        yield f"{process.name} is full with {process.held or 0:,} messages: raise [limits] max-held and start it again"
 
 
 def _of_cluster(now: Snapshot) -> Iterator[str]:

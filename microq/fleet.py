@@ -79,6 +79,8 @@ class ProcessView:
     rss: int | None = None
     held: int | None = None
     """Messages that a messages-service holds, entries that a logging-service stored."""
+    full: bool | None = None
+    """Whether a messages-service holds as many as it may, and receives none."""
     cpu_s: float | None = None
     """Seconds of a processor that it has used since its start."""
     counters: Mapping[str, int] = field(default_factory=dict)
@@ -131,10 +133,7 @@ class Snapshot:
 
     def named(self, name: str) -> ProcessView:
         """Return the process called `name`; raises `KeyError` if there is none."""
-        for process in self.processes:
-            if process.name == name:
-                return process
-        raise KeyError(name)
+        return {process.name: process for process in self.processes}[name]
 
     def having(self, role: Role) -> tuple[ProcessView, ...]:
         """Return the processes of one role, in the order of their addresses."""

@@ -101,13 +101,15 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Table `[limits]`: what one client may take of a service.
+    """Table `[limits]`: what one client may take of a service, and what a messages-service may take of the queue.
 
     `max_body` is the largest request in bytes. The timeouts are in seconds: for the headers of a request, and for its
     body; of a batch, which may go on for ever, for the time between two pieces. `max_connections` is per service.
+    A messages-service that holds `max_held` messages receives none: they stay in the queue, which has a bound as well.
     """
 
     max_body: int = _key(values.whole(1024, 2**30), 1 << 20)
     header_timeout: int = _key(values.whole(1, 3600), 10)
     read_timeout: int = _key(values.whole(1, 3600), 30)
     max_connections: int = _key(values.whole(8, 100_000), 2000)
+    max_held: int = _key(values.whole(1, 2**31 - 1), 1_000_000)

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from microq import hz, hz_scan
 from microq.client import open_session
-from microq.config import Address, Config, ServiceIps
+from microq.config import Address, Config, Limits, ServiceIps
 from microq.errors import QueueAwayError, QueueFullError
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
@@ -28,6 +28,7 @@ from microq.services import limits, logging, messages
 from microq.services.app import LIMITS
 from microq.services.facade import make_app as make_facade
 from microq.services.health import Health
+from microq.services.held import Held
 from microq.services.redelivery import Watch
 from microq.store import MessageMap, RecordMap, Store, StoreOpener
 
@@ -173,6 +174,8 @@ class FakeQueue:
         self._seen: set[str] = set()
         self.acks = 0
         """How often a consumer said that it stored everything."""
+        self.leaves = 0
+        """How often a consumer said that others may have what waits."""
         self.longest_wait = 0.01
         """Tests that are not about waiting do not wait."""
         self.up = True
@@ -199,6 +202,10 @@ class FakeQueue:
     async def ack(self) -> None:
         await self._turn()
         self.acks += 1
+
+    async def leave(self) -> None:
+        await self._turn()
+        self.leaves += 1
 
     async def waiting_since(self) -> float | None:
         await self._turn()
@@ -240,10 +247,16 @@ class Consuming:
     """Its `joined` is set where a member would join."""
 
 
-def consumer(queue: FakeQueue, stored: FakeMap, name: str = "messages-1", dead: FakeMap | None = None) -> Consuming:
+def consumer(
+    queue: FakeQueue,
+    stored: FakeMap,
+    name: str = "messages-1",
+    dead: FakeMap | None = None,
+    limits: Limits = PLAIN.limits,
+) -> Consuming:
     health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
     real = store.real(name)
-    found = messages.Consumer(queue, real, health, PLAIN.limits.max_body)
+    found = messages.Consumer(queue, real, health, limits)
     return Consuming(found, health, store.client, real)
 
 
@@ -262,9 +275,16 @@ def logging_app(entries: FakeMap, name: str = "logging-1", client: FakeClient | 
     return logging.make_app(PLAIN, name, FakeStore(log=entries, client=client or FakeClient()).opener())
 
 
-def messages_app(queue: FakeQueue, stored: FakeMap, name: str = "messages-1") -> web.Application:
+def messages_app(
+    queue: FakeQueue, stored: FakeMap, name: str = "messages-1", config: Config = PLAIN
+) -> web.Application:
     """The real messages-service over a fake queue and a fake map."""
-    return messages.make_app(PLAIN, name, queue_opener(queue), FakeStore(stored=stored).opener())
+    return messages.make_app(config, name, queue_opener(queue), FakeStore(stored=stored).opener())
+
+
+def ids_of(held: Held) -> list[str]:
+    """The ids that a messages-service holds, in order."""
+    return [message.id for page in held.pages() for message in page.values()]
 
 
 class Stub:

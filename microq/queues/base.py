@@ -54,6 +54,10 @@ class MessageQueue(Protocol):
         """
         ...
 
+    async def leave(self) -> None:
+        """Let other consumers have what waits for this one, until it receives again. Raises as `ack` does."""
+        ...
+
     async def waiting_since(self) -> float | None:
         """Return the `at` of the message that is next: what was in the queue before that time has left it.
 

@@ -67,6 +67,9 @@ class HazelcastQueue:
     async def ack(self) -> None:
         """Do nothing: the queue has forgotten what it gave, and redelivery looks in the store."""
 
+    async def leave(self) -> None:
+        """Do nothing: whoever asks first gets what waits."""
+
     async def waiting_since(self) -> float | None:
         """Look at the next item; see `MessageQueue.waiting_since`."""
         item = await self._ask(self._queue.peek())

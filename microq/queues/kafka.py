@@ -49,11 +49,13 @@ class KafkaQueue:
     gathers = True
 
     def __init__(self, config: Config, name: str, brokers: Brokers, stack: AsyncExitStack, acks: str | int) -> None:
-        self._config, self._name, self._brokers, self._stack = config, name, brokers, stack
+        self._config, self._name, self._brokers = config, name, brokers
         self._topic = config.queue.name
         self._producer = Producer(config, name, brokers, acks)
         stack.push_async_callback(self._producer.close)
         self._consumer: AIOKafkaConsumer | None = None
+        self._membership = AsyncExitStack()
+        stack.push_async_callback(self._membership.aclose)
         self._joining = asyncio.Lock()
 
     async def put(self, messages: Sequence[Message]) -> None:
@@ -88,6 +90,12 @@ class KafkaQueue:
             raise QueueUncertainError("the partitions went to another consumer meanwhile") from error
         except (KafkaError, TimeoutError) as error:
             raise QueueUncertainError(f"the brokers did not note what was stored: {error}") from error
+
+    async def leave(self) -> None:
+        """Leave the group, whose others get the partitions; see `MessageQueue.leave`."""
+        async with self._joining:
+            self._consumer = None
+            await self._membership.aclose()
 
     async def waiting_since(self) -> float | None:
         """Return when the oldest waiting message was put; see `MessageQueue.waiting_since`.
@@ -134,7 +142,7 @@ class KafkaQueue:
         async with self._joining:
             if self._consumer is None:
                 try:
-                    self._consumer = await self._stack.enter_async_context(_member(self._config, self._name))
+                    self._consumer = await self._membership.enter_async_context(_member(self._config, self._name))
                 except (KafkaError, TimeoutError) as error:
                     raise QueueAwayError(f"no broker of the queue can be reached: {error}") from error
             return self._consumer

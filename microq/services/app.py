@@ -173,8 +173,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _healthz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
     latency = {"latency": health.latency.counts} if health.latency else {}
-    known = {"service": health.name, "ready": health.ready(), "held": health.held(), "counters": health.counters}
-    return reply({"status": "success", **known, **latency})
+    known = {"service": health.name, "ready": health.ready(), "held": health.held(), "full": health.full()}
+    return reply({"status": "success", **known, "counters": health.counters, **latency})
 
 
 async def _readyz(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from microq.queues.base import Refused
 from microq.services import facade, logging, messages
 from microq.services.__main__ import main
 from microq.services.app import Handler, read_json, reply
+from microq.services.held import Held, Key
 from microq.services.redelivery import Watch
 
 HESITATION = 1.0
@@ -52,14 +54,25 @@ class Hasty(Hesitant):
             await self.keep(items)
 
 
+class Repeating(Held):
+    """It holds each id as often as it comes: each time under another one, of which it shows only the beginning."""
+
+    def add(self, messages: Sequence[Message]) -> list[bool]:
+        """See `Held.add`."""
+        return super().add([replace(m, id=f"{m.id} {len(self) + n}") for n, m in enumerate(messages)])
+
+    def _id(self, key: Key) -> str:
+        return super()._id(key).rpartition(" ")[0]
+
+
 class Undiscerning(messages.Consumer):
     """It shows what the queue gives it, as often as it does, and asks nobody whether it was there before."""
 
+    held_type = Repeating
+
     async def store(self, messages: Sequence[Message]) -> None:
         """See `Consumer.store`."""
-        for message in messages:
-            self.held[f"{message.id} {len(self.held)}"] = message
-            self.arrivals.add(message.id)
+        self.held.add(messages)
 
 
 def careless(app: web.Application, name: str) -> web.Application:

@@ -33,6 +33,8 @@ class Health:
     name: str
     ready: Callable[[], bool] = lambda: True
     held: Callable[[], int | None] = lambda: None
+    full: Callable[[], bool | None] = lambda: None
+    """Whether a messages-service holds as many messages as it may, and receives none."""
     counters: dict[str, int] = field(init=False)
     latency: Latencies | None = None
     """How long the facade took to acknowledge."""

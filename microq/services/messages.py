@@ -8,14 +8,13 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
 
 from microq import tracing
-from microq.config import Config
-from microq.errors import MessageError, QueueError, StoreError
+from microq.config import Config, Limits
+from microq.errors import MessageError, QueueError
 from microq.letters import DeadLetter
 from microq.log import flush, quoted
 from microq.message import Message
@@ -23,16 +22,14 @@ from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
 from microq.services.app import HEALTH, TRACING, reply
 from microq.services.app import make_app as make_service
-from microq.services.arrivals import Arrivals
+from microq.services.claims import PAUSE_SECONDS, Claims, persist
 from microq.services.health import Health
-from microq.services.listing import Part, at_once, stream
+from microq.services.held import Held
+from microq.services.listing import Part, stream
 from microq.store import Store, StoreOpener, open_store
 from microq.tracing import Tracing
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 WAIT_SECONDS = 0.5
 """How long one receive waits on the server; a stop takes no longer than that."""
@@ -45,71 +42,36 @@ LARGEST_BATCH = 256
 GATHER_SECONDS = 0.02
 """Least time between two receives, unless there is more than one can bring: what comes meanwhile is one batch."""
 
-PAUSE_SECONDS = 0.2
-"""Pause after the cluster did not answer."""
-
 MOST_RAW = 10_000
 """Characters of an item that is no message which a dead letter keeps."""
 
 
 class Consumer:
-    """Moves messages from the queue into memory, each id once in the whole system."""
+    """Moves messages from the queue into memory, each id once in the whole system, and no more than it may hold."""
 
-    settle_seconds = 3.0
-    """How long no member must have come or gone until it is looked whose the messages are: merges come after joins."""
+    held_type = Held
 
     def __init__(
-        self, queue: MessageQueue, store: Store, health: Health, longest: int, traces: Tracing = tracing.OFF
+        self, queue: MessageQueue, store: Store, health: Health, limits: Limits, traces: Tracing = tracing.OFF
     ) -> None:
-        self._queue, self._store, self._health, self._longest = queue, store, health, longest
+        self._queue, self._store, self._health, self._limits = queue, store, health, limits
         self._traces, self._taken_at = traces, 0
         self._stopping = False
         self._unacked = False
         self._acked_at = -math.inf
-        self.held: dict[str, Message] = {}
-        self.arrivals = Arrivals()
+        self._changed = asyncio.Event()
+        self.held = self.held_type(health.name)
+        self.claims = Claims(store, health, self.held, self._changed.set)
 
-    async def refill(self) -> None:
-        """Take back into memory what this instance stored before it was stopped; waits for a cluster that answers."""
-        stored = await _persist(self._store.stored.all)
-        self.held = {m.id: m for m in stored if m.by == self._health.name}
-        if self.held:
-            log.info("took %d messages back into memory", len(self.held))
-
-    async def reconcile_after_joins(self) -> None:
-        """Reconcile each time after members joined, until cancelled."""
-        while True:
-            await self._store.joined.wait()
-            while self._store.joined.is_set():
-                self._store.joined.clear()
-                await asyncio.sleep(self.settle_seconds)
-            held = list(self.held.values())
-            for begin in range(0, len(held), LARGEST_BATCH):
-                await _persist(self._reconcile, held[begin : begin + LARGEST_BATCH])
-
-    async def _reconcile(self, messages: Sequence[Message]) -> None:
-        """Show only what the cluster says is this instance's, and give it back what it lost of the rest.
-
-        While a cluster is split each half may give the same message away; when they merge one claim remains. What one
-        half wrote just before may be lost altogether.
-        """
-        ids = [message.id for message in messages]
-        claims, logged = await asyncio.gather(self._store.stored.some(ids), self._store.log.some(ids))
-        unclaimed = [message for message in messages if message.id not in claims]
-        claims |= {kept.message.id: kept.message for kept in await self._store.stored.add(unclaimed)}
-        unlogged = [message for message in messages if message.id not in logged]
-        await self._store.log.add(unlogged)
-        if unclaimed or unlogged:
-            log.warning("gave %d claims and %d log entries back to the cluster", len(unclaimed), len(unlogged))
-        for message_id, claim in claims.items():
-            if claim.by != self._health.name and message_id in self.held:
-                del self.held[message_id]
-                self._health.count("messages_yielded")
-                log.warning("gave up %s, which is %s's since the merge", message_id, claim.by)
+    @property
+    def room(self) -> int:
+        """How many messages more may be held; after a restart with a lower bound less than none."""
+        return self._limits.max_held - len(self.held)
 
     def stop(self) -> None:
         """Let `run` end after the batch under way."""
         self._stopping = True
+        self._changed.set()
 
     async def run(self) -> None:
         """Receive until stopped.
@@ -119,18 +81,43 @@ class Consumer:
         """
         batch = 1
         while not self._stopping:
+            if self.room <= 0:
+                await self._wait_for_room()
+                continue
+            most = min(batch, self.room)
             try:
-                items = await self._queue.receive(batch, ACK_SECONDS if self._unacked else WAIT_SECONDS)
+                items = await self._queue.receive(most, ACK_SECONDS if self._unacked else WAIT_SECONDS)
             except QueueError as error:
                 log.warning("the queue is away: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             received_at = time.monotonic()
-            batch = min(batch * 2, LARGEST_BATCH) if len(items) == batch else max(1, len(items))
+            batch = min(batch * 2, LARGEST_BATCH) if len(items) == most else max(1, len(items))
             await self.handle(items)
             if 0 < len(items) < LARGEST_BATCH:
                 await asyncio.sleep(received_at + GATHER_SECONDS - time.monotonic())
         await self.ack()
+
+    async def _wait_for_room(self) -> None:
+        """Take nothing until messages were given up: what cannot be held stays in the queue, for others or for later.
+
+        When the queue is full as well, the facade accepts no more, so nothing that was accepted is lost.
+        """
+        await self.ack()
+        log.warning(
+            "full: %d messages are held, and [limits] max-held is %d; the rest stays in the queue",
+            len(self.held),
+            self._limits.max_held,
+        )
+        try:
+            await self._queue.leave()
+        except QueueError as error:
+            log.warning("the queue may keep messages for this instance: %s", error)
+        while self.room <= 0 and not self._stopping:
+            self._changed.clear()
+            await self._changed.wait()
+        if not self._stopping:
+            log.info("there is room again, for %d messages", self.room)
 
     async def handle(self, items: Sequence[Message | Refused]) -> None:
         """Store what came out of the queue, and only then, at times, let the queue forget it."""
@@ -163,38 +150,40 @@ class Consumer:
             # Before anything else: it is the trace of what a consumer held when it was killed.
             log.info("took %s", json.dumps([message.id for message in messages]))
             flush()
-            await _persist(self.store, messages)
+            await persist(self.store, messages)
         for item in items:
             if isinstance(item, Refused):
-                await _persist(self._store.dead.write, self._give_up(item))
+                await persist(self._store.dead.write, self._give_up(item))
 
     def _checked(self, item: Message | Refused) -> Message | Refused:
         """Refuse what no facade would have taken: such a message is planted."""
-        if isinstance(item, Message) and len(item.text) > self._longest:
-            return Refused(f"longer than {self._longest} characters", item.text)
+        if isinstance(item, Message) and len(item.text) > self._limits.max_body:
+            return Refused(f"longer than {self._limits.max_body} characters", item.text)
         return item
 
     async def store(self, messages: Sequence[Message]) -> None:
         """Claim messages in the `stored` map, and hold those that are this instance's."""
         began = time.time_ns()
-        kept = await self._store.stored.add(messages)
-        for message, entry in zip(messages, kept, strict=True):
+        kept = [entry.message for entry in await self._store.stored.add(messages)]
+        for message, claim, new in zip(messages, kept, self._hold(kept), strict=True):
             with (
                 self._traces.entry("receive", message.trace, "consumer", self._taken_at) as span,
                 tracing.span("store", "client", began),
             ):
                 span.set("messaging.message.id", message.id)
-                self._hold(entry.message)
+                if new:
+                    log.info("received %s %s", claim.id, quoted(claim.text))
+                else:
+                    log.info("ignored %s, which %s has already", claim.id, claim.by)
 
-    def _hold(self, message: Message) -> None:
-        if message.by != self._health.name or message.id in self.held:
-            self._health.count("duplicates_ignored")
-            log.info("ignored %s, which %s has already", message.id, message.by)
-            return
-        self.held[message.id] = message
-        self.arrivals.add(message.id)
-        self._health.count("messages_received")
-        log.info("received %s %s", message.id, quoted(message.text))
+    def _hold(self, claims: Sequence[Message]) -> list[bool]:
+        """Hold what is this instance's, and return for each whether it is that and new."""
+        name = self._health.name
+        added = iter(self.held.add([claim for claim in claims if claim.by == name]))
+        new = [claim.by == name and next(added) for claim in claims]
+        self._health.count("messages_received", sum(new))
+        self._health.count("duplicates_ignored", len(new) - sum(new))
+        return new
 
     def _give_up(self, item: Refused) -> DeadLetter:
         self._health.count("items_refused")
@@ -208,16 +197,6 @@ class Consumer:
         )
         log.error("an item of the queue is a dead letter now, %s: %s", letter.id, item.reason)
         return letter
-
-
-async def _persist(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call the store again and again until it answers."""
-    while True:
-        try:
-            return await call(*args, **kwargs)
-        except StoreError as error:
-            log.warning("the store does not answer, trying again: %s", error)
-            await asyncio.sleep(PAUSE_SECONDS)
 
 
 CONSUMER = web.AppKey("consumer", Consumer)
@@ -236,13 +215,14 @@ def make_app(
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
         async with queue_opener(config, name) as queue, store_opener(config, name) as store:
-            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits.max_body, app[TRACING])
-            await consumer.refill()
+            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits, app[TRACING])
+            await consumer.claims.refill()
             health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)
+            health.full = lambda: consumer.room <= 0
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(consumer.run())
-                reconciling = tasks.create_task(consumer.reconcile_after_joins())
+                reconciling = tasks.create_task(consumer.claims.reconcile_after_joins())
                 yield
                 reconciling.cancel()
                 consumer.stop()
@@ -255,11 +235,16 @@ def make_app(
 
 async def _list(request: web.Request) -> web.StreamResponse:
     part = Part.of(request)
-    return await stream(request, part, at_once(part.of_all(list(request.app[CONSUMER].held.values()))))
+    return await stream(request, part, _pages(request.app[CONSUMER].held, part))
+
+
+async def _pages(held: Held, part: Part) -> AsyncIterator[Sequence[Message]]:
+    for page in held.pages(part.after, part.limit):
+        yield tuple(page.values())
 
 
 async def _arrivals(request: web.Request) -> web.Response:
     place = request.query.get("after", "0")
     if not (place.isascii() and place.isdigit()):
         raise MessageError('"after" must be a whole number')
-    return reply(request.app[CONSUMER].arrivals.after(request.query.get("epoch", ""), int(place)))
+    return reply(request.app[CONSUMER].held.arrivals(request.query.get("epoch", ""), int(place)))

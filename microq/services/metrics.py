@@ -27,6 +27,9 @@ def _families(health: Health) -> Iterator[Metric]:
     if held is not None:
         told = "Messages that a messages-service shows, or entries that a logging-service stored."
         yield GaugeMetricFamily("microq_messages_held", told, value=held)
+    if (full := health.full()) is not None:
+        told = "Whether the messages-service holds as many messages as it may, and receives none."
+        yield GaugeMetricFamily("microq_full", told, value=int(full))
     for name, told in COUNTERS[health.role].items():
         yield CounterMetricFamily(f"microq_{name}", told, value=health.counters[name])
     if health.latency:

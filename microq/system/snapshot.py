@@ -99,6 +99,7 @@ async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessV
         exit_status=process.exit_status,
         rss=rss,
         held=said.get("held"),
+        full=said.get("full"),
         cpu_s=cpu_s,
         counters=said.get("counters", {}),
         latency=tuple(said.get("latency", ())),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import free_ports
-from fakes import PLAIN, Caller, FakeMap, FakeQueue, FakeStore, Stub, consumer, facade, logging_app, until
+from fakes import PLAIN, Caller, FakeMap, FakeQueue, FakeStore, Stub, consumer, facade, ids_of, logging_app, until
 from hazelcast.errors import HazelcastError
 from rich.console import Console
 
@@ -287,7 +287,7 @@ def test_an_uncertain_message_settles_without_a_resend_and_a_resend_makes_no_sec
             assert (await client.post({"msg": "b", "uuid": "a"}))[0] == 422
             found = consumer(queue, store.stored)
             await found.consumer.keep(await queue.receive(100, 0.0))
-            assert list(found.consumer.held) == ["a"]
+            assert ids_of(found.consumer.held) == ["a"]
             assert found.health.counters["duplicates_ignored"] >= 1
             assert (await state(client, "a"))["state"] == "stored"
 

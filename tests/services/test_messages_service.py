@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from fakes import PLAIN, FakeMap, FakeQueue, calling, consumer, messages_app, until
+from fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, consumer, ids_of, messages_app, until
 from hazelcast.errors import HazelcastError
 
+from microq.config import Limits
 from microq.errors import QueueAwayError, QueueError, QueueUncertainError
 from microq.letters import DeadLetter
 from microq.message import Message
@@ -51,14 +53,14 @@ def counted(health: Health) -> dict[str, int]:
 def test_everything_in_the_queue_is_held_in_order_and_stored_under_this_name() -> None:
     stored = FakeMap()
     found, health = consume(FakeQueue(messages(1000)), stored)
-    assert [m.text for m in found.held.values()] == [f"msg{n}" for n in range(1000)]
+    assert [m.text for page in found.held.pages() for m in page.values()] == [f"msg{n}" for n in range(1000)]
     assert {Message.from_json(raw).by for raw in stored.entries.values()} == {"messages-1"}
     assert counted(health) == {"messages_received": 1000}
 
 
 def test_a_second_delivery_of_the_same_id_is_ignored_and_counted() -> None:
     found, health = consume(FakeQueue([*messages(3), *messages(3)]), FakeMap())
-    assert list(found.held) == ["id-0", "id-1", "id-2"]
+    assert ids_of(found.held) == ["id-0", "id-1", "id-2"]
     assert counted(health) == {"messages_received": 3, "duplicates_ignored": 3}
 
 
@@ -66,7 +68,7 @@ def test_what_another_instance_stored_is_not_held_here() -> None:
     stored = FakeMap()
     consume(FakeQueue(messages(2)), stored, "messages-1")
     second, health = consume(FakeQueue(messages(3)), stored, "messages-2")
-    assert list(second.held) == ["id-2"]
+    assert ids_of(second.held) == ["id-2"]
     assert health.counters["duplicates_ignored"] == 2
 
 
@@ -74,8 +76,7 @@ def test_two_consumers_hold_each_message_once() -> None:
     queue, stored = FakeQueue([*messages(300), *messages(300)]), FakeMap()
     first, second = consumer(queue, stored, "messages-1").consumer, consumer(queue, stored, "messages-2").consumer
     asyncio.run(run_until_empty(queue, first, second))
-    assert not first.held.keys() & second.held.keys()
-    assert first.held.keys() | second.held.keys() == {f"id-{n}" for n in range(300)}
+    assert sorted([*ids_of(first.held), *ids_of(second.held)]) == sorted(f"id-{n}" for n in range(300))
     assert first.held
     assert second.held
 
@@ -85,7 +86,7 @@ def test_a_refused_item_is_counted_and_the_rest_flows_on(caplog: pytest.LogCaptu
     queue, dead = FakeQueue([*items, *messages(1, first=2)]), FakeMap()
     found = consumer(queue, FakeMap(), dead=dead)
     asyncio.run(run_until_empty(queue, found.consumer))
-    assert list(found.consumer.held) == ["id-0", "id-1", "id-2"]
+    assert ids_of(found.consumer.held) == ["id-0", "id-1", "id-2"]
     assert found.health.counters["items_refused"] == 2
     letters = [DeadLetter.from_json(raw) for raw in dead.entries.values()]
     assert [letter.reason for letter in letters] == ["an item of type -120, not text", "odd"]
@@ -96,7 +97,7 @@ def test_nothing_is_lost_when_the_map_fails_a_few_times_before_it_writes() -> No
     stored = FakeMap()
     stored.errors.extend(HazelcastError("not now") for _ in range(3))
     found, health = consume(FakeQueue(messages(5)), stored)
-    assert set(found.held) == {f"id-{n}" for n in range(5)}
+    assert set(ids_of(found.held)) == {f"id-{n}" for n in range(5)}
     assert counted(health) == {"messages_received": 5}
 
 
@@ -104,7 +105,7 @@ def test_a_write_whose_confirmation_was_lost_is_no_duplicate() -> None:
     stored = FakeMap()
     stored.late_errors.extend(HazelcastError("no confirmation") for _ in range(3))
     found, health = consume(FakeQueue(messages(5)), stored)
-    assert set(found.held) == {f"id-{n}" for n in range(5)}
+    assert set(ids_of(found.held)) == {f"id-{n}" for n in range(5)}
     assert counted(health) == {"messages_received": 5}
 
 
@@ -134,7 +135,7 @@ def test_a_stop_waits_for_what_has_left_the_queue() -> None:
             tasks.create_task(found.run())
             await until(lambda: not queue.items)
             found.stop()
-        assert set(stored.entries) == set(found.held) == {"id-0"}
+        assert set(stored.entries) == set(ids_of(found.held)) == {"id-0"}
 
     asyncio.run(main())
 
@@ -189,8 +190,8 @@ def test_a_restarted_instance_takes_its_own_back_into_memory() -> None:
     consume(FakeQueue(messages(2, first=3)), stored, "messages-2")
     stored.entries["odd"] = "no message"
     again = consumer(FakeQueue(), stored, "messages-1").consumer
-    asyncio.run(again.refill())
-    assert list(again.held) == ["id-0", "id-1", "id-2"]
+    asyncio.run(again.claims.refill())
+    assert ids_of(again.held) == ["id-0", "id-1", "id-2"]
 
 
 def test_a_redelivery_after_a_restart_is_ignored() -> None:
@@ -199,15 +200,15 @@ def test_a_redelivery_after_a_restart_is_ignored() -> None:
         await run_until_empty(queue, consumer(queue, stored).consumer)
         queue.items.extend(messages(2))
         again = consumer(queue, stored)
-        await again.consumer.refill()
+        await again.consumer.claims.refill()
         await run_until_empty(queue, again.consumer)
-        assert list(again.consumer.held) == ["id-0", "id-1"]
+        assert ids_of(again.consumer.held) == ["id-0", "id-1"]
         assert counted(again.health) == {"duplicates_ignored": 2}
 
     asyncio.run(main())
 
 
-async def shown(queue: FakeQueue, stored: FakeMap, wanted: int) -> Sequence[str]:
+async def told(queue: FakeQueue, stored: FakeMap, wanted: int) -> Sequence[str]:
     app = messages_app(queue, stored)
     async with calling(app) as client, asyncio.timeout(DEADLINE):
         await until(lambda: app[HEALTH].held() == wanted)
@@ -217,14 +218,14 @@ async def shown(queue: FakeQueue, stored: FakeMap, wanted: int) -> Sequence[str]
 
 
 def test_the_service_shows_what_it_received_in_order_of_arrival() -> None:
-    assert asyncio.run(shown(FakeQueue(messages(3)), FakeMap(), 3)) == ["msg0", "msg1", "msg2"]
+    assert asyncio.run(told(FakeQueue(messages(3)), FakeMap(), 3)) == ["msg0", "msg1", "msg2"]
 
 
 def test_the_service_shows_what_it_had_before_it_was_stopped() -> None:
     async def main() -> None:
         stored = FakeMap()
-        before = await shown(FakeQueue(messages(3)), stored, 3)
-        assert await shown(FakeQueue(messages(1, first=3)), stored, 4) == [*before, "msg3"]
+        before = await told(FakeQueue(messages(3)), stored, 3)
+        assert await told(FakeQueue(messages(1, first=3)), stored, 4) == [*before, "msg3"]
 
     asyncio.run(main())
 
@@ -241,18 +242,18 @@ def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_
     async def main() -> None:
         found = consumer(FakeQueue(), stored)
         one = found.consumer
-        one.settle_seconds = 0.01
+        one.claims.settle_seconds = 0.01
         await one.keep(messages(4))
         await found.store.log.add(messages(3))
         stored.entries["id-1"] = theirs
         del stored.entries["id-2"]
-        reconciling = asyncio.create_task(one.reconcile_after_joins())
+        reconciling = asyncio.create_task(one.claims.reconcile_after_joins())
         await asyncio.sleep(0.05)
         assert len(one.held) == 4, "nobody has joined yet"
         found.store.joined.set()
         await until(lambda: len(one.held) == 3)
         reconciling.cancel()
-        assert list(one.held) == ["id-0", "id-2", "id-3"]
+        assert ids_of(one.held) == ["id-0", "id-2", "id-3"]
         assert stored.entries["id-1"] == theirs
         assert found.health.counters["messages_yielded"] == 1
         for kept in (found.store.stored, found.store.log):
@@ -295,10 +296,122 @@ def test_a_message_longer_than_any_facade_takes_is_a_dead_letter() -> None:
     queue, dead = FakeQueue([Message("id-big", "x" * (PLAIN.limits.max_body + 1)), *messages(2)]), FakeMap()
     found = consumer(queue, FakeMap(), dead=dead)
     asyncio.run(run_until_empty(queue, found.consumer))
-    assert list(found.consumer.held) == ["id-0", "id-1"]
+    assert ids_of(found.consumer.held) == ["id-0", "id-1"]
     [letter] = [DeadLetter.from_json(raw) for raw in dead.entries.values()]
     assert letter.reason == "longer than 1048576 characters"
     assert len(letter.text) < 100_000
+
+
+# -- no more than it may hold -----------------------------------------------------------------------------------------
+
+
+def test_a_full_instance_leaves_the_rest_in_the_queue_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        queue, stored = FakeQueue(messages(300)), FakeMap()
+        app = messages_app(queue, stored, config=replace(PLAIN, limits=Limits(max_held=100)))
+        async with calling(app) as client, asyncio.timeout(DEADLINE):
+            await until(lambda: queue.leaves == 1)
+            health = (await client.get("/healthz"))[1]
+            assert (health["held"], health["full"]) == (100, True)
+            assert "microq_full 1.0" in await metrics(client)
+            assert (len(stored.entries), len(queue.items)) == (100, 200)
+            assert queue.acks, "what is stored is not left to come again"
+            assert await client.get("/messages") == (200, [f"msg{n}" for n in range(100)])
+        assert (len(stored.entries), len(queue.items), queue.leaves) == (100, 200, 1)
+
+    with caplog.at_level("INFO", "microq"):
+        asyncio.run(main())
+    (line,) = [record for record in caplog.records if record.getMessage().startswith("full: ")]
+    assert (line.levelname, "100 messages are held" in line.getMessage()) == ("WARNING", True)
+
+
+async def metrics(client: Caller) -> str:
+    async with client.session.get(client.address.url + "/metrics") as response:
+        return await response.text()
+
+
+def test_an_instance_with_room_is_not_full() -> None:
+    async def main() -> None:
+        queue = FakeQueue(messages(99))
+        app = messages_app(queue, FakeMap(), config=replace(PLAIN, limits=Limits(max_held=100)))
+        async with calling(app) as client, asyncio.timeout(DEADLINE):
+            await until(lambda: app[HEALTH].held() == 99)
+            assert (await client.get("/healthz"))[1]["full"] is False
+            assert "microq_full 0.0" in await metrics(client)
+            assert queue.leaves == 0
+
+    asyncio.run(main())
+
+
+def test_what_one_cannot_hold_goes_to_the_other_and_nothing_is_lost() -> None:
+    queue, stored = FakeQueue(messages(300)), FakeMap()
+    few, many = consumer(queue, stored, limits=Limits(max_held=10)), consumer(queue, stored, "messages-2")
+    asyncio.run(run_until_empty(queue, few.consumer, many.consumer))
+    assert len(few.consumer.held) == 10
+    assert sorted([*ids_of(few.consumer.held), *ids_of(many.consumer.held)]) == sorted(f"id-{n}" for n in range(300))
+
+
+def test_a_full_instance_receives_again_when_a_merge_makes_it_give_messages_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        queue, stored = FakeQueue(messages(5)), FakeMap()
+        found = consumer(queue, stored, limits=Limits(max_held=3))
+        one = found.consumer
+        one.claims.settle_seconds = 0.01
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(one.run())
+            reconciling = tasks.create_task(one.claims.reconcile_after_joins())
+            await until(lambda: queue.leaves == 1)
+            assert [m.id for m in queue.items if isinstance(m, Message)] == ["id-3", "id-4"]
+            stored.entries["id-1"] = Message("id-1", "msg1", 1.0, "messages-2").to_json()
+            found.store.joined.set()
+            await until(lambda: queue.leaves == 2)
+            reconciling.cancel()
+            one.stop()
+        assert ids_of(one.held) == ["id-0", "id-2", "id-3"]
+        assert len(queue.items) == 1
+
+    with caplog.at_level("INFO", "microq"):
+        asyncio.run(main())
+    assert "there is room again, for 1 messages" in caplog.messages
+
+
+def test_what_is_stored_here_is_held_even_above_the_bound_and_nothing_is_received() -> None:
+    async def main() -> None:
+        stored = FakeMap()
+        queue = FakeQueue(messages(5))
+        await run_until_empty(queue, consumer(queue, stored).consumer)
+        waiting = FakeQueue(messages(1, first=5))
+        again = consumer(waiting, stored, limits=Limits(max_held=3)).consumer
+        await again.claims.refill()
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(again.run())
+            await until(lambda: waiting.leaves == 1)
+            again.stop()
+        assert ids_of(again.held) == [f"id-{n}" for n in range(5)]
+        assert len(waiting.items) == 1
+
+    asyncio.run(main())
+
+
+def test_a_queue_that_cannot_be_left_does_not_end_a_full_instance() -> None:
+    class Clinging(FakeQueue):
+        async def leave(self) -> None:
+            await super().leave()
+            raise QueueUncertainError("not now")
+
+    queue = Clinging(messages(2))
+
+    async def main() -> None:
+        found = consumer(queue, FakeMap(), limits=Limits(max_held=1)).consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(found.run())
+            await until(lambda: queue.leaves == 1)
+            found.stop()
+        assert ids_of(found.held) == ["id-0"]
+
+    asyncio.run(main())
 
 
 # -- what the queue is told -------------------------------------------------------------------------------------------

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 from conftest import free_ports
-from fakes import PLAIN, FakeMap, FakeQueue, FakeStore, Stub, consumer, serving, until
+from fakes import PLAIN, FakeMap, FakeQueue, FakeStore, Stub, consumer, ids_of, serving, until
 from hazelcast.errors import HazelcastError
 
 from microq.client import open_session
-from microq.config import Address, Config, ServiceIps
+from microq.config import Address, Config, Limits, ServiceIps
 from microq.errors import QueueAwayError, QueueError, QueueFullError, QueueUncertainError
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues.base import Refused
-from microq.services.arrivals import MOST_ARRIVALS, Arrivals
+from microq.services.held import MOST_ARRIVALS, Held
 from microq.services.redelivery import Watch
 
 AT_ONCE, NEVER = 0, 3600
@@ -46,7 +46,7 @@ class Telling:
     """A messages-service of which only `/arrivals` is there; a new one is what a restart makes of it."""
 
     def __init__(self) -> None:
-        self.arrivals = Arrivals()
+        self._held = Held("messages-1")
         self.calls = 0
         self.busy = False
         """Whether something arrives between any two calls."""
@@ -56,8 +56,12 @@ class Telling:
     async def _answer(self, request: web.Request) -> web.Response:
         self.calls += 1
         if self.busy:
-            self.arrivals.add(f"more-{self.calls}")
-        return web.json_response(self.arrivals.after(request.query["epoch"], int(request.query["after"])))
+            self.store(f"more-{self.calls}")
+        return web.json_response(self._held.arrivals(request.query["epoch"], int(request.query["after"])))
+
+    def store(self, message_id: str) -> None:
+        """Be a consumer that stored it."""
+        self._held.add([Message(message_id, "")])
 
 
 @dataclass
@@ -243,6 +247,28 @@ def test_what_is_redelivered_is_not_sent_at_the_same_time() -> None:
     asyncio.run(main())
 
 
+def test_what_waits_in_the_queue_for_room_does_not_come_again() -> None:
+    async def main() -> None:
+        async with scene(AT_ONCE) as it, asyncio.timeout(10):
+            await it.accept("a", "b", "c")
+            full = consumer(it.queue, it.store.stored, limits=Limits(max_held=1)).consumer
+            running = asyncio.create_task(full.run())
+            await until(lambda: full.room == 0 and it.queue.leaves == 1)
+            for _ in range(3):
+                await it.watch.look()
+            assert it.waiting == ["b", "c"]
+            assert (it.tries, it.dead, it.queue.repeated) == ({}, [], 0)
+            full.stop()
+            await running
+            roomy = consumer(it.queue, it.store.stored, "messages-2").consumer
+            await roomy.handle(await it.queue.receive(10, 0.1))
+            await it.watch.look()
+            assert ids_of(roomy.held) == ["b", "c"]
+            assert (it.tries, len(it.watch)) == ({}, 0)
+
+    asyncio.run(main())
+
+
 def test_what_arrives_late_is_shown_once() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
@@ -254,8 +280,8 @@ def test_what_arrives_late_is_shown_once() -> None:
             again = list(it.queue.items)
             await quick.keep(again)
             await slow.keep(held)
-            assert [list(one.held) for one in (quick, slow)] == [["a"], []]
-            assert slow.arrivals.after("another", 0)["ids"] == []
+            assert [ids_of(one.held) for one in (quick, slow)] == [["a"], []]
+            assert slow.held.arrivals("another", 0)["ids"] == []
 
     asyncio.run(main())
 
@@ -416,7 +442,7 @@ def test_what_a_consumer_tells_is_forgotten_without_a_look_into_the_store() -> N
             await it.watch.recover()
             await it.accept("a", "b")
             it.queue.items.clear()
-            telling.arrivals.add("a")
+            telling.store("a")
             it.store.stored.errors.append(HazelcastError("not to be asked for a"))
             await it.watch.look()
             assert "a" not in it.watch
@@ -431,7 +457,7 @@ def test_an_arrival_that_is_heard_before_the_queue_confirmed_the_message_counts(
         async with scene(NEVER, consumers=[telling.app]) as it:
             await it.watch.recover()
             it.watch.begin("a")
-            telling.arrivals.add("a")
+            telling.store("a")
             await it.watch.look()
             it.watch.put("a")
             assert len(it.watch) == 0
@@ -447,7 +473,7 @@ def test_a_consumer_that_is_started_again_tells_all_it_stored_since() -> None:
             await it.accept("a", "b", "c")
             for telling, ids in ((first, "a"), (second, "bc")):
                 for message_id in ids:
-                    telling.arrivals.add(message_id)
+                    telling.store(message_id)
                 runner = web.AppRunner(telling.app)
                 await runner.setup()
                 await it.watch.look()  # while it is away
@@ -482,7 +508,7 @@ def test_more_than_one_answer_holds_is_heard_in_one_look() -> None:
             await it.watch.recover()
             for number in range(2 * MOST_ARRIVALS + 1):
                 it.watch.begin(str(number))
-                telling.arrivals.add(str(number))
+                telling.store(str(number))
             await it.watch.look()
             assert len(it.watch) == 0
             assert telling.calls == 1 + 3
@@ -497,7 +523,7 @@ def test_a_consumer_that_hangs_or_talks_nonsense_does_not_hold_the_watch(odd: St
         async with scene(AT_ONCE, consumers=[odd.app, telling.app]) as it:
             await it.watch.recover()
             await it.accept("a", "b")
-            telling.arrivals.add("b")
+            telling.store("b")
             it.queue.items.clear()
             began = time.monotonic()
             await it.watch.look()
@@ -523,25 +549,3 @@ def test_an_answer_that_is_no_list_of_arrivals_is_passed_over(body: Any, caplog:
 
     asyncio.run(main())
     assert any("is no messages-service" in line for line in caplog.messages)
-
-
-def test_arrivals_go_on_from_a_place_and_begin_again_in_another_epoch() -> None:
-    arrivals = Arrivals()
-    for message_id in ("a", "b", "c"):
-        arrivals.add(message_id)
-    mine = arrivals.epoch
-    assert arrivals.after("", 0) == {"epoch": mine, "next": 3, "ids": [], "more": False}
-    assert arrivals.after(mine, 1) == {"epoch": mine, "next": 3, "ids": ["b", "c"], "more": False}
-    assert arrivals.after(mine, 3)["ids"] == arrivals.after(mine, 99)["ids"] == []
-    assert arrivals.after("another", 2) == {"epoch": mine, "next": 3, "ids": ["a", "b", "c"], "more": False}
-    assert Arrivals().epoch != mine
-
-
-def test_arrivals_come_in_pages() -> None:
-    arrivals = Arrivals()
-    for number in range(MOST_ARRIVALS + 1):
-        arrivals.add(str(number))
-    page = arrivals.after("another", 0)
-    assert (len(page["ids"]), page["next"], page["more"]) == (MOST_ARRIVALS, MOST_ARRIVALS, True)
-    last = arrivals.after(page["epoch"], page["next"])
-    assert (last["ids"], last["more"]) == ([str(MOST_ARRIVALS)], False)

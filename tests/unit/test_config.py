@@ -141,6 +141,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("limits", "header-timeout", "0", "from 1 to 3600"),
         ("limits", "read-timeout", "0.5", "whole number"),
         ("limits", "max-connections", "7", "from 8 to 100000"),
+        ("limits", "max-held", "0", "from 1 to"),
         ("logs", "format", '"xml"', "one of text, json"),
         ("tracing", "endpoint", '"127.0.0.1:4318"', "must be a URL"),
         ("tracing", "endpoint", '"file:///tmp/x"', "must be a URL"),

@@ -62,6 +62,21 @@ def test_a_server_that_is_up_and_silent_is_said_to_be() -> None:
     assert "no server of the queue answers" in cues(dataclasses.replace(FINE, members=()), {})
 
 
+def test_a_messages_service_that_takes_no_more_is_named() -> None:
+    def view(*full: int) -> Snapshot:
+        consumers = [
+            dataclasses.replace(process(f"messages-{port}"), held=1_000_000, full=port in full) for port in (5001, 5002)
+        ]
+        return dataclasses.replace(FINE, processes=(*FINE.processes, *consumers))
+
+    assert cues(view(), {}) == []
+    (cue,) = cues(view(5002), {})
+    assert cue == "messages-5002 is full with 1,000,000 messages: raise [limits] max-held and start it again"
+    both = cues(view(5001, 5002), {})
+    assert both[0].startswith("every messages-service is full: what comes stays in the queue")
+    assert len(both) == 3
+
+
 def test_figures_of_long_ago_are_called_old() -> None:
     old = tuple(dataclasses.replace(each, taken_at=95.0) for each in FINE.members)
     assert cues(dataclasses.replace(FINE, members=old), {}) == [

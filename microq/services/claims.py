@@ -1,0 +1,82 @@
+"""Whose a message is, says the `stored` map: what a messages-service holds of it after a start, and after a merge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+from microq.errors import StoreError
+from microq.message import Message
+from microq.services.health import Health
+from microq.services.held import Held
+from microq.store import Store
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.2
+"""Pause after the cluster did not answer."""
+
+
+async def persist(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the store again and again until it answers."""
+    while True:
+        try:
+            return await call(*args, **kwargs)
+        except StoreError as error:
+            log.warning("the store does not answer, trying again: %s", error)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+class Claims:
+    """Keeps what is held the same as what the cluster says that this instance has."""
+
+    settle_seconds = 3.0
+    """How long no member must have come or gone until it is looked whose the messages are: merges come after joins."""
+
+    def __init__(self, store: Store, health: Health, held: Held, on_yield: Callable[[], None]) -> None:
+        self._store, self._health, self._held, self._on_yield = store, health, held, on_yield
+
+    async def refill(self) -> None:
+        """Take back into memory what this instance stored before it was stopped; waits for a cluster that answers."""
+        stored = await persist(self._store.stored.all)
+        self._held.restore([message for message in stored if message.by == self._health.name])
+        self._held.arrange()
+        if self._held:
+            log.info("took %d messages back into memory", len(self._held))
+
+    async def reconcile_after_joins(self) -> None:
+        """Reconcile each time after members joined, until cancelled."""
+        while True:
+            await self._store.joined.wait()
+            while self._store.joined.is_set():
+                self._store.joined.clear()
+                await asyncio.sleep(self.settle_seconds)
+            for page in self._held.pages():
+                await persist(self._reconcile, page)
+
+    async def _reconcile(self, page: Mapping[int, Message]) -> None:
+        """Show only what the cluster says is this instance's, and give it back what it lost of the rest.
+
+        While a cluster is split each half may give the same message away; when they merge one claim remains. What one
+        half wrote just before may be lost altogether.
+        """
+        ids = [message.id for message in page.values()]
+        claims, logged = await asyncio.gather(self._store.stored.some(ids), self._store.log.some(ids))
+        unclaimed = [message for message in page.values() if message.id not in claims]
+        claims |= {kept.message.id: kept.message for kept in await self._store.stored.add(unclaimed)}
+        unlogged = [message for message in page.values() if message.id not in logged]
+        await self._store.log.add(unlogged)
+        if unclaimed or unlogged:
+            log.warning("gave %d claims and %d log entries back to the cluster", len(unclaimed), len(unlogged))
+        for place, message in page.items():
+            claim = claims.get(message.id)
+            if claim and claim.by != self._health.name:
+                self._held.discard(place)
+                self._health.count("messages_yielded")
+                log.warning("gave up %s, which is %s's since the merge", message.id, claim.by)
+                self._on_yield()
