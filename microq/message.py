@@ -16,6 +16,10 @@ MAX_ID = 200
 """Longest id accepted, in characters."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+"""Made once: `json.dumps` makes an encoder for each message."""
+
+
 class Outcome(StrEnum):
     """What a sender knows about a message after sending it."""
 
@@ -43,7 +47,7 @@ class Message:
         fields = {"id": self.id, "text": self.text, "at": self.at, "by": self.by}
         if self.trace:
             fields["trace"] = self.trace
-        return json.dumps(fields, ensure_ascii=False)
+        return _encode(fields)
 
     @classmethod
     def from_json(cls, raw: object) -> Self:

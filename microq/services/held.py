@@ -30,19 +30,21 @@ _DICTIONARIES = 251
 _HEAD = struct.Struct("=dB")
 """What a record begins with: the time, and the length of the trace that stands before the text."""
 
+_UUID_BYTES = 16
+
 Key = bytes | str
 """An id as it is kept: one that is a UUID in its usual spelling as 16 bytes, any other as it is."""
 
 
 def packed(message_id: str) -> Key:
     """Return what an id is kept as."""
-    if len(message_id) == 36:  # noqa: PLR2004 - 32 digits and 4 hyphens
+    if len(message_id) == 36 and message_id[8:24:5] == "----":  # noqa: PLR2004 - 32 digits and 4 hyphens
         digits = message_id.replace("-", "")
         try:
             key = bytes.fromhex(digits)
         except ValueError:
             return message_id
-        if unpacked(key) == message_id:  # else it is spelled in another way, which is another id
+        if len(key) == _UUID_BYTES and key.hex() == digits:  # else it is spelled in another way, which is another id
             return key
     return message_id
 
