@@ -43,11 +43,14 @@ class Claims:
 
     async def refill(self) -> None:
         """Take back into memory what this instance stored before it was stopped; waits for a cluster that answers."""
-        stored = await persist(self._store.stored.all)
-        self._held.restore([message for message in stored if message.by == self._health.name])
+        await persist(self._restore)
         self._held.arrange()
         if self._held:
             log.info("took %d messages back into memory", len(self._held))
+
+    async def _restore(self) -> None:
+        async for page in self._store.stored.scan():
+            self._held.restore([message for message in page if message.by == self._health.name])
 
     async def reconcile_after_joins(self) -> None:
         """Reconcile each time after members joined, until cancelled."""

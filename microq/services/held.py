@@ -118,11 +118,11 @@ class Held:
             self._of(key)[key] = _record(message, message.at)
 
     def arrange(self) -> None:
-        """Give what was restored its places, the oldest first. It takes a second for a million."""
+        """Give what was restored its places, the oldest first. It takes a second or two for a million."""
         keys = [key for records in self._records for key in records]
         keys.sort(key=self._time)
-        parts = [keys[begin : begin + PAGE] for begin in range(0, len(keys), PAGE)]
-        self._blocks = [_Block([*part], self._time(part[-1])) for part in parts] or [_Block()]
+        pages = (keys[begin : begin + PAGE] for begin in range(0, len(keys), PAGE))
+        self._blocks = [_Block([*page], self._time(page[-1])) for page in pages] or [_Block()]
         self._count = self._begin = self._end = len(keys)
 
     def discard(self, place: int) -> None:

@@ -299,6 +299,21 @@ def test_no_message_comes_out_twice(backend: Backend) -> None:
     run(backend, test)
 
 
+def test_what_waits_for_a_consumer_that_left_goes_to_the_others_until_it_receives_again(backend: Backend) -> None:
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages(*"abcd"))
+        assert await take(queue, 2) == messages("a", "b")
+        await queue.leave()
+        await queue.leave()
+        async with backend.open() as other:
+            assert await take(other, 1) == messages("c")
+            await other.leave()
+        assert await queue.size() == 1
+        assert await take(queue, 2) == messages("d")
+
+    run(backend, test)
+
+
 def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages(*"abcdef"))

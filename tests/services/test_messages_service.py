@@ -194,6 +194,17 @@ def test_a_restarted_instance_takes_its_own_back_into_memory() -> None:
     assert ids_of(again.held) == ["id-0", "id-1", "id-2"]
 
 
+def test_what_many_stored_is_taken_back_in_order_also_when_the_store_fails_meanwhile() -> None:
+    stored = FakeMap()
+    for number in (1, 2):
+        consume(FakeQueue(messages(1500, first=1500 * number)), stored, f"messages-{number}")
+    stored.entries = dict(sorted(stored.entries.items(), key=lambda entry: entry[0][::-1]))
+    stored.errors.append(HazelcastError("not now"))
+    again = consumer(FakeQueue(), stored, "messages-1").consumer
+    asyncio.run(again.claims.refill())
+    assert ids_of(again.held) == [f"id-{n}" for n in range(1500, 3000)]
+
+
 def test_a_redelivery_after_a_restart_is_ignored() -> None:
     async def main() -> None:
         queue, stored = FakeQueue(messages(2)), FakeMap()
