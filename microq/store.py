@@ -191,14 +191,6 @@ class MessageMap(RecordMap[Message]):
                 raise result
         return results
 
-    async def take_back(self, message_id: str, at: float) -> bool:
-        """Remove the entry of an id if it was written at this time; return whether it was."""
-        raw = await self._call(self._map.get(message_id))
-        found = None if raw is None else self._or_none(raw)
-        if found is None or found.at != at:
-            return False
-        return bool(await self._call(self._map.remove_if_same(message_id, raw)))
-
     async def _kept(self, mine: Message, before: Any) -> Kept:
         """Return what the map has where `mine` was put if absent and `before` was found."""
         if before is None:
@@ -211,11 +203,59 @@ class MessageMap(RecordMap[Message]):
             return Kept(mine, new=True)
 
 
+class LogMap(MessageMap):
+    """The log. An entry belongs to whoever asked for it last: only that one can take it back.
+
+    Sends of one id may be carried out side by side, by several workers of the facade. One of them may write the entry
+    and be refused by the queue, while another finds the entry there and is accepted.
+    """
+
+    async def add(self, messages: Sequence[Message]) -> list[Kept]:
+        """Write each message as `MessageMap.add` does; what is there with the same text gets the time of this call."""
+        kept = await super().add(messages)
+        if all(each.new for each in kept):
+            return kept
+        renewals = map(self._renewed, messages, kept)
+        results = await asyncio.gather(*renewals, return_exceptions=True)
+        for failure in results:
+            if isinstance(failure, StoreAwayError):
+                raise StoreUncertainError(str(failure)) from failure  # the others are written, or were before
+            if isinstance(failure, BaseException):
+                raise failure
+        return [result for result in results if isinstance(result, Kept)]
+
+    async def renew(self, message_id: str) -> Message | None:
+        """Give an entry the time of now, so that nobody who had it before can take it back; None if there is none."""
+        while (raw := await self._call(self._map.get(message_id))) is not None:
+            found = self._or_none(raw)
+            if found is None:
+                return None
+            mine = replace(found, at=time.time())
+            if await self._call(self._map.replace_if_same(message_id, raw, mine.to_json())):
+                return mine
+        return None
+
+    async def take_back(self, message_id: str, at: float) -> bool:
+        """Remove the entry of an id if it was written at this time; return whether it was."""
+        raw = await self._call(self._map.get(message_id))
+        found = None if raw is None else self._or_none(raw)
+        if found is None or found.at != at:
+            return False
+        return bool(await self._call(self._map.remove_if_same(message_id, raw)))
+
+    async def _renewed(self, message: Message, kept: Kept) -> Kept:
+        while not kept.new and kept.message.text == message.text:
+            if mine := await self.renew(message.id):
+                return Kept(mine, new=False)
+            (kept,) = await super().add([message])  # it was taken back meanwhile
+        return kept
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The maps of the system. `redelivered` counts what was put into the queue again, `dead` holds the dead letters."""
 
-    log: MessageMap
+    log: LogMap
     stored: MessageMap
     redelivered: RecordMap[Redelivery]
     dead: RecordMap[DeadLetter]
@@ -237,7 +277,7 @@ async def open_store(config: Config, name: str) -> AsyncIterator[Store]:
     """Connect and open the maps for the instance `name`."""
     async with hz.connect(config, name) as cluster:
         store = Store(
-            MessageMap(cluster, await cluster.map(LOG_MAP), name),
+            LogMap(cluster, await cluster.map(LOG_MAP), name),
             MessageMap(cluster, await cluster.map(STORED_MAP), name),
             RecordMap(cluster, await cluster.map(REDELIVERED_MAP), Redelivery),
             RecordMap(cluster, await cluster.map(DEAD_MAP), DeadLetter),

@@ -30,7 +30,7 @@ from microq.services.facade import make_app as make_facade
 from microq.services.health import Health
 from microq.services.held import Held
 from microq.services.redelivery import Watch
-from microq.store import MessageMap, RecordMap, Store, StoreOpener
+from microq.store import LogMap, MessageMap, RecordMap, Store, StoreOpener
 
 PLAIN = Config("the test", Path())
 
@@ -89,6 +89,13 @@ class FakeMap:
         del self.entries[key]
         return True
 
+    async def replace_if_same(self, key: str, old: Any, new: Any) -> bool:
+        await self._turn()
+        if key not in self.entries or self.entries[key] != old:
+            return False
+        self.entries[key] = new
+        return True
+
     async def get(self, key: str) -> Any:
         await self._turn()
         return self.entries.get(key)
@@ -142,7 +149,7 @@ class FakeStore:
     def real(self, name: str) -> Store:
         cluster = hz.Cluster(self.client)
         return Store(
-            MessageMap(cluster, self.log, name),
+            LogMap(cluster, self.log, name),
             MessageMap(cluster, self.stored, name),
             RecordMap(cluster, self.redelivered, Redelivery),
             RecordMap(cluster, self.dead, DeadLetter),

@@ -16,11 +16,11 @@ from microq.message import Message
 from microq.services.app import HEALTH, failure, read_json, reply, traced
 from microq.services.app import make_app as make_service
 from microq.services.listing import Part, in_order, stream
-from microq.store import MessageMap, StoreOpener, open_store
+from microq.store import LogMap, StoreOpener, open_store
 
 log = logging.getLogger(__name__)
 
-MAP = web.AppKey("map", MessageMap)
+MAP = web.AppKey("map", LogMap)
 
 ENVELOPE = 4096
 """Bytes that the facade adds to what its client sent: the id and the time."""
@@ -92,4 +92,6 @@ async def _delete(request: web.Request) -> web.Response:
     removed = await request.app[MAP].take_back(uuid, at)
     if removed:
         log.info("removed %s, which the queue refused", quoted(uuid))
+    elif await request.app[MAP].get(uuid):
+        return failure(409, "the id was sent again meanwhile, or redelivered; the entry stays")
     return reply({"status": "success", "removed": removed})

@@ -204,7 +204,8 @@ class Watch:
     async def _redeliver_one(self, message_id: str) -> None:
         if await self._store.stored.get(message_id):
             return self.settle(message_id)
-        message = await self._store.log.get(message_id)
+        # Renewed: a send of another worker, which wrote it and is refused, must not take it back from under this.
+        message = await self._store.log.renew(message_id)
         if message is None:
             return self.settle(message_id)  # it was taken back, or never came to be
         record = await self._store.redelivered.get(message_id)
