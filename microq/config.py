@@ -18,7 +18,7 @@ from typing import Any
 from microq import sources, values
 from microq.errors import ConfigError
 from microq.sources import DEFAULT_FILE, Given, kebab
-from microq.tables import Dashboard, Hazelcast, Kafka, Limits, Logs, Queue, ServiceIps, Tracing
+from microq.tables import Dashboard, Facade, Hazelcast, Kafka, Limits, Logs, Queue, ServiceIps, Tracing
 from microq.values import Address
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Address",
     "Config",
     "Dashboard",
+    "Facade",
     "Hazelcast",
     "Kafka",
     "Limits",
@@ -52,6 +53,7 @@ class Config:
     hazelcast: Hazelcast = Hazelcast()
     kafka: Kafka = Kafka()
     queue: Queue = Queue()
+    facade: Facade = Facade()
     dashboard: Dashboard = Dashboard()
     limits: Limits = Limits()
     logs: Logs = Logs()
@@ -92,6 +94,7 @@ _TABLES: dict[str, type[Any]] = {
     "hazelcast": Hazelcast,
     "kafka": Kafka,
     "queue": Queue,
+    "facade": Facade,
     "dashboard": Dashboard,
     "limits": Limits,
     "logs": Logs,

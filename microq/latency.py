@@ -10,17 +10,33 @@ BOUNDS = tuple(0.00025 * 2 ** (step / 2) for step in range(34))
 """Upper bounds of the buckets in seconds, from 0.25 ms to 23 s, each 1.41 times the one before."""
 
 
-class Latencies:
-    """Counts of what took how long, one for each of `BOUNDS` and one for what took longer, and the sum in seconds."""
+CELLS = len(BOUNDS) + 2
+"""Numbers that `Latencies` are kept in."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.sum = 0.0
+
+class Latencies:
+    """Counts of what took how long, one for each of `BOUNDS` and one for what took longer, and the sum of it.
+
+    They are kept in `cells`, the sum in nanoseconds as the last of them: memory that processes may share.
+    """
+
+    def __init__(self, cells: list[int] | memoryview | None = None) -> None:
+        self._cells = [0] * CELLS if cells is None else cells
+
+    @property
+    def counts(self) -> list[int]:
+        """How many there were in each bucket."""
+        return list(self._cells[:-1])
+
+    @property
+    def sum(self) -> float:
+        """How long all of them took together, in seconds."""
+        return self._cells[-1] / 1e9
 
     def observe(self, seconds: float) -> None:
         """Count one more."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.sum += seconds
+        self._cells[bisect_left(BOUNDS, seconds)] += 1
+        self._cells[-1] += round(seconds * 1e9)
 
 
 def between(before: Sequence[int], after: Sequence[int]) -> list[int]:

@@ -78,6 +78,13 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Facade:
+    """Table `[facade]`: so many `workers`, processes that share its port, take the requests."""
+
+    workers: int = _key(values.whole(1, 64), 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Dashboard:
     """Table `[dashboard]`: the page on which the system is watched, where it listens, and whether there is one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import signal
@@ -28,13 +29,16 @@ from microq.errors import (
     StoreUncertainError,
 )
 from microq.log import quoted
-from microq.services import limits
+from microq.services import limits, workers
 from microq.services.health import Health
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 8.0
 """How long requests under way may take after SIGTERM."""
+
+END_SECONDS = 2.0
+"""How long a worker may take for the rest of its end."""
 
 STATUS: dict[type[MicroqError], int] = {
     MessageError: 400,
@@ -56,10 +60,13 @@ TRACING = web.AppKey("tracing", tracing.Tracing)
 LIMITS = web.AppKey("limits", Limits)
 
 
-def make_app(config: Config, name: str, max_body: int = 0) -> web.Application:
-    """Return an application with what every service has; `max_body` is the configured one unless told."""
+def make_app(config: Config, name: str, max_body: int = 0, workers: int = 1) -> web.Application:
+    """Return an application with what every service has; `max_body` is the configured one unless told.
+
+    Served, it becomes so many `workers`, each a process.
+    """
     app = web.Application(middlewares=[_errors], client_max_size=max_body or config.limits.max_body)
-    app[CONFIG], app[LIMITS], app[HEALTH] = config, config.limits, Health(name)
+    app[CONFIG], app[LIMITS], app[HEALTH] = config, config.limits, Health(name, workers)
 
     async def traces(app: web.Application) -> AsyncIterator[None]:
         app[TRACING] = tracing.start(config.tracing.endpoint, name)
@@ -68,6 +75,7 @@ def make_app(config: Config, name: str, max_body: int = 0) -> web.Application:
 
     # The first, so that it ends last: what the others do at their end is traced too.
     app.cleanup_ctx.append(traces)
+    app.on_startup.append(_note_start)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
@@ -77,27 +85,63 @@ def make_app(config: Config, name: str, max_body: int = 0) -> web.Application:
 def serve(app: web.Application, name: str, address: Address) -> None:
     """Listen until SIGTERM or SIGINT, then finish the requests under way. Raises `MachineError` on a taken port."""
     lines.setup(name, form=app[CONFIG].logs.format, trace_id=tracing.trace_id)
-    app.on_startup.append(_announce(name, address))
+    ready = f"{name} is ready, listening on {address}"
+    limits.allow_files(app[LIMITS])
+    count = app[HEALTH].workers
     # Before anything else: a service that found its port taken only at the end would have consumed meanwhile.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address.host, address.port))
-        except OSError as error:
-            raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
-        limits.allow_files(app[LIMITS])
-        loops.run(_until_ended(app, listener))
+    with _bound(name, address) as listener:
+        if count == 1:
+            _work(app, listener, functools.partial(log.info, "%s", ready))
+    if count > 1:
+        workers.check()
+        with contextlib.ExitStack() as stack:
+            # Shared from the beginning, which the first one could not be: it was to find a port that others share.
+            listeners = [stack.enter_context(_bound(name, address, shared=True)) for _ in range(count)]
+            workers.share(app[HEALTH], listeners, functools.partial(_work, app), ready, DRAIN_SECONDS + END_SECONDS)
     log.info("stopped")
 
 
-async def _until_ended(app: web.Application, listener: socket.socket) -> None:
+def _bound(name: str, address: Address, *, shared: bool = False) -> socket.socket:
+    """Return a socket with this address, which others may share if they are of this user and say so as well."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise MachineError(f"{name} cannot listen on {address}: {error.strerror}") from error
+    return listener
+
+
+def _work(app: web.Application, listener: socket.socket, started: Callable[[], None], leash: int | None = None) -> None:
+    """Serve on a socket, and call `started` once it can; end as told, or when the pipe `leash` ends."""
+
+    async def tell(_app: web.Application) -> None:
+        started()
+
+    app.on_startup.append(tell)
+    loops.run(_until_ended(app, listener, leash))
+
+
+async def _until_ended(app: web.Application, listener: socket.socket, leash: int | None) -> None:
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     assert work is not None  # noqa: S101 - a coroutine runs in a task
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in workers.ENDS:
         loop.add_signal_handler(number, _end, work)
+    # A worker begins with these blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, workers.ENDS)
+    if leash is not None:
+        loop.add_reader(leash, _cut, loop, leash, work)
     with contextlib.suppress(asyncio.CancelledError):
         async with limits.serving(app, listener, app[LIMITS], DRAIN_SECONDS):
             await asyncio.Event().wait()
+
+
+def _cut(loop: asyncio.AbstractEventLoop, leash: int, work: asyncio.Task[None]) -> None:
+    loop.remove_reader(leash)
+    _end(work)
 
 
 def _end(work: asyncio.Task[None]) -> None:
@@ -106,11 +150,8 @@ def _end(work: asyncio.Task[None]) -> None:
         work.cancel()
 
 
-def _announce(name: str, address: Address) -> Callable[[web.Application], Awaitable[None]]:
-    async def say(_app: web.Application) -> None:
-        log.info("%s is ready, listening on %s", name, address)
-
-    return say
+async def _note_start(app: web.Application) -> None:
+    app[HEALTH].start()
 
 
 def failure(status: int, message: str, /, **more: Any) -> web.Response:
@@ -172,16 +213,16 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _healthz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
-    latency = {"latency": health.latency.counts} if health.latency else {}
+    latency = {"latency": took.counts} if (took := health.latency) else {}
     known = {"service": health.name, "ready": health.ready(), "held": health.held(), "full": health.full()}
     return reply({"status": "success", **known, "counters": health.counters, **latency})
 
 
 async def _readyz(request: web.Request) -> web.Response:
     health = request.app[HEALTH]
-    if health.ready():
+    if health.ready() and health.started:
         return reply({"status": "success", "service": health.name})
-    return failure(503, f"{health.name} has no connection to the cluster; try again")
+    return failure(503, f"{health.name} is starting, or has no connection to the cluster; try again")
 
 
 async def _metrics(request: web.Request) -> web.Response:

@@ -18,7 +18,6 @@ from microq import tracing
 from microq.client import Replicas, open_session
 from microq.config import Config
 from microq.errors import MessageError, StoreError
-from microq.latency import Latencies
 from microq.log import quoted
 from microq.message import Message, check_id
 from microq.queues import QueueOpener, open_queue
@@ -37,8 +36,6 @@ log = logging.getLogger(__name__)
 BATCH_WINDOW = 512
 """Messages of one batch under way at the same time."""
 
-LATENCY = web.AppKey("latency", Latencies)
-
 SETS = web.AppKey("sets", Sets)
 
 JOURNEY = web.AppKey("journey", Journey)
@@ -52,8 +49,7 @@ def make_app(
     watch_type: type[Watch] = Watch,
 ) -> web.Application:
     """Return the facade."""
-    app = make_service(config, name)
-    app[LATENCY] = app[HEALTH].latency = Latencies()
+    app = make_service(config, name, workers=config.facade.workers)
     ips = config.service_ips
 
     async def journey(app: web.Application) -> AsyncIterator[None]:
@@ -63,7 +59,7 @@ def make_app(
             store_opener(config, name) as store,
             task_group() as tasks,
         ):
-            watch = watch_type(config, session, queue, store)
+            watch = watch_type(config, session, queue, store, app[HEALTH])
             app[LETTERS] = Letters(queue, store, watch)
             loggers = Replicas(session, "logging-service", ips.logging_service)
             app[SETS] = Sets(loggers, Replicas(session, "messages-service", ips.messages_service))
@@ -107,7 +103,7 @@ async def _accept(app: web.Application, fields: Any) -> tuple[int, dict[str, Any
         return error.status, {"status": "failure", "message": str(error), "uuid": message.id}
     took = time.perf_counter() - began
     health.count("messages_acknowledged")
-    app[LATENCY].observe(took)
+    health.observe(took)
     log.info("acknowledged %s %s, logged by %s, in %.1f ms", message.id, quoted(message.text), service, took * 1000)
     return 200, {"status": "success", "uuid": message.id, "logging-service": service}
 

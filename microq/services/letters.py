@@ -56,7 +56,7 @@ class Letters:
     async def counts(self) -> dict[str, int]:
         """Return how many messages are watched, were redelivered, and are dead letters."""
         redelivered, dead = await asyncio.gather(self._store.redelivered.size(), self._store.dead.size())
-        return {"pending": len(self._watch), "redelivered": redelivered, "dead": dead}
+        return {"pending": self._watch.pending, "redelivered": redelivered, "dead": dead}
 
     async def letter(self, message_id: str) -> DeadLetter:
         """Return a dead letter; raises `MessageError` if there is none."""

@@ -18,11 +18,12 @@ _LABELS = [f"{bound:.3g}" for bound in BOUNDS]
 
 def exposition(health: Health, accept: str) -> tuple[bytes, str]:
     """Return the metrics of a service, and their content type, in the format that an Accept header asks for."""
-    return prometheus.exposition(lambda: _families(health), accept, of_this_process=True)
+    # Of several workers the one that answers says what all of them count; what the kernel says of it is its own alone.
+    return prometheus.exposition(lambda: _families(health), accept, of_this_process=health.workers == 1)
 
 
 def _families(health: Health) -> Iterator[Metric]:
-    ready, held = health.ready(), health.held()
+    ready, held, counters = health.ready(), health.held(), health.counters
     yield GaugeMetricFamily("microq_ready", "Whether the service can do its work now.", value=int(ready))
     if held is not None:
         told = "Messages that a messages-service shows, or entries that a logging-service stored."
@@ -31,9 +32,9 @@ def _families(health: Health) -> Iterator[Metric]:
         told = "Whether the messages-service holds as many messages as it may, and receives none."
         yield GaugeMetricFamily("microq_full", told, value=int(full))
     for name, told in COUNTERS[health.role].items():
-        yield CounterMetricFamily(f"microq_{name}", told, value=health.counters[name])
-    if health.latency:
-        yield _histogram(health.latency)
+        yield CounterMetricFamily(f"microq_{name}", told, value=counters[name])
+    if latency := health.latency:
+        yield _histogram(latency)
 
 
 def _histogram(latency: Latencies) -> Metric:

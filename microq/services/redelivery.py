@@ -26,6 +26,7 @@ from microq.errors import MicroqError, QueueAwayError, QueueError, QueueFullErro
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues.base import MessageQueue
+from microq.services.health import Health
 from microq.store import Store
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,10 @@ class Watch:
 
     pause = ROUND_SECONDS
 
-    def __init__(self, config: Config, session: aiohttp.ClientSession, queue: MessageQueue, store: Store) -> None:
+    def __init__(
+        self, config: Config, session: aiohttp.ClientSession, queue: MessageQueue, store: Store, health: Health
+    ) -> None:
+        self._health = health
         self._timeout, self._most = config.queue.visibility_timeout, config.queue.max_deliveries
         self._session, self._queue, self._store = session, queue, store
         self._places = {address: _Place() for address in config.service_ips.messages_service}
@@ -82,6 +86,11 @@ class Watch:
     def __len__(self) -> int:
         return len(self._put)
 
+    @property
+    def pending(self) -> int:
+        """How many messages all workers of the facade watch."""
+        return self._health.pending
+
     async def has_arrived(self, message_id: str) -> bool:
         """Return whether a message is stored; False as well if nobody can be asked now."""
         try:
@@ -103,11 +112,13 @@ class Watch:
     def begin(self, message_id: str) -> None:
         """Watch a message that is on its way: its arrival may be heard before the queue has confirmed it."""
         self._put[message_id] = _UNDER_WAY
+        self._health.wait_for(len(self._put))
 
     def settle(self, message_id: str) -> None:
         """Forget a message: it was stored, or is nowhere."""
         self._put.pop(message_id, None)
         self._left.pop(message_id, None)
+        self._health.wait_for(len(self._put))
 
     def put(self, message_id: str) -> None:
         """Note that the queue confirmed a message, or that nobody knows; unless it has arrived meanwhile."""
@@ -118,6 +129,7 @@ class Watch:
         # Removed first: the order is that of the puts.
         self.settle(message_id)
         self._put[message_id] = time.time()
+        self._health.wait_for(len(self._put))
 
     # -- the rounds ---------------------------------------------------------------------------------------------------
 
@@ -133,9 +145,11 @@ class Watch:
     async def recover(self) -> bool:
         """Watch what is in the log and not stored: whoever put it there may be dead.
 
-        Return whether that could be seen.
+        Return whether that could be seen. Of several workers the first one does it for all.
         """
         await self._hear()
+        if self._health.worker:
+            return True
         count = 0
         try:
             given_up = {r.id async for page in self._store.redelivered.scan() for r in page if self.has_given_up(r)}

@@ -22,6 +22,7 @@ from microq.errors import QueueAwayError, QueueError, QueueFullError, QueueUncer
 from microq.letters import DeadLetter, Redelivery
 from microq.message import Message
 from microq.queues.base import Refused
+from microq.services.health import Health
 from microq.services.held import MOST_ARRIVALS, Held
 from microq.services.redelivery import Watch
 
@@ -116,7 +117,7 @@ async def scene(
         session = await stack.enter_async_context(open_session())
         places = [c if isinstance(c, Address) else await stack.enter_async_context(serving(c)) for c in consumers]
         queue, store = queue or FakeQueue(), store or FakeStore()
-        watch = Watch(configured(seconds, most, places), session, queue, store.real("facade-1"))
+        watch = Watch(configured(seconds, most, places), session, queue, store.real("facade-1"), Health("facade-1"))
         yield Scene(watch, queue, store)
 
 

@@ -17,6 +17,7 @@ from microq.config import Config
 from microq.errors import QueueFullError, StoreUncertainError
 from microq.message import Message
 from microq.services import logging
+from microq.services.health import Health
 from microq.services.redelivery import Watch
 from microq.store import Kept, LogMap, Store, StoreOpener
 
@@ -160,7 +161,7 @@ def test_what_one_redelivers_stays_in_the_log_although_the_send_that_wrote_it_is
     async def main() -> None:
         async with scene() as it, open_session() as session:
             store = FakeStore(log=it.log)
-            watch = Watch(PLAIN, session, it.queue, store.real("facade-2"))
+            watch = Watch(PLAIN, session, it.queue, store.real("facade-2"), Health("facade-2"))
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(it.refused.post(WORDS))
                 await it.blocked.asked.wait()
