@@ -16,6 +16,7 @@ from microq.client import FacadeClient, get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
 from microq.fleet import Snapshot
+from microq.usage import family, usage
 
 STORE_SECONDS = 60.0
 """How long the consumers may take to store everything after the last acknowledgement."""
@@ -120,12 +121,11 @@ async def held(session: aiohttp.ClientSession, consumers: Sequence[Address]) -> 
 
 
 def processor_time(pids: Sequence[int]) -> float | None:
-    """Return the processor time of processes until now, in seconds; None if one of them is gone."""
+    """Return the processor time of processes and their workers until now, in seconds; None if one of them is gone."""
     try:
-        times = [psutil.Process(pid).cpu_times() for pid in pids]
+        return sum(usage(family(pid)).cpu_s for pid in pids)
     except psutil.Error:
         return None
-    return sum(each.user + each.system for each in times)
 
 
 def _since(before: float | None, pids: Sequence[int]) -> float | None:

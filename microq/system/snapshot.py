@@ -21,6 +21,7 @@ from microq.figures import QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.system.process import Process
 from microq.system.servers import READY_LINES, Servers
+from microq.usage import family, usage
 
 OLD_SECONDS = 5.0
 
@@ -38,22 +39,27 @@ class Sockets:
         self._looked = -math.inf
         self._counts: Counter[int] = Counter()
 
-    def connected(self, processes: Sequence[Process]) -> Counter[int]:
+    def connected(self, processes: Sequence[Process], config: Config) -> Counter[int]:
         """Return the number of connections by the port that they lead to."""
         if time.monotonic() - self._looked >= OLD_SECONDS:
-            self._counts = Counter(port for process in processes for port in _ports(process))
+            self._counts = Counter(port for process in processes for port in _ports(process, config))
             self._looked = time.monotonic()
         return self._counts
 
 
-def _ports(process: Process) -> list[int]:
+def _ports(process: Process, config: Config) -> list[int]:
     if process.pid is None or process.spec.role in READY_LINES:
         return []
     try:
-        listed = psutil.Process(process.pid).net_connections("tcp4")
+        listed = [c for each in _family(process.pid, process, config) for c in each.net_connections("tcp4")]
     except psutil.Error:
         return []
     return [each.raddr.port for each in listed if each.raddr and each.status == psutil.CONN_ESTABLISHED]
+
+
+def _family(pid: int, process: Process, config: Config) -> list[psutil.Process]:
+    """Return the kernel's processes that are one of ours."""
+    return family(pid, forks=process.spec.role is Role.FACADE and config.facade.workers > 1)
 
 
 async def take(
@@ -68,9 +74,9 @@ async def take(
     said, queue, views = await asyncio.gather(
         servers.ask(session, processes),
         _queue(session, config, processes),
-        asyncio.gather(*(_process(session, process) for process in processes)),
+        asyncio.gather(*(_process(session, process, config) for process in processes)),
     )
-    connected = sockets.connected(processes)
+    connected = sockets.connected(processes, config)
     members = (replace(each, clients=connected[int(each.name.rpartition("-")[2])]) for each in said.members)
     return Snapshot(
         taken_at=time.time(),
@@ -85,9 +91,9 @@ async def take(
     )
 
 
-async def _process(session: aiohttp.ClientSession, process: Process) -> ProcessView:
+async def _process(session: aiohttp.ClientSession, process: Process, config: Config) -> ProcessView:
     said = await _ask(session, process, "/healthz") if process.spec.role not in READY_LINES else {}
-    rss, cpu_s = _usage(process.pid)
+    rss, cpu_s = _usage(process, config)
     return ProcessView(
         name=process.spec.name,
         role=process.spec.role,
@@ -137,13 +143,12 @@ async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> d
     return body
 
 
-def _usage(pid: int | None) -> tuple[int, float] | tuple[None, None]:
+def _usage(process: Process, config: Config) -> tuple[int, float] | tuple[None, None]:
     """Return the memory of a process in bytes, and the seconds of a processor that it has used."""
-    if pid is None:
+    if process.pid is None:
         return None, None
     try:
-        with (process := psutil.Process(pid)).oneshot():
-            times = process.cpu_times()
-            return process.memory_info().rss, round(times.user + times.system, 2)
+        found = usage(_family(process.pid, process, config))
     except psutil.Error:
         return None, None
+    return found.rss, round(found.cpu_s, 2)

@@ -46,6 +46,7 @@ RANKS = {
     "batch": 1,
     "sending": 1,
     "trails": 1,
+    "usage": 1,
     # the services, and the system that runs them
     "services": 2,
     "engines": 2,
