@@ -117,7 +117,8 @@ async def scene(
         session = await stack.enter_async_context(open_session())
         places = [c if isinstance(c, Address) else await stack.enter_async_context(serving(c)) for c in consumers]
         queue, store = queue or FakeQueue(), store or FakeStore()
-        watch = Watch(configured(seconds, most, places), session, queue, store.real("facade-1"), Health("facade-1"))
+        health = Health("facade-1", workers=2)
+        watch = Watch(configured(seconds, most, places), session, queue, store.real("facade-1"), health)
         yield Scene(watch, queue, store)
 
 
@@ -398,6 +399,19 @@ def test_a_new_facade_redelivers_what_its_predecessor_left_and_nothing_else() ->
             it.stored("waits")
             await it.watch.look()
             assert (it.waiting, it.tries) == (["held"], {"held": 1})
+
+    asyncio.run(main())
+
+
+def test_of_several_workers_one_brings_back_what_an_earlier_facade_left() -> None:
+    async def main() -> None:
+        store = FakeStore()
+        store.log.entries["a"] = Message("a", "a", 1.0).to_json()
+        async with scene(AT_ONCE, store=store) as first, scene(AT_ONCE, store=store) as second:
+            second.watch._health.become(1)
+            assert await first.watch.recover()
+            assert await second.watch.recover()
+            assert (len(first.watch), len(second.watch)) == (1, 0)
 
     asyncio.run(main())
 
