@@ -223,20 +223,20 @@ class Watch:
         if message is None:
             return self.settle(message_id)  # it was taken back, or never came to be
         record = await self._store.redelivered.get(message_id)
+        if record and time.time() - record.at < self._timeout:
+            return self._watch(message_id)  # another worker, which watches it too, has just done it
         before = record.tries if record else 0
         if before + 1 >= self._most:
             return await self._give_up(message)
         # Counted first: a redelivery that nobody counted would hide what the queue lost.
         await self._count(message_id, before + 1)
         if not await self._put_again(message):
-            await self._count(message_id, before)
+            redelivered = self._store.redelivered
+            await (redelivered.write(record) if record else redelivered.remove(message_id))
         return None
 
     async def _count(self, message_id: str, tries: int) -> None:
-        if tries:
-            await self._store.redelivered.write(Redelivery(message_id, tries, time.time()))
-        else:
-            await self._store.redelivered.remove(message_id)
+        await self._store.redelivered.write(Redelivery(message_id, tries, time.time()))
 
     async def _put_again(self, message: Message) -> bool:
         """Put into the queue; return whether it may be in."""

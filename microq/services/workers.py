@@ -76,9 +76,10 @@ def _watch(health: Health, pids: dict[int, int], ready: str, seconds: float) -> 
     said = ending = False
     while pids:
         heard = _hear(deadline)
+        asked = heard in ENDS  # by a signal to the whole group, perhaps, of which a worker has ended already
         for pid, status in _ended(pids):
             worker = pids.pop(pid)
-            if not ending:
+            if not (ending or asked):
                 failure = MicroqError(f"worker {worker + 1} of {health.workers} (pid {pid}) ended {_how(status)}")
                 failure.exit_code = max(status, 1)
                 log.error("%s; the others end with it", failure)
@@ -89,7 +90,7 @@ def _watch(health: Health, pids: dict[int, int], ready: str, seconds: float) -> 
             failure = MicroqError(f"{len(pids)} workers did not end in {seconds:g} s, and were killed")
             _tell(pids, signal.SIGKILL)
             deadline = None
-        elif not ending and (failure or heard in ENDS):
+        elif not ending and (failure or asked):
             ending, deadline = True, time.monotonic() + seconds
             _tell(pids, signal.SIGTERM)
     if failure:

@@ -416,6 +416,24 @@ def test_of_several_workers_one_brings_back_what_an_earlier_facade_left() -> Non
     asyncio.run(main())
 
 
+def test_what_two_workers_watch_is_redelivered_by_one() -> None:
+    async def main() -> None:
+        store, queue = FakeStore(), FakeQueue()
+        async with scene(NEVER, queue=queue, store=store) as first, scene(NEVER, queue=queue, store=store) as second:
+            await first.accept("a")
+            second.watch.expect("a")
+            queue.items.clear()
+            await first.watch._redeliver_one("a")
+            await second.watch._redeliver_one("a")
+            assert (first.waiting, first.tries) == (["a"], {"a": 1})
+            assert "a" in second.watch
+            store.redelivered.entries["a"] = Redelivery("a", 1, time.time() - NEVER).to_json()
+            await second.watch._redeliver_one("a")
+            assert (first.waiting, first.tries) == (["a", "a"], {"a": 2})
+
+    asyncio.run(main())
+
+
 def test_a_new_facade_looks_again_when_the_cluster_does_not_answer() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
