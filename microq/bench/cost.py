@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from microq.bench.load import send_for
-from microq.client import FacadeClient
+from microq.bench.generator import Generator
+from microq.config import Address
 from microq.fleet import Operator, Role
 
 BARE: Mapping[str, str] = {Role.FACADE.value: "no-redelivery", Role.MESSAGES.value: "no-dedupe"}
@@ -38,15 +38,15 @@ class Cost:
 
 
 async def rates(
-    operator: Operator, facade: FacadeClient, connections: int, seconds: float, rounds: int
+    operator: Operator, generator: Generator, facade: Address, connections: int, seconds: float, rounds: int
 ) -> AsyncIterator[Rate]:
     """Measure both in turn, `rounds` times, each for `seconds`; afterwards everything is as safe as before."""
     try:
         for _ in range(rounds):
             for safe in (True, False):
                 await _become(operator, safe=safe)
-                await send_for(facade, connections, WARM_SECONDS)
-                yield Rate(safe, (await send_for(facade, connections, seconds)).per_second)
+                await generator.send(facade, connections, WARM_SECONDS)
+                yield Rate(safe, (await generator.send(facade, connections, seconds)).per_second)
     finally:
         await _become(operator, safe=True)
 

@@ -1,16 +1,31 @@
-"""The load generator: one process that sends over many connections for a while, and counts."""
+"""The load: messages sent one after another over each of many connections, or spaced at a rate; and what came of it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from microq.client import FacadeClient
-from microq.message import Outcome
+from microq.bench.wire import OK, Connection, open_connections
+from microq.config import Address
+
+TEXT = "a message of the benchmark"
 
 LONGEST_PAUSE = 1.0
 """How long a connection waits at most, in seconds, where the facade asks for a pause."""
+
+ANSWER_SECONDS = 20.0
+"""How long the last answers may take, failover of the cluster included."""
+
+TICK = 0.0005
+"""What is due within so many seconds is sent at once: an event loop's clock is no finer."""
+
+_BODY = json.dumps({"msg": TEXT}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +48,92 @@ class Sent:
         return self.acknowledged / self.seconds
 
 
-async def send_for(facade: FacadeClient, connections: int, seconds: float) -> Sent:
-    """Send one message after another over each of so many connections; each answer is waited for, in time."""
+async def send_for(address: Address, connections: int, seconds: float) -> Sent:
+    """Send one message after another over each of so many connections; each answer is waited for, in time.
+
+    Raises `NotRunningError` if nobody listens.
+    """
     latencies: list[float] = []
-    failed = 0
-    began, used = time.perf_counter(), time.process_time()
+    sent = 0
+    prefix, clock = uuid.uuid4().hex, time.perf_counter
 
-    async def work() -> None:
-        nonlocal failed
-        while time.perf_counter() - began < seconds:
-            receipt = await facade.send("a message of the benchmark")
-            if receipt.outcome is Outcome.ACKNOWLEDGED:
-                latencies.append(receipt.seconds)
+    async def work(connection: Connection) -> None:
+        nonlocal sent
+        while (now := clock()) - began < seconds:
+            sent += 1
+            try:
+                answer = await connection.post("/facade", f"{prefix}-{sent}", _BODY)
+            except OSError:
+                return
+            if answer.status == OK:
+                latencies.append(clock() - now)
                 continue
-            failed += 1
-            await asyncio.sleep(min(receipt.retry_after, LONGEST_PAUSE))
+            await asyncio.sleep(min(answer.retry_after, LONGEST_PAUSE))
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(connections):
-            tasks.create_task(work())
-    took = time.perf_counter() - began
-    return Sent(len(latencies), failed, took, tuple(sorted(latencies)), (time.process_time() - used) / took)
+    async with open_connections(address, connections) as opened:
+        began, used = clock(), time.process_time()
+        # What has no answer by then is none; a deadline for each message would cost more than the rest.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds + ANSWER_SECONDS), asyncio.TaskGroup() as tasks:
+                for connection in opened:
+                    tasks.create_task(work(connection))
+        took = clock() - began
+        cpu = (time.process_time() - used) / took
+    rounded = tuple(round(each, 6) for each in sorted(latencies))
+    return Sent(len(latencies), sent - len(latencies), took, rounded, cpu)
+
+
+@dataclass(frozen=True, slots=True)
+class Spaced:
+    """What came of sending at a fixed rate for `seconds`, until the last answer.
+
+    `acknowledged` has the wall time of each acknowledgement by the message's id. `late_s` is how long after its time
+    the latest message was sent: when every connection waits for an answer, the rate is not kept.
+    """
+
+    acknowledged: Mapping[str, float]
+    failed: int
+    seconds: float
+    late_s: float
+    client_cpu: float
+
+    @property
+    def per_second(self) -> float:
+        """How many messages a second were acknowledged."""
+        return len(self.acknowledged) / self.seconds
+
+
+async def send_spaced(address: Address, connections: int, rate: float, seconds: float) -> Spaced:
+    """Send `rate` messages a second, whatever becomes of those before, as far as the connections suffice.
+
+    Raises `NotRunningError` if nobody listens.
+    """
+    acknowledged: dict[str, float] = {}
+    late, taken = 0.0, 0
+    prefix, clock = uuid.uuid4().hex, time.perf_counter
+    most = math.ceil(rate * seconds)
+
+    async def work(connection: Connection) -> None:
+        nonlocal late, taken
+        while taken < most:
+            number, taken = taken, taken + 1
+            wait = began + number / rate - clock()
+            if wait > TICK:
+                await asyncio.sleep(wait)
+            late = max(late, clock() - began - number / rate)
+            try:
+                answer = await connection.post("/facade", f"{prefix}-{number}", _BODY)
+            except OSError:
+                return
+            if answer.status == OK:
+                acknowledged[f"{prefix}-{number}"] = time.time()
+
+    async with open_connections(address, connections) as opened:
+        began, used = clock(), time.process_time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds + ANSWER_SECONDS), asyncio.TaskGroup() as tasks:
+                for connection in opened:
+                    tasks.create_task(work(connection))
+        took = clock() - began
+        cpu = (time.process_time() - used) / took
+    return Spaced(acknowledged, taken - len(acknowledged), took, late, cpu)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import aiohttp
 import psutil
 
-from microq.bench.load import Sent, send_for
+from microq.bench.generator import Generator
+from microq.bench.load import Sent
 from microq.chaos.timing import percentile
-from microq.client import FacadeClient, get_json
+from microq.client import get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
 from microq.fleet import Snapshot
@@ -33,7 +34,7 @@ class Pace:
     """What came of sending over `connections` for `seconds`. Rates are messages per second; None is unknown.
 
     `stored_per_s` counts until a messages-service holds the last of them. Latencies are those of a POST that was
-    acknowledged, in milliseconds. `cpu_s` is the processor time by kind of process until then, in seconds.
+    acknowledged, in milliseconds. `cpu_s` is the processor time by group of processes until then, in seconds.
     `client_cpu` is the share of one core that the load generator used.
     """
 
@@ -47,6 +48,7 @@ class Pace:
     p99_ms: float | None
     client_cpu: float
     cpu_s: Mapping[str, float | None]
+    p999_ms: float | None = None
 
 
 def pace(connections: int, sent: Sent, stored_after: float | None, cpu_s: Mapping[str, float | None]) -> Pace:
@@ -58,53 +60,65 @@ def pace(connections: int, sent: Sent, stored_after: float | None, cpu_s: Mappin
         sent.failed,
         round(sent.per_second, 1),
         round(sent.acknowledged / stored_after, 1) if stored_after else None,
-        _milliseconds(sent.latencies, 0.5),
-        _milliseconds(sent.latencies, 0.99),
+        milliseconds(sent.latencies, 0.5),
+        milliseconds(sent.latencies, 0.99),
         round(sent.client_cpu, 3),
         cpu_s,
+        milliseconds(sent.latencies, 0.999),
     )
 
 
-def _milliseconds(ordered: Sequence[float], share: float) -> float | None:
+def milliseconds(ordered: Sequence[float], share: float) -> float | None:
+    """Return in milliseconds what this share of some seconds, the shortest first, does not exceed; None of none."""
     return round(percentile(ordered, share) * 1000, 3) if ordered else None
 
 
 class System:
-    """A running system that is measured, with its consumers on."""
+    """A running system that is measured, with its consumers on; `groups` are the processes that are told apart."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, config: Config, view: Snapshot, patience: float = STORE_SECONDS
+        self,
+        session: aiohttp.ClientSession,
+        config: Config,
+        groups: Mapping[str, Sequence[int]],
+        generator: Generator,
+        patience: float = STORE_SECONDS,
     ) -> None:
-        self._session, self._patience = session, patience
-        self._consumers = config.service_ips.messages_service
-        self._facade = FacadeClient(session, config.service_ips.facade_service)
-        kinds = [(QUEUE if process.role is view.queue_role else REST, process.pid) for process in view.processes]
-        self._pids = {kind: [pid for of, pid in kinds if of == kind and pid] for kind in (QUEUE, REST)}
+        self._session, self._patience, self._pids, self._generator = session, patience, groups, generator
+        self._facade, self._consumers = config.service_ips.facade_service, config.service_ips.messages_service
 
     async def warm(self, connections: int, seconds: float) -> None:
         """Use it for a while, so that nothing is done for the first time when it is measured."""
-        before = await held(self._session, self._consumers)
-        sent = await send_for(self._facade, connections, seconds)
-        await self._until_stored(before, sent.acknowledged)
+        before = await self.held()
+        sent = await self._generator.send(self._facade, connections, seconds)
+        await self.until_stored(before, sent.acknowledged)
 
     async def measure(self, connections: int, seconds: float) -> Pace:
         """Send over so many connections for so long, and wait until all of it is stored."""
-        before = await held(self._session, self._consumers)
-        used = {kind: processor_time(pids) for kind, pids in self._pids.items()}
+        before = await self.held()
+        used = self.used()
         began = time.perf_counter()
-        sent = await send_for(self._facade, connections, seconds)
-        stored = await self._until_stored(before, sent.acknowledged)
+        sent = await self._generator.send(self._facade, connections, seconds)
+        stored = await self.until_stored(before, sent.acknowledged)
         took = time.perf_counter() - began if stored else None
-        return pace(connections, sent, took, {kind: _since(used[kind], pids) for kind, pids in self._pids.items()})
+        return pace(connections, sent, took, since(used, self.used()))
 
-    async def _until_stored(self, before: int | None, more: int) -> bool:
+    def used(self) -> dict[str, float | None]:
+        """Return the processor time of each group until now, in seconds."""
+        return {name: processor_time(pids) for name, pids in self._pids.items()}
+
+    async def held(self) -> int | None:
+        """Return how many messages the consumers hold."""
+        return await held(self._session, self._consumers)
+
+    async def until_stored(self, before: int | None, more: int) -> bool:
         """Wait until the consumers hold so many more; return whether they did in time."""
         if before is None:
             return False
         try:
             async with asyncio.timeout(self._patience):
                 # Consumers tell no events.
-                while (await held(self._session, self._consumers) or 0) < before + more:  # noqa: ASYNC110
+                while (await self.held() or 0) < before + more:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             return False
@@ -128,9 +142,19 @@ def processor_time(pids: Sequence[int]) -> float | None:
         return None
 
 
-def _since(before: float | None, pids: Sequence[int]) -> float | None:
-    now = processor_time(pids)
-    return None if before is None or now is None else round(now - before, 3)
+def since(before: Mapping[str, float | None], now: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return what was used between two looks; what one of them does not know is unknown."""
+    pairs = {name: (used, now.get(name)) for name, used in before.items()}
+    return {n: None if old is None or new is None else round(new - old, 3) for n, (old, new) in pairs.items()}
+
+
+def by_kind(view: Snapshot) -> dict[str, list[int]]:
+    """Return the processes as two groups: the servers of the queue, and the rest."""
+    found: dict[str, list[int]] = {QUEUE: [], REST: []}
+    for process in view.processes:
+        if process.pid:
+            found[QUEUE if process.role is view.queue_role else REST].append(process.pid)
+    return found
 
 
 def memory(view: Snapshot) -> dict[str, dict[str, int | None]]:

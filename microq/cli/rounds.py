@@ -18,9 +18,9 @@ import psutil
 from microq import __version__
 from microq.bench.comparison import over
 from microq.bench.found import Failure, Found, Paced, Started, Struck
-from microq.bench.load import send_for
+from microq.bench.generator import generating
 from microq.bench.nothing import doing_nothing
-from microq.bench.pace import Pace, System, memory, pace
+from microq.bench.pace import Pace, System, by_kind, memory, pace
 from microq.bench.scenes import SCENES, Scene
 from microq.chaos.controls import NO_REDELIVERY
 from microq.chaos.evidence import Evidence
@@ -33,7 +33,7 @@ from microq.cli.compare import Options
 from microq.cli.machine import prepare
 from microq.cli.output import note, run
 from microq.cli.trials import operating
-from microq.client import FacadeClient, open_session
+from microq.client import open_session
 from microq.config import Config
 from microq.engines import jars, kafka_jars
 from microq.errors import MicroqError
@@ -83,11 +83,10 @@ class _Ceiling:
     async def measure(self) -> None:
         """Measure how much this load generator gets out of a handler that does nothing."""
         paces = []
-        async with doing_nothing() as address, open_session() as session:
-            facade = FacadeClient(session, address)
-            await send_for(facade, self.options.connections[-1], self.options.warm)
+        async with doing_nothing() as address, generating() as generator:
+            await generator.send(address, self.options.connections[-1], self.options.warm)
             for connections in self.options.connections:
-                sent = await send_for(facade, connections, self.options.seconds)
+                sent = await generator.send(address, connections, self.options.seconds)
                 paces.append(pace(connections, sent, None, {}))
                 _tell(paces[-1], stores=False)
         self.found.ceiling.append(Paced("", self.number, tuple(paces)))
@@ -120,8 +119,12 @@ class _Run:
     async def measure(self) -> None:
         """Measure its rates, latencies, and what it takes; the consumers are on."""
         paces: list[Pace] = []
-        async with self._system("rates") as (operator, _), open_session() as session:
-            system = System(session, self.config, await operator.snapshot())
+        async with (
+            self._system("rates") as (operator, _),
+            open_session() as session,
+            generating() as generator,
+        ):
+            system = System(session, self.config, by_kind(await operator.snapshot()), generator)
             await system.warm(self.options.connections[-1], self.options.warm)
             try:
                 for connections in self.options.connections:

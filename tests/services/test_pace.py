@@ -12,15 +12,15 @@ import psutil
 from fakes import FakeQueue
 from inprocess import StuckQueue, in_process
 
-from microq.bench.load import send_for
+from microq.bench.generator import generating
 from microq.bench.nothing import doing_nothing
-from microq.bench.pace import QUEUE, Pace, System, processor_time
-from microq.client import FacadeClient, open_session
+from microq.bench.pace import QUEUE, Pace, System, by_kind, processor_time
+from microq.client import open_session
 
 
 async def measured(folder: Path, queue: FakeQueue, patience: float) -> Pace:
-    async with in_process(folder, queue=queue) as system, open_session() as session:
-        of = System(session, system.config, await system.snapshot(), patience)
+    async with in_process(folder, queue=queue) as system, open_session() as session, generating() as generator:
+        of = System(session, system.config, by_kind(await system.snapshot()), generator, patience)
         await of.warm(2, 0.1)
         return await of.measure(4, 0.3)
 
@@ -45,8 +45,8 @@ def test_what_is_never_stored_has_no_rate(tmp_path: Path) -> None:
 
 
 async def nothing() -> tuple[float, int]:
-    async with doing_nothing() as address, open_session() as session:
-        sent = await send_for(FacadeClient(session, address), 4, 0.2)
+    async with doing_nothing() as address, generating() as generator:
+        sent = await generator.send(address, 4, 0.2)
         return sent.per_second, address.port
 
 

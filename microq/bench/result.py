@@ -1,0 +1,188 @@
+"""What a benchmark found, part by part; what was not measured is None or empty, and never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from microq.bench.bare import Bare
+from microq.bench.cost import Cost
+from microq.bench.pace import Pace
+
+SATURATED = 0.9
+"""From which share of a core on the load generator itself is what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One rate over so many connections, and what a handler that does nothing answered just before and after it.
+
+    `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core.
+    """
+
+    pace: Pace
+    ceiling_per_s: float
+    ceiling_client_cpu: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The rate as a share of the ceiling."""
+        return self.pace.acknowledged_per_s / self.ceiling_per_s if self.ceiling_per_s else None
+
+    @property
+    def saturated(self) -> bool:
+        """Whether more may be possible than this load generator asks for."""
+        return self.pace.client_cpu > SATURATED
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """One round over all numbers of connections, and the peak memory of each process in it."""
+
+    levels: tuple[Level, ...]
+    peak_bytes: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A batch of many lines: rates per second, processor time by process, and the memory of the facade around it."""
+
+    lines: int
+    acknowledged: int
+    failed: int
+    acknowledged_per_s: float
+    stored_per_s: float | None
+    client_cpu: float
+    cpu_s: Mapping[str, float | None]
+    facade_before_bytes: int | None
+    facade_peak_bytes: int | None
+    facade_after_bytes: int | None
+
+    @property
+    def stored_share(self) -> float | None:
+        """The rate of storing as a share of that of acknowledging."""
+        return self.stored_per_s / self.acknowledged_per_s if self.stored_per_s and self.acknowledged_per_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How long after its acknowledgement a message was stored, in milliseconds, at a fixed rate.
+
+    `late_ms` is how late the latest message was sent; `missing` were acknowledged and are stored nowhere.
+    """
+
+    asked_per_s: float
+    sent_per_s: float
+    late_ms: float
+    client_cpu: float
+    messages: int
+    missing: int
+    p50_ms: float | None
+    p99_ms: float | None
+    worst_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One read of everything, or of a part: how long, how much, and how many texts it had."""
+
+    what: str
+    seconds: float
+    first_s: float
+    bytes: int
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What changes with so many messages held: the rate, the reads, and a lone POST while everything is read."""
+
+    messages: int
+    fill_per_s: float | None
+    level: Level
+    reads: tuple[Seen, ...]
+    idle_p99_ms: float | None
+    reading_p99_ms: float | None
+    reading_worst_ms: float | None
+    consumers_bytes: int | None
+
+    @property
+    def slower(self) -> float | None:
+        """How many times longer a lone POST takes, at p99, while everything is read."""
+        return self.reading_p99_ms / self.idle_p99_ms if self.reading_p99_ms and self.idle_p99_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Seconds until a command is done; `up -d` is done when every process is ready."""
+
+    help_s: tuple[float, ...]
+    cold_s: tuple[float, ...]
+    warm_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What every process uses with nothing to do: processor time in `seconds`, and memory in bytes."""
+
+    seconds: float
+    cpu_s: Mapping[str, float | None]
+    bytes: Mapping[str, int | None]
+
+    @property
+    def share(self) -> float | None:
+        """The share of one core that all of them use together."""
+        used = list(self.cpu_s.values())
+        return None if None in used else sum(each or 0.0 for each in used) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """What was not measured, and why; `failed` tells what could not be from what was left out."""
+
+    part: str
+    why: str
+    failed: bool
+
+
+@dataclass(slots=True)
+class Result:
+    """Everything that was measured so far."""
+
+    start: Start | None = None
+    idle: Idle | None = None
+    rates: list[Rates] = field(default_factory=list)
+    bare: Bare | None = None
+    batch: Lines | None = None
+    lag: Lag | None = None
+    held: list[Held] = field(default_factory=list)
+    held_settings: Mapping[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
+    omitted: list[Omission] = field(default_factory=list)
+
+    @property
+    def connections(self) -> list[int]:
+        """Over how many connections rates were measured."""
+        return sorted({level.pace.connections for one in self.rates for level in one.levels})
+
+    def levels(self, connections: int) -> list[Level]:
+        """Return what all rounds measured over so many connections."""
+        return [level for one in self.rates for level in one.levels if level.pace.connections == connections]
+
+    @property
+    def highest(self) -> float | None:
+        """The highest rate that was acknowledged, in messages per second."""
+        rates = [median(level.pace.acknowledged_per_s for level in self.levels(c)) for c in self.connections]
+        return max(rates, default=None)
+
+    @property
+    def code(self) -> int:
+        """The exit code: 1 if something that was to be measured could not be, else 0."""
+        return int(any(each.failed for each in self.omitted))
+
+
+def middle(values: Sequence[float | None]) -> float | None:
+    """Return the median of the known values; None if there is none."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

@@ -1,0 +1,209 @@
+"""The figures of a benchmark as tables of text, for every way to show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from microq.bench.held import CONNECTIONS
+from microq.bench.result import Held, Level, Lines, Result, middle
+from microq.bench.targets import TARGETS, Judged, judge
+from microq.bench.usage import by_role
+
+UNKNOWN = "n/a"
+
+SIGNS = {True: "✓", False: "✗", None: "–"}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table: its title, the heads of its columns, and its rows; all but the first column are numbers."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sections(result: Result) -> Iterator[Section]:
+    """Yield the tables, in the order in which people read them, without those of parts that were not measured."""
+    yield _targets(judge(result, TARGETS))
+    if result.rates:
+        yield from _rates(result)
+    if result.batch:
+        yield _batch(result, result.batch)
+    if result.lag:
+        yield _lag(result)
+    if result.held:
+        yield _held(result.held)
+    if result.start or result.idle:
+        yield _start(result)
+    if result.cost:
+        safe, bare = number(result.cost.safe), number(result.cost.bare)
+        row = ("messages/s", safe, bare, f"{result.cost.share:.0%}")
+        yield Section("What crash safety costs", ("", "with it", "without", "cost"), (row,))
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """Return a number with as many digits as say something; what is unknown says so."""
+    if value is None:
+        return UNKNOWN
+    if digits is None:
+        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2  # noqa: PLR2004 - three digits at least
+    return f"{value:,.{digits}f}"
+
+
+def _mib(size: float | None) -> str:
+    return UNKNOWN if size is None else f"{size / (1 << 20):,.0f}"
+
+
+def _targets(judged: Sequence[Judged]) -> Section:
+    rows = []
+    for each in judged:
+        unit = f" {each.unit}" if each.unit else ""
+        bound = f"{'≥' if each.at_least else '≤'} {each.bound:,.4g}"
+        bound = f"{'≥' if each.at_least else '≤'} {number(each.bound, 0 if each.bound >= 2.6 else None)}"  # noqa: PLR2004
+        rows.append((f"{SIGNS[each.reached]} {each.what}", f"{number(each.measured)}{unit}", f"{bound}{unit}"))
+    return Section("Targets", ("", "measured", "target"), tuple(rows))
+
+
+def _rates(result: Result) -> Iterator[Section]:
+    counts = result.connections
+    heads = ("connections", *map(str, counts))
+
+    def row(what: str, measure: Callable[[Level], float | None], digits: int | None = None) -> tuple[str, ...]:
+        return (what, *(number(middle([measure(each) for each in result.levels(c)]), digits) for c in counts))
+
+    rows = (
+        row("POST/s accepted", lambda x: x.pace.acknowledged_per_s, 0),
+        row("stored end to end, 1/s", lambda x: x.pace.stored_per_s, 0),
+        row("p50, ms", lambda x: x.pace.p50_ms),
+        row("p99, ms", lambda x: x.pace.p99_ms),
+        row("p99.9, ms", lambda x: x.pace.p999_ms),
+        row("failed", lambda x: x.pace.failed, 0),
+        row("do-nothing handler, POST/s", lambda x: x.ceiling_per_s, 0),
+        row("ratio to it", lambda x: x.ratio, 2),
+        row("load generator, of a core", lambda x: x.pace.client_cpu, 2),
+        row("the same, nothing to do", lambda x: x.ceiling_client_cpu, 2),
+    )
+    yield Section("POST /facade, one message each", heads, rows)
+    yield _processors(result, counts)
+    yield _peaks(result)
+
+
+def _processors(result: Result, counts: Sequence[int]) -> Section:
+    """Return the processor seconds for each 1,000 messages, summed by role and then for each process."""
+
+    def spent(name: str, group: Callable[[Mapping[str, float | None]], Mapping[str, float | None]]) -> tuple[str, ...]:
+        cells = []
+        for c in counts:
+            paces = [each.pace for each in result.levels(c)]
+            known = [(group(pace.cpu_s).get(name), pace.acknowledged) for pace in paces]
+            cells.append(number(middle([1000 * s / n if s is not None and n else None for s, n in known])))
+        return (name, *cells)
+
+    named = result.rates[0].levels[0].pace.cpu_s
+    roles = by_role(named)
+    rows = [spent(role, by_role) for role in roles]
+    rows += [spent(name, lambda used: used) for name in named if name not in roles]
+    total = ("all", *(number(_total(result.levels(c))) for c in counts))
+    return Section("Processor seconds for 1,000 messages", ("", *map(str, counts)), (total, *rows))
+
+
+def _total(levels: Sequence[Level]) -> float | None:
+    found = []
+    for level in levels:
+        used = list(level.pace.cpu_s.values())
+        known = None not in used and level.pace.acknowledged
+        found.append(1000 * sum(each or 0.0 for each in used) / level.pace.acknowledged if known else None)
+    return middle(found)
+
+
+def _peaks(result: Result) -> Section:
+    names = list(result.rates[0].peak_bytes)
+    rows = [(name, _mib(middle([one.peak_bytes.get(name) for one in result.rates]))) for name in names]
+    return Section("Peak memory meanwhile", ("", "MiB"), tuple(rows))
+
+
+def _batch(result: Result, batch: Lines) -> Section:
+    bare = result.bare
+    appended = bare.add_all_per_s if bare else None
+    rows = (
+        ("acknowledged, 1/s", number(batch.acknowledged_per_s)),
+        ("stored end to end, 1/s", number(batch.stored_per_s)),
+        ("failed", str(batch.failed)),
+        ("bare client, add_all of 256, items/s", number(appended)),
+        ("ratio to it", number(batch.acknowledged_per_s / appended if appended else None, 3)),
+        ("bare client, put_if_absent, 256 under way, 1/s", number(bare.put_if_absent_per_s if bare else None)),
+        ("ratio to it", number(batch.acknowledged_per_s / bare.put_if_absent_per_s if bare else None)),
+        ("sender, of a core", number(batch.client_cpu)),
+        ("facade before, MiB", _mib(batch.facade_before_bytes)),
+        ("facade at its peak, MiB", _mib(batch.facade_peak_bytes)),
+        ("facade afterwards, MiB", _mib(batch.facade_after_bytes)),
+    )
+    return Section(f"POST /facade/batch, {batch.lines:,} lines", ("", ""), rows)
+
+
+def _lag(result: Result) -> Section:
+    lag = result.lag
+    if lag is None:
+        return Section("", (), ())
+    rows = (
+        ("asked for, 1/s", number(lag.asked_per_s)),
+        ("sent, 1/s", number(lag.sent_per_s)),
+        ("the latest of them late by, ms", number(lag.late_ms)),
+        ("half of them stored after, ms", number(lag.p50_ms)),
+        ("99 % stored after, ms", number(lag.p99_ms)),
+        ("the last, ms", number(lag.worst_ms)),
+        ("acknowledged and stored nowhere", str(lag.missing)),
+    )
+    return Section("Stored behind accepted, at a fixed rate", ("", ""), rows)
+
+
+def _held(held: Sequence[Held]) -> Section:
+    def row(what: str, measure: Callable[[Held], float | None], digits: int | None = None) -> tuple[str, ...]:
+        return (what, *(number(measure(one), digits) for one in held))
+
+    rows = [
+        row(f"POST/s over {CONNECTIONS} connections", lambda x: x.level.pace.acknowledged_per_s, 0),
+        row("do-nothing handler, POST/s", lambda x: x.level.ceiling_per_s, 0),
+        row("ratio to it", lambda x: x.level.ratio, 2),
+        row("p99, ms", lambda x: x.level.pace.p99_ms),
+        row("a lone POST, p99, ms", lambda x: x.idle_p99_ms),
+        row("the same while all is read, p99, ms", lambda x: x.reading_p99_ms),
+        row("its slowest, ms", lambda x: x.reading_worst_ms),
+    ]
+    for what in dict.fromkeys(seen.what for one in held for seen in one.reads):
+        rows.append(row(f"{what}, s", lambda x, what=what: _seen(x, what, "seconds"), 3))
+        rows.append(row("  MB", lambda x, what=what: _seen(x, what, "bytes")))
+    rows.append(row("filled through the batch API, 1/s", lambda x: x.fill_per_s, 0))
+    rows.append(("messages-services, MiB", *(_mib(one.consumers_bytes) for one in held)))
+    return Section("With so many messages held", ("", *(f"{one.messages:,}" for one in held)), tuple(rows))
+
+
+def _seen(one: Held, what: str, figure: str) -> float | None:
+    for seen in one.reads:
+        if seen.what == what:
+            return seen.seconds if figure == "seconds" else seen.bytes / 1e6
+    return None
+
+
+def _start(result: Result) -> Section:
+    rows = []
+    if start := result.start:
+        rows = [
+            ("up -d, cold, s", number(middle(start.cold_s))),
+            ("up -d, warm, s", number(middle(start.warm_s))),
+            ("--help, s", number(middle(start.help_s))),
+        ]
+    if idle := result.idle:
+        share = idle.share
+        rows.append(("idle, % of one core", number(None if share is None else 100 * share)))
+        rows += [
+            (f"  {role}", number(None if used is None else 100 * used / idle.seconds))
+            for role, used in by_role(idle.cpu_s).items()
+        ]
+        sizes = by_role(idle.bytes)
+        known = list(sizes.values())
+        rows.append(("memory idle, MiB", _mib(None if None in known else sum(each or 0 for each in known))))
+        rows += [(f"  {role}", _mib(size)) for role, size in sizes.items()]
+    return Section("Start and rest", ("", ""), tuple(rows))
