@@ -12,9 +12,7 @@ from microq.bench.usage import CLIENT, forget_peaks, peaks, sizes
 from microq.config import Address
 
 
-async def batch(
-    system: System, generator: Generator, facade: Address, facade_pids: Sequence[int], count: int
-) -> Lines:
+async def batch(system: System, generator: Generator, facade: Address, facade_pids: Sequence[int], count: int) -> Lines:
     """Send so many lines, and wait until all of them are stored."""
     of_facade = {"facade": facade_pids}
     held, used, size = await system.held(), system.used(), sizes(of_facade)["facade"]

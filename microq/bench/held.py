@@ -35,9 +35,10 @@ def needed_bytes(messages: int) -> int:
     return BASE_BYTES + messages * BYTES_OF_MESSAGE
 
 
-def heap(messages: int) -> str:
-    """Return the heap of a member that holds so many messages, as the JVM takes it."""
-    return f"{256 + (messages * HEAP_OF_MESSAGE >> 20)}m"
+def settings(messages: int) -> list[str]:
+    """Return what a system must be configured with, as `--set` takes it, to hold so many messages."""
+    heap = f"{256 + (messages * HEAP_OF_MESSAGE >> 20)}m"
+    return [f"hazelcast.heap={heap}", f"kafka.heap={heap}", f"queue.max-size={max(100_000, 2 * messages)}"]
 
 
 class Holding:
@@ -97,4 +98,3 @@ class Holding:
         if got.status != 200:  # noqa: PLR2004 - HTTP's "OK"
             raise MachineError(f"{what} answered {got.status}")
         return Seen(what, round(got.seconds, 4), round(got.first_s, 4), got.bytes, got.texts)
-

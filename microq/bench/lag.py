@@ -49,4 +49,3 @@ async def lag(
 def lags(acknowledged: Mapping[str, float], stored: Mapping[str, float]) -> list[float]:
     """Return how long after its acknowledgement each message was stored, the shortest first; before it counts as 0."""
     return sorted(max(0.0, stored[each] - at) for each, at in acknowledged.items() if each in stored)
-

@@ -18,12 +18,14 @@ SATURATED = 0.9
 class Level:
     """One rate over so many connections, and what a handler that does nothing answered just before and after it.
 
-    `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core.
+    `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core; `others_cores` is how many cores were
+    used meanwhile by what is not of the benchmark.
     """
 
     pace: Pace
     ceiling_per_s: float
     ceiling_client_cpu: float
+    others_cores: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -157,7 +159,7 @@ class Result:
     batch: Lines | None = None
     lag: Lag | None = None
     held: list[Held] = field(default_factory=list)
-    held_settings: Mapping[str, str] = field(default_factory=dict)
+    held_settings: list[str] = field(default_factory=list)
     cost: Cost | None = None
     omitted: list[Omission] = field(default_factory=list)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from microq.bench.held import CONNECTIONS
-from microq.bench.result import Held, Level, Lines, Result, middle
+from microq.bench.result import Held, Level, Lines, Result, Seen, middle
 from microq.bench.targets import TARGETS, Judged, judge
-from microq.bench.usage import by_role
+from microq.bench.usage import CLIENT, by_role, role_of
+from microq.fleet import Role
 
 UNKNOWN = "n/a"
 
@@ -60,9 +61,9 @@ def _targets(judged: Sequence[Judged]) -> Section:
     rows = []
     for each in judged:
         unit = f" {each.unit}" if each.unit else ""
-        bound = f"{'≥' if each.at_least else '≤'} {each.bound:,.4g}"
-        bound = f"{'≥' if each.at_least else '≤'} {number(each.bound, 0 if each.bound >= 2.6 else None)}"  # noqa: PLR2004
-        rows.append((f"{SIGNS[each.reached]} {each.what}", f"{number(each.measured)}{unit}", f"{bound}{unit}"))
+        bound = f"{each.sign} {each.bound:,g}{unit}" if each.bound >= 1 else f"{each.sign} {each.bound:.2f}{unit}"
+        measured = number(each.measured) + (unit if each.measured is not None else "")
+        rows.append((f"{SIGNS[each.reached]} {each.what}", measured, bound))
     return Section("Targets", ("", "measured", "target"), tuple(rows))
 
 
@@ -83,7 +84,8 @@ def _rates(result: Result) -> Iterator[Section]:
         row("do-nothing handler, POST/s", lambda x: x.ceiling_per_s, 0),
         row("ratio to it", lambda x: x.ratio, 2),
         row("load generator, of a core", lambda x: x.pace.client_cpu, 2),
-        row("the same, nothing to do", lambda x: x.ceiling_client_cpu, 2),
+        row("the same, asking the do-nothing one", lambda x: x.ceiling_client_cpu, 2),
+        row("others on this machine, cores", lambda x: x.others_cores, 2),
     )
     yield Section("POST /facade, one message each", heads, rows)
     yield _processors(result, counts)
@@ -101,12 +103,19 @@ def _processors(result: Result, counts: Sequence[int]) -> Section:
             cells.append(number(middle([1000 * s / n if s is not None and n else None for s, n in known])))
         return (name, *cells)
 
-    named = result.rates[0].levels[0].pace.cpu_s
-    roles = by_role(named)
-    rows = [spent(role, by_role) for role in roles]
-    rows += [spent(name, lambda used: used) for name in named if name not in roles]
-    total = ("all", *(number(_total(result.levels(c))) for c in counts))
-    return Section("Processor seconds for 1,000 messages", ("", *map(str, counts)), (total, *rows))
+    named = list(result.rates[0].levels[0].pace.cpu_s)
+    rows = [("all", *(number(_total(result.levels(c))) for c in counts))]
+    for role in sorted({role_of(name) for name in named}, key=_place):
+        mine = [name for name in named if role_of(name) == role]
+        rows.append(spent(role, by_role))
+        rows += [("  " + name, *spent(name, lambda used: used)[1:]) for name in mine if len(mine) > 1]
+    return Section("Processor seconds for 1,000 messages", ("", *map(str, counts)), tuple(rows))
+
+
+def _place(role: str) -> int:
+    """Return where a role stands: in the order of a message's journey."""
+    journey = (CLIENT, Role.FACADE, Role.LOGGING, Role.HAZELCAST, Role.KAFKA, Role.MESSAGES)
+    return journey.index(role) if role in journey else len(journey)
 
 
 def _total(levels: Sequence[Level]) -> float | None:
@@ -173,18 +182,15 @@ def _held(held: Sequence[Held]) -> Section:
         row("its slowest, ms", lambda x: x.reading_worst_ms),
     ]
     for what in dict.fromkeys(seen.what for one in held for seen in one.reads):
-        rows.append(row(f"{what}, s", lambda x, what=what: _seen(x, what, "seconds"), 3))
-        rows.append(row("  MB", lambda x, what=what: _seen(x, what, "bytes")))
+        rows.append((f"{what}, s", *(number(_seen(one, what, lambda seen: seen.seconds), 3) for one in held)))
+        rows.append(("  MB", *(number(_seen(one, what, lambda seen: seen.bytes / 1e6)) for one in held)))
     rows.append(row("filled through the batch API, 1/s", lambda x: x.fill_per_s, 0))
     rows.append(("messages-services, MiB", *(_mib(one.consumers_bytes) for one in held)))
     return Section("With so many messages held", ("", *(f"{one.messages:,}" for one in held)), tuple(rows))
 
 
-def _seen(one: Held, what: str, figure: str) -> float | None:
-    for seen in one.reads:
-        if seen.what == what:
-            return seen.seconds if figure == "seconds" else seen.bytes / 1e6
-    return None
+def _seen(one: Held, what: str, figure: Callable[[Seen], float]) -> float | None:
+    return next((figure(seen) for seen in one.reads if seen.what == what), None)
 
 
 def _start(result: Result) -> Section:

@@ -36,6 +36,7 @@ from microq.cli.trials import operating
 from microq.client import open_session
 from microq.config import Config
 from microq.engines import jars, kafka_jars
+from microq.engines.provision import Engine
 from microq.errors import MicroqError
 
 CLIENTS = ("aiohttp", "aiokafka", "hazelcast-python-client")
@@ -188,10 +189,15 @@ def provided(configs: Mapping[str, Config]) -> dict[str, Any]:
     Raises `JavaMissingError` or `JarMissingError`.
     """
     engines = [prepare(config) for config in configs.values()]
+    return versions(engines[0])
+
+
+def versions(engine: Engine) -> dict[str, Any]:
+    """Return the versions of all that is measured and measured with."""
     return {
         "microq": __version__,
         "python": platform.python_version(),
-        "java": engines[0].java.version,
+        "java": engine.java.version,
         "hazelcast": _release(jars.HAZELCAST),
         "kafka": kafka_jars.VERSION,
         "clients": {name: _version(name) for name in CLIENTS},

@@ -30,6 +30,11 @@ class Engine:
     archive: Archive
     kafka: Brokers | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was downloaded."""
+        return (self.hazelcast, self.agent, *(self.kafka.jars if self.kafka else ()))
+
 
 def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
     """Find or download what a system needs; raises `JavaMissingError` or `JarMissingError`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from microq.bench.profile import Spent
 from microq.bench.result import SATURATED, Result
 from microq.bench.table import SIGNS, Section, sections
 from microq.views.cells import nearest
@@ -41,19 +42,16 @@ def notes(result: Result) -> Iterator[str]:
     """Yield what must be known to read the figures."""
     if result.rates:
         rounds = len(result.rates)
-        yield (
-            f"{'Medians of ' + str(rounds) + ' rounds' if rounds > 1 else 'One round'}, each on a fresh system with its "
-            "consumers on; the do-nothing handler was asked just before and after, by the same load generator."
-        )
+        yield f"{f'Medians of {rounds} rounds' if rounds > 1 else 'One round'}, each on a fresh system, consumers on."
+        yield "The do-nothing handler was asked just before and just after each rate, by the same load generator."
     for connections in result.connections:
         most = max(level.pace.client_cpu for level in result.levels(connections))
         if most > SATURATED:
-            yield f"Generator saturated at {connections} connections ({most:.0%} of a core): more may be possible there."
+            yield f"Generator saturated at {connections} connections ({most:.0%} of a core): more may be possible."
     if result.bare:
         yield "The bare client's queue has one backup, as one that nobody configured has; it is destroyed afterwards."
     if result.held_settings:
-        settings = ", ".join(f"{key} = {value}" for key, value in result.held_settings.items())
-        yield f"The system that holds many messages has {settings}."
+        yield f"The system that holds many messages has --set {', '.join(result.held_settings)}."
 
 
 def omissions(result: Result) -> Iterator[str]:
@@ -66,9 +64,11 @@ def markdown(result: Result, facts: Mapping[str, Any]) -> str:
     """Return the tables for a page, with the date, the machine, and how to repeat it."""
     machine = facts["machine"]
     lines = [
-        f"Measured {machine['date']}: {machine['system']}, {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / (1 << 30):.0f} GiB of memory, Python {facts['versions']['python']}, "
-        f"Java {facts['versions']['java']}. Repeat it with `{facts['repeat']}`.",
+        (
+            f"Measured {machine['date']}: {machine['system']}, {machine['cores']} cores, "
+            f"{machine['memory_bytes'] / (1 << 30):.0f} GiB of memory, Python {facts['versions']['python']}, "
+            f"Java {facts['versions']['java']}. Repeat it with `{facts['repeat']}`."
+        ),
         "",
     ]
     for section in sections(result):
@@ -80,3 +80,14 @@ def markdown(result: Result, facts: Mapping[str, Any]) -> str:
         ]
     lines += [*(f"- {note}" for note in notes(result)), *(f"- {each}" for each in omissions(result))]
     return "\n".join(lines) + "\n"
+
+
+def profiled(name: str, spent: Sequence[Spent], file: str) -> RenderableType:
+    """Return where the time of a process went: functions by the time that they took themselves."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("OWN TIME", justify="right", no_wrap=True)
+    table.add_column(f"FUNCTION OF {name}", overflow="fold")
+    table.add_column("FILE", style="dim", overflow="fold")
+    for each in spent:
+        table.add_row(f"{each.share:.1%}", Text(each.function), Text(each.where))
+    return Group(table, Text(""), Text(f"Flame graph: open {nearest(file)} in https://www.speedscope.app", style="dim"))

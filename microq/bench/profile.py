@@ -1,0 +1,99 @@
+"""Where a process spends its time, as py-spy sees it: a sampling profiler that looks from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microq.errors import ExtraMissingError, MachineError
+
+RATE = 200
+"""Looks a second."""
+
+END_SECONDS = 30.0
+"""How long it may take until all is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A function, and the share of the looks that found it at work itself, not what it called."""
+
+    function: str
+    where: str
+    share: float
+
+
+def recorder() -> str:
+    """Return the path of py-spy: the one installed beside this Python, else the first on the path.
+
+    Raises `ExtraMissingError`.
+    """
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.exists() else shutil.which("py-spy")
+    if found is None:
+        raise ExtraMissingError("py-spy", "--profile", "profile")
+    return found
+
+
+async def record(pid: int, seconds: float, file: Path) -> None:
+    """Look at a process for so long, and write what was seen as speedscope has it. Raises `MachineError`."""
+    words = ["record", "--pid", str(pid), "--duration", f"{max(1, round(seconds))}", "--rate", str(RATE)]
+    words += ["--format", "speedscope", "--output", str(file)]
+    process = await asyncio.create_subprocess_exec(
+        recorder(),
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is ours to answer
+    )
+    try:
+        async with asyncio.timeout(seconds + END_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError as error:
+        raise MachineError(f"py-spy has written nothing after {seconds + END_SECONDS:g} s") from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode:
+        raise MachineError(f"py-spy could not look into process {pid}: {_why(said.decode(errors='replace'))}")
+
+
+def _why(said: str) -> str:
+    if "ermission" in said or "ptrace" in said:
+        return "this machine forbids it; run it as root, or allow it: sysctl kernel.yama.ptrace_scope=0"
+    return said.strip().rpartition("\n")[2] or "it said nothing"
+
+
+def hottest(profile: Mapping[str, Any], most: int) -> list[Spent]:
+    """Return the functions with the most time of their own, from a profile as speedscope has it."""
+    frames = profile["shared"]["frames"]
+    own: Counter[tuple[str, str]] = Counter()
+    for thread in profile["profiles"]:
+        for stack, weight in zip(thread["samples"], thread["weights"], strict=True):
+            if stack:
+                frame = frames[stack[-1]]
+                own[frame["name"], _short(frame.get("file") or "")] += weight
+    total = sum(own.values())
+    return [Spent(*function, weight / total) for function, weight in own.most_common(most)]
+
+
+def _short(file: str) -> str:
+    """Return a file's path from its package on."""
+    return file.rpartition("site-packages/")[2].rpartition("/lib/")[2]
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read what `record` wrote."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
