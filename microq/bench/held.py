@@ -35,10 +35,11 @@ def needed_bytes(messages: int) -> int:
     return BASE_BYTES + messages * BYTES_OF_MESSAGE
 
 
-def settings(messages: int) -> list[str]:
+def settings(config: Config, messages: int) -> list[str]:
     """Return what a system must be configured with, as `--set` takes it, to hold so many messages."""
     heap = f"{256 + (messages * HEAP_OF_MESSAGE >> 20)}m"
-    return [f"hazelcast.heap={heap}", f"kafka.heap={heap}", f"queue.max-size={max(100_000, 2 * messages)}"]
+    heaps = [f"hazelcast.heap={heap}", *([f"kafka.heap={heap}"] if config.has_brokers else [])]
+    return [*heaps, f"queue.max-size={max(config.queue.max_size, 2 * messages)}"]
 
 
 class Holding:

@@ -89,8 +89,8 @@ def hottest(profile: Mapping[str, Any], most: int) -> list[Spent]:
 
 
 def _short(file: str) -> str:
-    """Return a file's path from its package on."""
-    return file.rpartition("site-packages/")[2].rpartition("/lib/")[2]
+    """Return a file with the folder it is in."""
+    return "/".join(Path(file).parts[-2:])
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -150,8 +150,9 @@ class Omission:
 
 @dataclass(slots=True)
 class Result:
-    """Everything that was measured so far."""
+    """Everything that was measured so far, on a machine with so many cores."""
 
+    cores: int = 0
     start: Start | None = None
     idle: Idle | None = None
     rates: list[Rates] = field(default_factory=list)

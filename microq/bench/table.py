@@ -27,7 +27,9 @@ class Section:
 
 def sections(result: Result) -> Iterator[Section]:
     """Yield the tables, in the order in which people read them, without those of parts that were not measured."""
-    yield _targets(judge(result, TARGETS))
+    failed = {each.part for each in result.omitted}
+    if judged := [each for each in judge(result, TARGETS) if each.reached is not None or each.part in failed]:
+        yield _targets(judged)
     if result.rates:
         yield from _rates(result)
     if result.batch:
@@ -109,6 +111,9 @@ def _processors(result: Result, counts: Sequence[int]) -> Section:
         mine = [name for name in named if role_of(name) == role]
         rows.append(spent(role, by_role))
         rows += [("  " + name, *spent(name, lambda used: used)[1:]) for name in mine if len(mine) > 1]
+    if result.cores:
+        most = [1000 * result.cores / total if (total := _total(result.levels(c))) else None for c in counts]
+        rows.append((f"so {result.cores} cores allow at most, 1/s", *(number(each, 0) for each in most)))
     return Section("Processor seconds for 1,000 messages", ("", *map(str, counts)), tuple(rows))
 
 

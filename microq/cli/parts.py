@@ -25,7 +25,6 @@ from microq.bench.result import Level, Omission, Rates, Result, Start
 from microq.bench.startup import link_cache, timed
 from microq.bench.usage import SUPERVISOR, by_name, forget_peaks, peaks, sizes
 from microq.cli.bench import Options
-from microq.cli.ending import end
 from microq.cli.output import configuration, note, run
 from microq.cli.trials import operating
 from microq.client import open_session
@@ -75,7 +74,7 @@ class Bench:
         self._path, self._sets, self._engine = path, sets, engine
         self._folder, self._options = folder, options
         self._config = configuration(path, [*sets])
-        self.result = Result()
+        self.result = Result(cores=psutil.cpu_count() or 0)
 
     def take(self) -> Iterator[None]:
         """Take all steps, and yield after each; one that cannot be taken is noted, and does not end the others."""
@@ -132,33 +131,31 @@ class Bench:
         for _ in range(options.starts):
             with tempfile.TemporaryDirectory(prefix="cold-", dir=self._folder) as empty:
                 link_cache(self._engine.files, cache, Path(empty))
-                cold.append(await self._up({"MICROQ_CACHE": empty}))
-                await end(self._config)
+                async with self._up({"MICROQ_CACHE": empty}) as seconds:
+                    cold.append(seconds)
         warm: list[float] = []
         for _ in range(options.starts):
-            warm.append(await self._up())
-            await end(self._config)
+            async with self._up() as seconds:
+                warm.append(seconds)
+        note(f"  cold {min(cold):.1f} s, warm {min(warm):.1f} s, --help {min(helps):.2f} s")
         self.result.start = Start(tuple(helps), tuple(cold), tuple(warm))
 
-    async def _up(self, environment: dict[str, str] | None = None) -> float:
-        """Start the system as its users do; what was started of it is ended if that is cut short."""
+    @asynccontextmanager
+    async def _up(self, environment: dict[str, str] | None = None) -> AsyncIterator[float]:
+        """Start the system as its users do, and yield how long that took; end it, also where it is cut short."""
+        where = ["--config", str(self._path)] if self._path else []
         try:
-            words = [*(["--config", str(self._path)] if self._path else []), *(f"--set={each}" for each in self._sets)]
-            return await timed(["up", "-d", *words], environment)
-        except BaseException:
-            await end(self._config)
-            raise
+            yield await timed(["up", "-d", *where, *(f"--set={each}" for each in self._sets)], environment)
+        finally:
+            await timed(["down", *where], environment)
 
     async def _idle(self) -> None:
-        await self._up()
-        try:
+        async with self._up():
             async with control.connect(self._config) as operator:
                 groups = by_name(await operator.snapshot())
             if (pid := records.supervisor_pid(self._config)) is not None:
                 groups[SUPERVISOR] = [pid]
             self.result.idle = await idle(groups, self._options.idle)
-        finally:
-            await end(self._config)
 
     async def _rates(self) -> None:
         options = self._options
@@ -207,7 +204,7 @@ class Bench:
         fitting = self._fitting()
         if not fitting:
             return
-        self.result.held_settings = held.settings(max(fitting))
+        self.result.held_settings = held.settings(self._config, max(fitting))
         config = configuration(self._path, [*self._sets, *self.result.held_settings])
         async with self._running("held", config) as one, generating() as reader:
             consumers = {n: pids for n, pids in one.groups.items() if n.startswith(Role.MESSAGES)}

@@ -1,0 +1,205 @@
+"""The load generator, a real process, against real services and against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import web
+from fakes import FakeQueue
+from inprocess import in_process
+
+from microq.bench.batch import batch
+from microq.bench.generator import Generator, generating
+from microq.bench.held import Holding
+from microq.bench.lag import lag
+from microq.bench.load import Sent, send_for
+from microq.bench.nothing import doing_nothing
+from microq.bench.pace import System
+from microq.bench.rates import level
+from microq.bench.result import Held, Lag, Level, Lines
+from microq.bench.usage import CLIENT, peaks, sizes
+from microq.client import open_session
+from microq.config import Address
+from microq.errors import MachineError, RemoteError
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[Address]:
+    serving = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with serving:
+        yield Address("127.0.0.1", serving.sockets[0].getsockname()[1])
+
+
+async def sent_to(handler: Handler, seconds: float = 0.2) -> Sent:
+    async with server(handler) as address:
+        return await send_for(address, 2, seconds)
+
+
+async def after(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes) -> None:
+    await reader.readuntil(b"}")
+    writer.write(answer)
+
+
+def test_an_answer_may_come_in_pieces() -> None:
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await reader.readuntil(b"}")
+            for piece in (b"HTTP/1.1 200 OK\r\nContent-", b"Length: 2\r\n\r", b"\n{", b"}"):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        writer.close()
+
+    got = asyncio.run(sent_to(slowly))
+    # The fourth of each connection found it closed.
+    assert (got.acknowledged, got.failed) == (6, 2)
+
+
+def test_what_is_refused_or_broken_off_is_not_acknowledged() -> None:
+    answers = iter([b"HTTP/1.1 503 Away\r\nRetry-After: 0.01\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await after(reader, writer, answer)
+        writer.close()
+
+    got = asyncio.run(sent_to(refuse))
+    assert got.acknowledged == 0
+    assert got.failed >= 3
+    assert got.latencies == ()
+
+
+async def everything(folder: Path) -> tuple[Level, Lines, Lag, Held, Held]:
+    async with (
+        in_process(folder, queue=FakeQueue()) as running,
+        open_session() as session,
+        generating() as sender,
+        generating() as reader,
+        doing_nothing() as nothing,
+    ):
+        groups = {"here": [psutil.Process().pid], CLIENT: [sender.pid]}
+        system = System(session, running.config, groups, sender, 20)
+        one = await level(system, sender, nothing, 4, 0.4)
+        behind = await lag(system, session, sender, running.config, 100, 0.5)
+        facade = running.config.service_ips.facade_service
+        many = await batch(system, sender, facade, groups["here"], 300)
+        holding = Holding(running.config, system, sender, reader, nothing, 0.3)
+        await holding.fill(100)  # there are more already
+        least = await holding.measure(100, None)
+        await holding.fill(4000)
+        return one, many, behind, least, await holding.measure(4000, 1)
+
+
+def test_a_real_system_is_measured_in_every_way(tmp_path: Path) -> None:
+    one, many, behind, least, most = asyncio.run(everything(tmp_path))
+    assert one.ratio
+    assert one.ceiling_per_s > 0 < one.pace.acknowledged_per_s
+    assert set(one.pace.cpu_s) == {"here", CLIENT}
+    assert one.pace.p50_ms
+    assert one.pace.p999_ms
+    assert one.pace.p50_ms <= one.pace.p999_ms
+    assert (many.acknowledged, many.failed) == (300, 0)
+    assert many.stored_per_s
+    assert many.facade_peak_bytes
+    assert many.facade_before_bytes
+    assert many.facade_peak_bytes >= many.facade_before_bytes
+    assert (behind.messages, behind.missing) == (50, 0)
+    assert behind.p50_ms is not None
+    assert behind.p99_ms is not None
+    assert behind.p50_ms <= behind.p99_ms
+    assert (least.fill_per_s, most.fill_per_s is None) == (None, False)
+    assert most.reads[0].texts >= 4000
+    assert most.reads[0].bytes > least.reads[0].bytes > 0
+    assert most.reading_p99_ms
+    assert most.idle_p99_ms
+
+
+async def asked(ask: Callable[[Generator], Awaitable[Any]]) -> Any:
+    async with generating() as generator:
+        return await ask(generator)
+
+
+def test_a_job_that_cannot_be_done_says_why() -> None:
+    nobody = Address("127.0.0.1", 1)
+    with pytest.raises(RemoteError, match="nothing listens at"):
+        asyncio.run(asked(lambda generator: generator.send(nobody, 1, 0.1)))
+    with pytest.raises(RemoteError, match="/facade broke off"):
+        asyncio.run(asked(lambda generator: generator.read(nobody, "/facade")))
+
+
+def test_a_generator_that_dies_is_an_error() -> None:
+    async def dying(generator: Generator) -> None:
+        psutil.Process(generator.pid).kill()
+        await generator.send(Address("127.0.0.1", 1), 1, 0.1)
+
+    with pytest.raises(MachineError, match="the load generator ended during 'send'"):
+        asyncio.run(asked(dying))
+
+
+def test_a_rate_is_kept_whatever_the_answers_take() -> None:
+    async def late(request: web.Request) -> web.Response:
+        await request.read()
+        await asyncio.sleep(0.2)
+        return web.json_response({})
+
+    async def spaced() -> Any:
+        app = web.Application()
+        app.router.add_post("/facade", late)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = Address("127.0.0.1", runner.addresses[0][1])
+        async with generating() as generator:
+            enough = await generator.send_spaced(address, 60, 100, 0.3)
+            few = await generator.send_spaced(address, 2, 100, 0.3)
+        await runner.cleanup()
+        return enough, few
+
+    enough, few = asyncio.run(spaced())
+    assert (len(enough.acknowledged), enough.failed) == (30, 0)
+    assert len(few.acknowledged) == 30
+    # Two connections answer ten a second: the last one was due after 0.3 s and sent after 2.8 s.
+    assert few.late_s > 2 > enough.late_s
+
+
+def test_it_ends_with_whoever_started_it() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert starter.stdout
+    child = psutil.Process(int(starter.stdout.readline()))
+    starter.send_signal(signal.SIGKILL)
+    starter.wait(10)
+    starter.stdout.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+STARTER = """
+import asyncio
+from microq.bench.generator import generating
+from microq.config import Address
+async def main():
+    async with generating() as generator:
+        print(generator.pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_the_memory_of_what_is_gone_is_unknown() -> None:
+    groups = {"here": [psutil.Process().pid], "gone": [2**22 + 1]}
+    for found in (peaks(groups), sizes(groups)):
+        assert found["here"]
+        assert found["gone"] is None
