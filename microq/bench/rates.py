@@ -33,6 +33,6 @@ async def level(system: System, generator: Generator, nothing: Address, connecti
 
 
 def busy_seconds() -> float:
-    """Return for how many seconds the cores of this machine have worked, added up."""
+    """Return for how many seconds the cores of this machine have worked, or were another one's, added up."""
     times = psutil.cpu_times()
-    return float(times.user + times.system)
+    return float(times.user + times.system + getattr(times, "steal", 0.0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from microq.bench.bare import Bare
 from microq.bench.cost import Cost
@@ -179,10 +181,27 @@ class Result:
         rates = [median(level.pace.acknowledged_per_s for level in self.levels(c)) for c in self.connections]
         return max(rates, default=None)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it, with the ratios that its figures make."""
+        whole = dataclasses.asdict(self)
+        for one, shown in zip(self.rates, whole["rates"], strict=True):
+            shown["levels"] = [_level_json(level) for level in one.levels]
+        for size, shown in zip(self.held, whole["held"], strict=True):
+            shown |= {"level": _level_json(size.level), "reading_p99_ratio": size.slower}
+        if self.batch:
+            whole["batch"] |= {"stored_share": self.batch.stored_share}
+        if self.idle:
+            whole["idle"] |= {"share_of_core": self.idle.share}
+        return whole
+
     @property
     def code(self) -> int:
         """The exit code: 1 if something that was to be measured could not be, else 0."""
         return int(any(each.failed for each in self.omitted))
+
+
+def _level_json(level: Level) -> dict[str, Any]:
+    return {**dataclasses.asdict(level), "ratio": level.ratio, "saturated": level.saturated}
 
 
 def middle(values: Sequence[float | None]) -> float | None:

@@ -171,7 +171,7 @@ def _write(folder: Path, result: Any, facts: dict[str, Any], *, complete: bool) 
     from microq.views.bench import markdown  # noqa: PLC0415
 
     judged = [dataclasses.asdict(each) for each in judge(result, TARGETS)]
-    whole = {**facts, "complete": complete, "targets": judged, **dataclasses.asdict(result)}
+    whole = {**facts, "complete": complete, "targets": judged, **result.to_json()}
     (folder / JSON_FILE).write_text(json.dumps(whole, ensure_ascii=False, indent=2), encoding="utf-8")
     (folder / MARKDOWN_FILE).write_text(markdown(result, facts), encoding="utf-8")
     return whole

@@ -15,6 +15,7 @@ import psutil
 
 from microq.bench import cost, held
 from microq.bench.batch import batch
+from microq.bench.comparison import over
 from microq.bench.generator import Generator, generating
 from microq.bench.idle import idle
 from microq.bench.lag import SHARE, lag
@@ -24,7 +25,7 @@ from microq.bench.rates import level
 from microq.bench.result import Level, Omission, Rates, Result, Start
 from microq.bench.startup import link_cache, timed
 from microq.bench.usage import SUPERVISOR, by_name, forget_peaks, peaks, sizes
-from microq.cli.bench import Options
+from microq.cli.bench import Options, Part
 from microq.cli.output import configuration, note, run
 from microq.cli.trials import operating
 from microq.client import open_session
@@ -33,8 +34,6 @@ from microq.engines.jars import cache_folder
 from microq.errors import MicroqError
 from microq.fleet import Role
 from microq.system import control, records
-
-BARE_SECONDS = 2.0
 
 LONGEST_FILL = 300.0
 """How long the filling of a system may take, in seconds, as far as it can be told before."""
@@ -95,8 +94,9 @@ class Bench:
     def _steps(self) -> Iterator[Step]:
         options = self._options
         starts = options.starts
-        yield Step("start", "--help, and starts cold and warm", 3 + 13 * starts, self._start)
-        yield Step("idle", "an idle system", 10 + options.idle, self._idle)
+        yield Step("start", "--help, and starts cold and warm", 3 + 13 * starts + options.idle, self._start)
+        if Part.START not in options.parts:  # which watches one that it started
+            yield Step("idle", "an idle system", 10 + options.idle, self._idle)
         for number in range(1, options.rounds + 1):
             seconds = 6 + len(options.connections) * (2 * options.seconds + 1)
             yield Step("rates", f"rates, round {number} of {options.rounds}", seconds, self._rates)
@@ -137,6 +137,8 @@ class Bench:
         for _ in range(options.starts):
             async with self._up() as seconds:
                 warm.append(seconds)
+                if Part.IDLE in options.parts and len(warm) == options.starts:
+                    await self._watch()
         note(f"  cold {min(cold):.1f} s, warm {min(warm):.1f} s, --help {min(helps):.2f} s")
         self.result.start = Start(tuple(helps), tuple(cold), tuple(warm))
 
@@ -151,11 +153,15 @@ class Bench:
 
     async def _idle(self) -> None:
         async with self._up():
-            async with control.connect(self._config) as operator:
-                groups = by_name(await operator.snapshot())
-            if (pid := records.supervisor_pid(self._config)) is not None:
-                groups[SUPERVISOR] = [pid]
-            self.result.idle = await idle(groups, self._options.idle)
+            await self._watch()
+
+    async def _watch(self) -> None:
+        """Watch the system that was started while nobody wants anything of it."""
+        async with control.connect(self._config) as operator:
+            groups = by_name(await operator.snapshot())
+        if (pid := records.supervisor_pid(self._config)) is not None:
+            groups[SUPERVISOR] = [pid]
+        self.result.idle = await idle(groups, self._options.idle)
 
     async def _rates(self) -> None:
         options = self._options
@@ -249,4 +255,4 @@ class Bench:
 
 def _tell(one: Level) -> None:
     ratio = "" if one.ratio is None else f", {one.ratio:.2f} of a do-nothing handler"
-    note(f"  {one.pace.connections} connections: {one.pace.acknowledged_per_s:,.0f}/s{ratio}")
+    note(f"  {over(one.pace.connections)}: {one.pace.acknowledged_per_s:,.0f}/s{ratio}")

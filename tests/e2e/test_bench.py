@@ -32,6 +32,7 @@ def test_every_part_is_measured_on_a_system_of_its_own(project: Project) -> None
     assert (found["complete"], found["omitted"], found["options"]["connections"]) == (True, [], [4])
     [level] = found["rates"][0]["levels"]
     assert level["ceiling_per_s"] > level["pace"]["acknowledged_per_s"] > 0
+    assert level["ratio"] == pytest.approx(level["pace"]["acknowledged_per_s"] / level["ceiling_per_s"])
     assert set(found["rates"][0]["peak_bytes"]) == {*level["pace"]["cpu_s"]} - {"client"}
     assert all(found["rates"][0]["peak_bytes"].values())
     assert found["batch"]["acknowledged"] == 200

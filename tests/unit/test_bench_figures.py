@@ -150,6 +150,15 @@ def test_rates_are_medians_of_the_rounds() -> None:
     assert Result().highest is None
 
 
+def test_the_json_has_the_ratios_too() -> None:
+    got = json.loads(json.dumps(everything().to_json()))
+    level = got["rates"][0]["levels"][1]
+    assert (level["ratio"], level["saturated"], level["pace"]["p999_ms"]) == (0.3, False, 12.0)
+    assert (got["batch"]["stored_share"], got["idle"]["share_of_core"]) == (0.9, 0.02)
+    assert (got["held"][1]["level"]["ratio"], got["held"][1]["reading_p99_ratio"]) == (0.29, 1.5)
+    assert Result().to_json()["batch"] is None
+
+
 def test_only_what_could_not_be_measured_is_a_failure() -> None:
     assert Result(omitted=[Omission("held", "too little memory", failed=False)]).code == 0
     assert Result(omitted=[Omission("held", "it broke", failed=True)]).code == 1
