@@ -6,11 +6,13 @@ import asyncio
 import time
 
 from microq.bench.generator import Generator
-from microq.bench.pace import System, milliseconds
+from microq.bench.pace import System, milliseconds, since
 from microq.bench.rates import level
 from microq.bench.result import Held, Seen
+from microq.bench.usage import by_role, sizes
 from microq.config import Address, Config
 from microq.errors import MachineError
+from microq.fleet import Role
 
 CONNECTIONS = 32
 
@@ -19,6 +21,9 @@ LONGEST_READING = 30.0
 
 ENOUGH = 0.99
 """The share of the messages of a filling that must be acknowledged."""
+
+LONGEST_SETTLING, QUIET_CORES = 20.0, 0.3
+"""How long the system may take to be at rest after a filling, in seconds, and how much of a core it then uses."""
 
 PART = 100
 """Messages of a read that wants a part only."""
@@ -65,8 +70,20 @@ class Holding:
             raise MachineError(f"of {messages - held} more {sent.acknowledged} were acknowledged, and {now} are held")
         self.fill_per_s = (messages - held) / (time.perf_counter() - began)
 
-    async def measure(self, messages: int, consumers_bytes: int | None) -> Held:
+    async def settle(self) -> None:
+        """Wait until the system has done what it does after many messages came: it would be taken for the machine's."""
+        patience = time.perf_counter() + LONGEST_SETTLING
+        while time.perf_counter() < patience:
+            before = self._system.used()
+            await asyncio.sleep(1)
+            used = since(before, self._system.used()).values()
+            if sum(each or 0.0 for each in used) < QUIET_CORES:
+                return
+
+    async def measure(self, messages: int) -> Held:
         """Measure with what it holds now, which is about so many."""
+        memory = by_role(sizes(self._system.groups))
+        known = list(memory.values())
         one = await level(self._system, self._sender, self._nothing, CONNECTIONS, self._seconds)
         held = await self._system.held() or messages
         everything = await self._seen("GET /facade", self._ips.facade_service, "/facade")
@@ -91,7 +108,8 @@ class Holding:
             idle_p99_ms=milliseconds(idle.latencies, 0.99),
             reading_p99_ms=milliseconds(under_way.latencies, 0.99),
             reading_worst_ms=milliseconds(under_way.latencies, 1),
-            consumers_bytes=consumers_bytes,
+            consumers_bytes=memory.get(Role.MESSAGES),
+            system_bytes=None if None in known else sum(each or 0.0 for each in known),
         )
 
     async def _seen(self, what: str, address: Address, path: str) -> Seen:

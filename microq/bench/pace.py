@@ -84,7 +84,8 @@ class System:
         generator: Generator,
         patience: float = STORE_SECONDS,
     ) -> None:
-        self._session, self._patience, self._pids, self._generator = session, patience, groups, generator
+        self._session, self._patience, self._generator = session, patience, generator
+        self.groups = groups
         self._facade, self._consumers = config.service_ips.facade_service, config.service_ips.messages_service
 
     async def warm(self, connections: int, seconds: float) -> None:
@@ -105,7 +106,7 @@ class System:
 
     def used(self) -> dict[str, float | None]:
         """Return the processor time of each group until now, in seconds."""
-        return {name: processor_time(pids) for name, pids in self._pids.items()}
+        return {name: processor_time(pids) for name, pids in self.groups.items()}
 
     async def held(self) -> int | None:
         """Return how many messages the consumers hold."""

@@ -109,7 +109,8 @@ class Held:
     idle_p99_ms: float | None
     reading_p99_ms: float | None
     reading_worst_ms: float | None
-    consumers_bytes: int | None
+    consumers_bytes: float | None
+    system_bytes: float | None
 
     @property
     def slower(self) -> float | None:

@@ -182,6 +182,8 @@ def _held(held: Sequence[Held]) -> Section:
         row("do-nothing handler, POST/s", lambda x: x.level.ceiling_per_s, 0),
         row("ratio to it", lambda x: x.level.ratio, 2),
         row("p99, ms", lambda x: x.level.pace.p99_ms),
+        row("processor seconds for 1,000", lambda x: _total([x.level])),
+        row("others on this machine, cores", lambda x: x.level.others_cores, 2),
         row("a lone POST, p99, ms", lambda x: x.idle_p99_ms),
         row("the same while all is read, p99, ms", lambda x: x.reading_p99_ms),
         row("its slowest, ms", lambda x: x.reading_worst_ms),
@@ -191,6 +193,7 @@ def _held(held: Sequence[Held]) -> Section:
         rows.append(("  MB", *(number(_seen(one, what, lambda seen: seen.bytes / 1e6)) for one in held)))
     rows.append(row("filled through the batch API, 1/s", lambda x: x.fill_per_s, 0))
     rows.append(("messages-services, MiB", *(_mib(one.consumers_bytes) for one in held)))
+    rows.append(("all processes, MiB", *(_mib(one.system_bytes) for one in held)))
     return Section("With so many messages held", ("", *(f"{one.messages:,}" for one in held)), tuple(rows))
 
 

@@ -24,7 +24,7 @@ from microq.bench.pace import System
 from microq.bench.rates import level
 from microq.bench.result import Level, Omission, Rates, Result, Start
 from microq.bench.startup import link_cache, timed
-from microq.bench.usage import SUPERVISOR, by_name, forget_peaks, peaks, sizes
+from microq.bench.usage import SUPERVISOR, by_name, forget_peaks, peaks
 from microq.cli.bench import Options, Part
 from microq.cli.output import configuration, note, run
 from microq.cli.trials import operating
@@ -213,7 +213,6 @@ class Bench:
         self.result.held_settings = held.settings(self._config, max(fitting))
         config = configuration(self._path, [*self._sets, *self.result.held_settings])
         async with self._running("held", config) as one, generating() as reader:
-            consumers = {n: pids for n, pids in one.groups.items() if n.startswith(Role.MESSAGES)}
             holding = held.Holding(config, one.system, one.generator, reader, one.nothing, options.seconds)
             await one.generator.send(one.nothing, held.CONNECTIONS, options.warm)
             for messages in fitting:
@@ -224,8 +223,8 @@ class Bench:
                     break
                 note(f"  filling up to {messages:,} messages")
                 await holding.fill(messages)
-                now = [size for size in sizes(consumers).values() if size is not None]
-                self.result.held.append(await holding.measure(messages, sum(now)))
+                await holding.settle()
+                self.result.held.append(await holding.measure(messages))
                 _tell(self.result.held[-1].level)
 
     def _fitting(self) -> list[int]:

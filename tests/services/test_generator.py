@@ -96,9 +96,10 @@ async def everything(folder: Path) -> tuple[Level, Lines, Lag, Held, Held]:
         many = await batch(system, sender, facade, groups["here"], 300)
         holding = Holding(running.config, system, sender, reader, nothing, 0.3)
         await holding.fill(100)  # there are more already
-        least = await holding.measure(100, None)
+        least = await holding.measure(100)
         await holding.fill(4000)
-        return one, many, behind, least, await holding.measure(4000, 1)
+        await holding.settle()
+        return one, many, behind, least, await holding.measure(4000)
 
 
 def test_a_real_system_is_measured_in_every_way(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def a_batch(**facts: Any) -> Lines:
 
 def a_size(messages: int, ratio: float, **facts: Any) -> Held:
     reads = (Seen("GET /facade", 0.5, 0.1, 2_000_000, messages),)
-    known = Held(messages, 900.0, a_level(rate=1000 * ratio), reads, 2.0, 3.0, 8.0, 90 * MIB)
+    known = Held(messages, 900.0, a_level(rate=1000 * ratio), reads, 2.0, 3.0, 8.0, 90 * MIB, 900 * MIB)
     return replace(known, **facts)
 
 
