@@ -44,9 +44,12 @@ def recorder() -> str:
 
 
 async def record(pid: int, seconds: float, file: Path) -> None:
-    """Look at a process for so long, and write what was seen as speedscope has it. Raises `MachineError`."""
+    """Look at a process, and those it started, for so long, and write what was seen as speedscope has it.
+
+    Raises `MachineError`.
+    """
     words = ["record", "--pid", str(pid), "--duration", f"{max(1, round(seconds))}", "--rate", str(RATE)]
-    words += ["--format", "speedscope", "--output", str(file)]
+    words += ["--format", "speedscope", "--output", str(file), "--subprocesses"]
     process = await asyncio.create_subprocess_exec(
         recorder(),
         *words,

@@ -41,7 +41,7 @@ def sections(result: Result) -> Iterator[Section]:
     if result.start or result.idle:
         yield _start(result)
     if result.cost:
-        safe, bare = number(result.cost.safe), number(result.cost.bare)
+        safe, bare = number(result.cost.safe_per_s), number(result.cost.bare_per_s)
         row = ("messages/s", safe, bare, f"{result.cost.share:.0%}")
         yield Section("What crash safety costs", ("", "with it", "without", "cost"), (row,))
 

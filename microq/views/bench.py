@@ -48,6 +48,8 @@ def notes(result: Result) -> Iterator[str]:
         most = max(level.pace.client_cpu for level in result.levels(connections))
         if most > SATURATED:
             yield f"Generator saturated at {connections} connections ({most:.0%} of a core): more may be possible."
+    if result.lag:
+        yield "A message counts as stored when its consumer begins to write its claim; it is shown one write later."
     if result.bare:
         yield "The bare client's queue has one backup, as one that nobody configured has; it is destroyed afterwards."
     if result.held_settings:

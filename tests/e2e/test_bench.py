@@ -19,7 +19,7 @@ def test_the_cost_is_a_ratio_of_medians() -> None:
     rates = [Rate(safe=True, per_second=90), Rate(safe=False, per_second=100)] * 2
     outlier = [Rate(safe=True, per_second=1), Rate(safe=False, per_second=1000)]
     found = cost([*rates, *outlier])
-    assert (found.safe, found.bare, found.share) == (90, 100, 0.1)
+    assert (found.safe_per_s, found.bare_per_s, found.share) == (90, 100, 0.1)
 
 
 @small
@@ -42,7 +42,7 @@ def test_every_part_is_measured_on_a_system_of_its_own(project: Project) -> None
     assert found["held"][1]["reads"][0]["texts"] >= 600
     assert found["start"]["cold_s"][0] > 0 < found["start"]["warm_s"][0]
     assert found["idle"]["bytes"]["supervisor"] > 0
-    assert found["cost"]["safe"] > 0 < found["cost"]["bare"]
+    assert found["cost"]["safe_per_s"] > 0 < found["cost"]["bare_per_s"]
     judged = {target["what"]: target["reached"] for target in found["targets"]}
     assert judged["--help"] is not None
     assert judged["128 connections, of a do-nothing handler"] is None
