@@ -28,7 +28,7 @@ LONGEST_SETTLING, QUIET_CORES = 20.0, 0.3
 PART = 100
 """Messages of a read that wants a part only."""
 
-BASE_BYTES, BYTES_OF_MESSAGE = 3 << 29, 8 << 10
+BASE_BYTES, BYTES_OF_MESSAGE = 3 << 29, 6 << 10
 """What a system needs, and what each message adds in all processes: three copies of its log entry and its claim."""
 
 HEAP_OF_MESSAGE = 2 << 10

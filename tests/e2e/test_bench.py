@@ -23,9 +23,11 @@ def test_the_cost_is_a_ratio_of_medians() -> None:
 
 
 @small
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("engine")
 def test_every_part_is_measured_on_a_system_of_its_own(project: Project) -> None:
-    done = project.microq("bench", *TINY, "--lines", "200", "--held", "300", "--held", "600", "--json")
+    words = [*TINY, "--lines", "200", "--held", "300", "--held", "600", "--json"]
+    done = project.microq("bench", *words, seconds=280)
     assert done.returncode == 0, done.stderr
     assert not project.alive()
     found = json.loads(done.stdout)
