@@ -14,6 +14,9 @@ from microq.bench.result import SATURATED, Result
 from microq.bench.table import SIGNS, Section, sections
 from microq.views.cells import nearest
 
+KEPT = 0.9
+"""From which share of the rate that was asked for on it counts as kept."""
+
 STYLES = {SIGNS[True]: "green", SIGNS[False]: "red"}
 
 
@@ -49,6 +52,9 @@ def notes(result: Result) -> Iterator[str]:
         if most > SATURATED:
             yield f"Generator saturated at {connections} connections ({most:.0%} of a core): more may be possible."
     if result.lag:
+        if result.lag.sent_per_s < result.lag.asked_per_s * KEPT:
+            rates = f"of {result.lag.asked_per_s:,.0f}/s only {result.lag.sent_per_s:,.0f}/s"
+            yield f"The fixed rate was not kept, {rates} were answered: the lag is that of an overload."
         yield "A message counts as stored when its consumer begins to write its claim; it is shown one write later."
     if result.bare:
         yield "The bare client's queue has one backup, as one that nobody configured has; it is destroyed afterwards."

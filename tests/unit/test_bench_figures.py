@@ -203,6 +203,12 @@ def test_a_saturated_generator_says_so() -> None:
     assert "saturated at 32" not in shown
 
 
+def test_a_rate_that_was_not_kept_says_so() -> None:
+    kept, missed = (Lag(400, sent, 1.5, 0.1, 800, 0, 0.0, 12.5, 30.0) for sent in (361, 359))
+    assert "not kept" not in text(benchmark(Result(lag=kept), "runs/x"))
+    assert "of 400/s only 359/s were answered" in text(benchmark(Result(lag=missed), "runs/x"))
+
+
 def test_the_markdown_says_when_where_and_how_to_repeat_it() -> None:
     machine = {"date": "2026-11-25T10:00:00+0000", "system": "Linux x86_64", "cores": 2, "memory_bytes": 8 << 30}
     facts = {"machine": machine, "versions": {"python": "3.11", "java": "17"}, "repeat": "microq bench --quick"}
