@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
 from aiohttp import web
@@ -40,6 +41,8 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 T = TypeVar("T")
 
+_at = attrgetter("at")
+_age = attrgetter("at", "id")
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -226,11 +229,7 @@ async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> AsyncIterat
         begun = True
         found += [each for each in chunk if part.after < each.at <= last]
         if len(found) > enough:
-            found = list(part.of_all(sorted(found, key=_age)))
+            found = list(part.of_all(sorted(found, key=_at)))
             last, enough = found[-1].at, len(found) + SLACK
     if found:
         yield part.of_all(sorted(found, key=_age))
-
-
-def _age(dated: Dated) -> tuple[float, str]:
-    return dated.at, dated.id
