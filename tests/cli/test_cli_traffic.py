@@ -227,3 +227,13 @@ def test_no_message_can_colour_a_terminal_or_forge_a_line(system: Project) -> No
         for line in system.microq("logs", "-n", "9999", "--raw").stdout.splitlines()
         if "INFO    forged" in line[20:45]
     ]
+
+
+def test_a_part_of_both_sets_can_be_read(system: Project) -> None:
+    summary(system.microq("send", "3", "--prefix", "part-", "--json"))
+    arrived(system, ["part-1", "part-2", "part-3"])
+    one = json.loads(system.microq("read", "-n", "1", "--limit", "1", "--json").stdout)
+    assert (len(one["logs"]), len(one["messages"])) == (1, 1)
+    later = json.loads(system.microq("read", "-n", "1", "--after", "4e9", "--json").stdout)
+    assert (later["logs"], later["messages"]) == ([], [])
+    assert system.microq("read", "--limit", "10001").returncode == 2
