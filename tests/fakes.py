@@ -21,6 +21,7 @@ from microq.client import open_session
 from microq.config import Address, Config, Limits, ServiceIps
 from microq.errors import QueueAwayError, QueueFullError
 from microq.letters import DeadLetter, Redelivery
+from microq.maps import LogMap, MessageMap, RecordMap
 from microq.message import Message
 from microq.queues import QueueOpener
 from microq.queues.base import MessageQueue, Refused
@@ -30,7 +31,7 @@ from microq.services.facade import make_app as make_facade
 from microq.services.health import Health
 from microq.services.held import Held
 from microq.services.redelivery import Watch
-from microq.store import LogMap, MessageMap, RecordMap, Store, StoreOpener
+from microq.store import Store, StoreOpener
 
 PLAIN = Config("the test", Path())
 

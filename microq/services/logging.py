@@ -12,11 +12,12 @@ from microq import tracing
 from microq.config import Config
 from microq.errors import MessageError
 from microq.log import quoted
+from microq.maps import LogMap
 from microq.message import Message
 from microq.services.app import HEALTH, failure, read_json, reply, traced
 from microq.services.app import make_app as make_service
 from microq.services.listing import Part, in_order, stream
-from microq.store import LogMap, StoreOpener, open_store
+from microq.store import StoreOpener, open_store
 
 log = logging.getLogger(__name__)
 

@@ -99,7 +99,7 @@ class ForkServer:
     """The server of a run, started when it is first needed, and again if it ended. Made by `forking`."""
 
     def __init__(self, environment: Mapping[str, str], tasks: asyncio.TaskGroup) -> None:
-        self._environment, self._tasks = environment, tasks
+        self.environment, self._tasks = environment, tasks
         self._server: asyncio.subprocess.Process | None = None
         self._answers: asyncio.Queue[int | None] = asyncio.Queue()
         self._turn = asyncio.Lock()
@@ -108,7 +108,7 @@ class ForkServer:
     async def start(self, argv: Sequence[str], log_file: Path) -> Child:
         """Start a command line, by a fork if it is a service's; see `Start`."""
         if tuple(argv[1:3]) != SERVICE:
-            return await executing(self._environment)(argv, log_file)
+            return await executing(self.environment)(argv, log_file)
         asking = asyncio.create_task(self._ask(argv[3:], log_file))
         try:
             return await asyncio.shield(asking)
@@ -140,7 +140,7 @@ class ForkServer:
                 *FORKSERVER,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,  # Ctrl-C is ours to answer
             )
             self._tasks.create_task(self._hear(self._server, self._answers))

@@ -54,7 +54,6 @@ class Supervisor:
         self.config, self.folder, self.specs = config, folder, servers.specs
         self._session, self._tasks, self._servers, self._forks = session, tasks, servers, forks
         self._news, self._sockets = News(), snapshot.Sockets()
-        self._environment = child_environment(config, folder.name)
         self._config_file = runs.furnish(config, folder)
         self._verbs = asyncio.Lock()
         self._defects: dict[Role, str] = {}
@@ -216,7 +215,7 @@ class Supervisor:
         """Make the class-data archives in the background, if some are missing: the next start is quicker."""
         engine = self._servers.engine
         if engine and missing(engine, self.config) and self._training is None:
-            self._training = self._tasks.create_task(train(engine, self.config, self._environment))
+            self._training = self._tasks.create_task(train(engine, self.config, self._forks.environment))
 
     async def shut_down(self, *, at_once: bool = False) -> None:
         """End everything, in order or all at the same moment, and then the streams of events."""
@@ -240,9 +239,7 @@ async def supervise(
 ) -> AsyncIterator[Supervisor]:
     """Be the supervisor of this project; whatever happens inside, all children are gone afterwards.
 
-    The links of the `detours` must be open.
-
-    Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
+    The links of the `detours` must be open. Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(records.locked(config, folder))

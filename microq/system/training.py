@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def missing(engine: Engine, config: Config) -> list[Lesson]:
     return [lesson for lesson in lessons if not lesson.archive.flags()]
 
 
-async def train(engine: Engine, config: Config, environment: dict[str, str]) -> None:
+async def train(engine: Engine, config: Config, environment: Mapping[str, str]) -> None:
     """Make the missing archives for this Java and these jars. A failure costs the quick start, nothing else."""
     for lesson in missing(engine, config):
         folder = lesson.archive.path.parent
@@ -78,7 +78,7 @@ def _broker(engine: Engine, parts: Brokers, config: Config, folder: Path) -> lis
     return kafka.argv(engine.java, parts.jars, broker, config.kafka.heap, ())
 
 
-async def _run(lesson: Lesson, config: Config, environment: dict[str, str], scratch: Path) -> Path:
+async def _run(lesson: Lesson, config: Config, environment: Mapping[str, str], scratch: Path) -> Path:
     command, output = lesson.prepare(scratch), scratch / "classes"
     spec = ProcessSpec("archive", lesson.role, Address("127.0.0.1", 1))  # whom nobody asks
     process = Process(spec, scratch / "archive.log", records.Book(config, environment["MICROQ_RUN"]), _ignore)

@@ -13,8 +13,9 @@ from conftest import Project
 
 from microq import hz
 from microq.config import Config
+from microq.maps import PAGE, MessageMap
 from microq.message import Message
-from microq.store import LOG_MAP, PAGE, MessageMap
+from microq.store import LOG_MAP
 from microq.system import control
 
 COUNT = 20_000

@@ -15,11 +15,12 @@ from microq import hz
 from microq.client import open_session
 from microq.config import Config
 from microq.errors import QueueFullError, StoreUncertainError
+from microq.maps import Kept, LogMap
 from microq.message import Message
 from microq.services import logging
 from microq.services.health import Health
 from microq.services.redelivery import Watch
-from microq.store import Kept, LogMap, Store, StoreOpener
+from microq.store import Store, StoreOpener
 
 WORDS = {"msg": "hello", "uuid": "a"}
 

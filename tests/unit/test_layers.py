@@ -38,6 +38,7 @@ RANKS = {
     "hz": 1,
     "hz_scan": 1,
     "queues": 1,
+    "maps": 1,
     "store": 1,
     "members": 1,
     "kfk": 1,

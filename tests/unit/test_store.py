@@ -11,8 +11,8 @@ from hazelcast.errors import HazelcastError
 
 from microq import hz
 from microq.errors import StoreAwayError, StoreUncertainError
+from microq.maps import PAGE
 from microq.message import Message
-from microq.store import PAGE
 
 MESSAGES = [Message("a", "one"), Message("b", "two"), Message("c", "three")]
 
