@@ -9,8 +9,8 @@ from microq.bench.pace import processor_time, since
 from microq.bench.result import Idle
 from microq.bench.usage import sizes
 
-SETTLE_SECONDS = 2.0
-"""How long after its start a system is left alone before it is watched."""
+SETTLE_SECONDS = 10.0
+"""How long after its start a system is left alone before it is watched: its JVMs have compiled what they began with."""
 
 
 async def idle(groups: Mapping[str, Sequence[int]], seconds: float) -> Idle:

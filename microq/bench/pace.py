@@ -12,12 +12,13 @@ import psutil
 
 from microq.bench.generator import Generator
 from microq.bench.load import Sent
+from microq.bench.usage import pids_of
 from microq.chaos.timing import percentile
 from microq.client import get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
 from microq.fleet import Snapshot
-from microq.usage import family, usage
+from microq.usage import usage
 
 STORE_SECONDS = 60.0
 """How long the consumers may take to store everything after the last acknowledgement."""
@@ -136,9 +137,9 @@ async def held(session: aiohttp.ClientSession, consumers: Sequence[Address]) -> 
 
 
 def processor_time(pids: Sequence[int]) -> float | None:
-    """Return the processor time of processes and their workers until now, in seconds; None if one of them is gone."""
+    """Return the processor time of processes until now, in seconds; None if one of them is gone."""
     try:
-        return sum(usage(family(pid)).cpu_s for pid in pids)
+        return usage([psutil.Process(pid) for pid in pids]).cpu_s
     except psutil.Error:
         return None
 
@@ -150,11 +151,11 @@ def since(before: Mapping[str, float | None], now: Mapping[str, float | None]) -
 
 
 def by_kind(view: Snapshot) -> dict[str, list[int]]:
-    """Return the processes as two groups: the servers of the queue, and the rest."""
+    """Return the pids of two groups: the servers of the queue, and the rest."""
     found: dict[str, list[int]] = {QUEUE: [], REST: []}
     for process in view.processes:
         if process.pid:
-            found[QUEUE if process.role is view.queue_role else REST].append(process.pid)
+            found[QUEUE if process.role is view.queue_role else REST] += pids_of(process.pid)
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from microq.fleet import Snapshot
+from microq.usage import family
 
 CLIENT = "client"
 """The load generator, beside the names of the processes."""
@@ -21,12 +22,13 @@ SUPERVISOR = "supervisor"
 
 def by_name(view: Snapshot) -> dict[str, list[int]]:
     """Return the pids of each process of the system, those that it started itself included."""
-    return {process.name: _family(process.pid) for process in view.processes if process.pid}
+    return {process.name: pids_of(process.pid) for process in view.processes if process.pid}
 
 
-def _family(pid: int) -> list[int]:
+def pids_of(pid: int) -> list[int]:
+    """Return the pids of a process and of those that it started."""
     try:
-        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return [each.pid for each in family(pid)]
     except psutil.Error:
         return [pid]
 

@@ -95,7 +95,7 @@ def bench(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the system, and beside it what this machine can do at most.
+    """Measure the system beside what this machine can do at most.
 
     Start-up and rest, rates and latencies over 1 to 128 connections beside those of a handler that does nothing, the
     batch API beside the bare client, how far storing is behind accepting, what changes with a million messages held,

@@ -73,7 +73,7 @@ def compare(
     as_json: JsonOption = False,
     junit: JunitOption = None,
 ) -> None:
-    """Put Hazelcast and Kafka through the same scenarios, and show them side by side.
+    """Put Hazelcast and Kafka through the same scenarios, side by side.
 
     Start-up, memory, throughput and latency at 1, 32 and 128 connections; then the server that matters most is killed,
     with the consumers off and under traffic, and paused. The runs of both take turns, each on a fresh system.

@@ -50,7 +50,9 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the report of a run from its history alone: one HTML page that needs nothing else, and print its path.
+    """Make the report of a run from its history alone.
+
+    It is one HTML page that needs nothing else; its path is printed.
 
     \b
     microq report .microq/runs/2026-11-24T10-02-11-kill-member

@@ -55,8 +55,7 @@ class Supervisor:
         self._session, self._tasks, self._servers, self._forks = session, tasks, servers, forks
         self._news, self._sockets = News(), snapshot.Sockets()
         self._config_file = runs.furnish(config, folder)
-        self._verbs = asyncio.Lock()
-        self._defects: dict[Role, str] = {}
+        self._verbs, self._defects = asyncio.Lock(), dict[Role, str]()
         self._training: asyncio.Task[None] | None = None
         book = records.Book(config, folder.name)
         self.processes = {
@@ -239,7 +238,8 @@ async def supervise(
 ) -> AsyncIterator[Supervisor]:
     """Be the supervisor of this project; whatever happens inside, all children are gone afterwards.
 
-    The links of the `detours` must be open. Leftovers of a supervisor that was killed are ended first. Raises `AlreadyRunningError` and `MachineError`.
+    The links of the `detours` must be open. Leftovers of a supervisor that was killed are ended first.
+    Raises `AlreadyRunningError` and `MachineError`.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(records.locked(config, folder))
@@ -249,8 +249,8 @@ async def supervise(
             await asyncio.to_thread(records.sweep, config, left)
         session = await stack.enter_async_context(open_session())
         tasks = await stack.enter_async_context(task_group())
-        listed = specs(config, detours)
-        servers = await stack.enter_async_context(open_servers(config, folder, engine, listed, detours))
+        opening = open_servers(config, folder, engine, specs(config, detours), detours)
+        servers = await stack.enter_async_context(opening)
         forks = await stack.enter_async_context(forking(child_environment(config, folder.name), tasks))
         supervisor = Supervisor(config, folder, session, tasks, servers, forks)
         supervisor.check_ports()

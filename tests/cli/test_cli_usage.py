@@ -14,7 +14,7 @@ from conftest import Project, environment
 from typer.core import TyperGroup
 
 from microq import __version__
-from microq.cli import app, output
+from microq.cli import COMMANDS, app, output
 from microq.queues import BACKENDS
 
 
@@ -22,8 +22,9 @@ def commands() -> list[str]:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     found = []
-    for name, command in sorted(group.commands.items()):
+    for name in sorted(group.commands):
         found.append(name)
+        command = group.get_command(typer.Context(group), name)
         if isinstance(command, TyperGroup):
             found += [f"{name} {inner}" for inner in sorted(command.commands)]
     return found
@@ -40,6 +41,24 @@ def test_help_of_every_command(words: str, project: Project) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert f"Usage: microq {words}".strip() in result.stdout
     assert "--help" in result.stdout
+
+
+def test_what_the_list_says_of_a_command_is_what_its_help_begins_with() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, (_, line) in COMMANDS.items():
+        command = group.get_command(typer.Context(group), name)
+        assert command
+        assert command.help
+        assert " ".join(command.help.split()).startswith(line), name
+
+
+def test_a_command_imports_none_of_the_others() -> None:
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "microq", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "microq.cli.output" in said.stderr
+    assert not [line for line in said.stderr.splitlines() if "microq.chaos" in line or "microq.bench" in line]
 
 
 def test_no_command_shows_the_help(project: Project) -> None:

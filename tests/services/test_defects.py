@@ -140,8 +140,8 @@ def words_of(command: Any) -> Iterator[str]:
     for parameter in command.params:
         yield from (*parameter.opts, *parameter.secondary_opts)
     if isinstance(command, TyperGroup):
-        for inner in command.commands.values():
-            yield from words_of(inner)
+        for inner in command.commands:
+            yield from words_of(command.get_command(typer.Context(command), inner))
 
 
 def test_no_command_and_no_option_has_the_name_of_a_defect() -> None:
