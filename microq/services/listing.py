@@ -37,6 +37,12 @@ SLACK = 2000
 SILENCE_SECONDS = 0.5
 """How long a reader hears nothing while a list is looked for; whoever hears nothing for long asks somebody else."""
 
+GENTLE = 3
+"""How long the writer of a list rests between two pieces, in times of what its thread has computed meanwhile.
+
+Who sends while all is read has three quarters of this process: measured, a POST's p99 stays within twice its idle one.
+"""
+
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 T = TypeVar("T")
@@ -154,9 +160,11 @@ async def write(request: web.Request, pieces: AsyncIterator[bytes]) -> web.Strea
     await response.write(first)
     await response.write(second)
     try:
+        used = time.thread_time()
         async for piece in pieces:
             await response.write(piece)
-            await asyncio.sleep(0)  # a write to a reader that is quick does not suspend
+            await asyncio.sleep(GENTLE * (time.thread_time() - used))
+            used = time.thread_time()
     except MicroqError as error:
         log.warning("%s %s was broken off: %s", request.method, request.path, error)
         if request.transport is not None:
