@@ -48,7 +48,7 @@ class Batch:
         problem = ""
         try:
             async with self._session.post(self._url, data=self._lines(texts)) as response:
-                while line := await self._line(response.content, seconds):
+                async for line in self._answers(response.content, seconds):
                     yield self._receipt(json.loads(line))
         except TimeoutError:
             problem = f"no answer in {seconds:g} s"
@@ -59,9 +59,19 @@ class Batch:
             yield Receipt(sent.id, sent.text, Outcome.INDETERMINATE, time.perf_counter() - sent.began, reason=reason)
         self._under_way.clear()
 
-    async def _line(self, answer: aiohttp.StreamReader, seconds: float) -> bytes:
-        """Return the next line of the answer; raises `TimeoutError` only if something waits for it."""
-        reading = asyncio.ensure_future(answer.readline())
+    async def _answers(self, answer: aiohttp.StreamReader, seconds: float) -> AsyncIterator[bytes]:
+        """Yield the lines of the answer; one that was cut off is one too."""
+        rest = b""
+        while chunk := await self._chunk(answer, seconds):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line
+        if rest:
+            yield rest
+
+    async def _chunk(self, answer: aiohttp.StreamReader, seconds: float) -> bytes:
+        """Return the next part of the answer; raises `TimeoutError` only if something waits for it."""
+        reading = asyncio.ensure_future(answer.readany())
         try:
             while not (await asyncio.wait([reading], timeout=seconds))[0]:
                 self._check_oldest(seconds)
