@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -12,6 +13,9 @@ from microq.batch import Batch
 from microq.client import SEND_SECONDS, FacadeClient
 from microq.config import Address
 from microq.message import Outcome, Receipt
+
+FIRST = 12
+"""Texts of each logging-service that are kept, to be shown."""
 
 
 class _Texts:
@@ -53,6 +57,39 @@ class _Texts:
         while self._broken and (number is None or self._broken[0][0] <= number + len(found)):
             found.append(self._broken.popleft()[1])
         return found
+
+
+@dataclass(slots=True)
+class Logged:
+    """What one logging-service logged: how many messages, and the texts of the first `FIRST`."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of messages, in memory that does not grow with their number; of those that failed all is kept."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    loggers: dict[str, Logged] = field(default_factory=dict)
+    failures: list[Receipt] = field(default_factory=list)
+
+    @property
+    def sent(self) -> int:
+        """How many messages there were."""
+        return self.outcomes.total()
+
+    def add(self, receipt: Receipt) -> None:
+        """Count one more."""
+        self.outcomes[receipt.outcome] += 1
+        if receipt.reason:
+            self.failures.append(receipt)
+        if receipt.logged_by:
+            logged = self.loggers.setdefault(receipt.logged_by, Logged())
+            logged.count += 1
+            if len(logged.first) < FIRST:
+                logged.first.append(receipt.text)
 
 
 async def one_by_one(texts: Iterable[str]) -> AsyncIterator[str]:

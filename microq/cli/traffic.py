@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +15,10 @@ from microq.cli.lines import lines
 from microq.cli.output import ConfigOption, JsonOption, SetOption, console, emit, note, of_the_system, run
 from microq.config import Config
 from microq.errors import NotRunningError, UsageError
+from microq.message import Outcome
+
+if TYPE_CHECKING:  # --help needs none of it
+    from microq.sending import Tally
 
 LONG = 200
 """From how many messages on a progress bar is shown."""
@@ -57,13 +60,12 @@ def send(
     from microq.views import traffic as pictures  # noqa: PLC0415 - --help needs none of it
 
     began = time.perf_counter()
-    receipts = run(_send(loaded, texts, concurrency, total))
+    tally = run(_send(loaded, texts, concurrency, total))
     seconds = time.perf_counter() - began
-    emit(_summary(receipts, seconds), lambda: pictures.sent(receipts, seconds), as_json=as_json)
-    outcomes = Counter(receipt.outcome.value for receipt in receipts)
-    if outcomes["acknowledged"] < len(receipts):
+    emit(_summary(tally, seconds), lambda: pictures.sent(tally, seconds), as_json=as_json)
+    if tally.outcomes[Outcome.ACKNOWLEDGED] < tally.sent:
         raise typer.Exit(1)
-    if not as_json and receipts:
+    if not as_json and tally.sent:
         note("`microq read` shows them; `microq logs messages` shows who received which.")
 
 
@@ -93,26 +95,23 @@ def _texts(count: str | None, text: str | None, prefix: str) -> AsyncIterator[st
     return one_by_one(f"{prefix}{number}" for number in range(1, _number(count) + 1))
 
 
-async def _send(config: Config, texts: AsyncIterator[str], most: int, total: int | None) -> list[Any]:
-    """Send everything, so many under way at most, and return the receipts in the order of the texts."""
+async def _send(config: Config, texts: AsyncIterator[str], most: int, total: int | None) -> Tally:
+    """Send everything, so many under way at most, and return what became of it."""
     from microq.client import FacadeClient, open_session  # noqa: PLC0415 - --help needs none of it
-    from microq.sending import send_all  # noqa: PLC0415
+    from microq.sending import Tally, send_all  # noqa: PLC0415
 
-    receipts = []
-    told = 0
+    tally = Tally()
     async with open_session() as session:
         await FacadeClient(session, config.service_ips.facade_service).get("/healthz")
         with _bar(total) as advance:
             async for receipt in send_all(session, config.service_ips.facade_service, texts, most):
-                receipts.append(receipt)
+                tally.add(receipt)
                 advance()
-                if receipt.reason:
-                    told += 1
-                    if told <= MOST_FAILURES:
-                        note(f"{receipt.outcome} {receipt.text[:40]!r}: {receipt.reason}")
-    if told > MOST_FAILURES:
-        note(f"... and {told - MOST_FAILURES} more failures")
-    return receipts
+                if receipt.reason and len(tally.failures) <= MOST_FAILURES:
+                    note(f"{receipt.outcome} {receipt.text[:40]!r}: {receipt.reason}")
+    if len(tally.failures) > MOST_FAILURES:
+        note(f"... and {len(tally.failures) - MOST_FAILURES} more failures")
+    return tally
 
 
 @contextlib.contextmanager
@@ -134,18 +133,14 @@ def _bar(total: int | None) -> Iterator[Callable[[], None]]:
         yield advance
 
 
-def _summary(receipts: list[Any], seconds: float) -> dict[str, Any]:
-    outcomes = Counter(receipt.outcome.value for receipt in receipts)
-    loggers = Counter(receipt.logged_by for receipt in receipts if receipt.logged_by)
+def _summary(tally: Tally, seconds: float) -> dict[str, Any]:
     return {
-        "sent": len(receipts),
-        "acknowledged": outcomes["acknowledged"],
-        "rejected": outcomes["rejected"],
-        "indeterminate": outcomes["indeterminate"],
-        "by_logger": dict(sorted(loggers.items())),
-        "rate": round(len(receipts) / seconds, 1) if seconds else None,
+        "sent": tally.sent,
+        **{outcome.value: tally.outcomes[outcome] for outcome in Outcome},
+        "by_logger": {name: logged.count for name, logged in sorted(tally.loggers.items())},
+        "rate": round(tally.sent / seconds, 1) if seconds else None,
         "duration_s": round(seconds, 3),
-        "failures": [dataclasses.asdict(receipt) for receipt in receipts if receipt.reason],
+        "failures": [dataclasses.asdict(receipt) for receipt in tally.failures],
     }
 
 

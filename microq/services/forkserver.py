@@ -87,8 +87,9 @@ def _become(order: dict[str, Any], inherited: tuple[int, ...]) -> None:
     for file in (log, nothing, *inherited):
         os.close(file)
     os.chdir(order["folder"])
-    # All of them have the server's command line; this is what `ps` and `top` tell them apart by.
-    Path("/proc/self/comm").write_text(Path(order["log"]).stem[:15])
+    # All of them have the server's command line; this is what Linux's `ps` and `top` tell them apart by.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(Path(order["log"]).stem[:15])
 
 
 def _reap() -> None:

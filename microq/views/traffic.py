@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -10,25 +9,25 @@ from rich.text import Text
 
 from microq import message
 from microq.log import escaped
-from microq.message import Message, Outcome, Reading, Receipt
+from microq.message import Message, Outcome, Reading
+from microq.sending import FIRST, Tally
 from microq.views.cells import NOTHING
 
 
-def sent(receipts: Sequence[Receipt], seconds: float) -> RenderableType:
+def sent(tally: Tally, seconds: float) -> RenderableType:
     """Return what became of sent messages."""
-    outcomes = Counter(receipt.outcome for receipt in receipts)
-    line = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
-    rate = len(receipts) / seconds if seconds else 0.0
-    parts: list[RenderableType] = [Text(f"Sent {len(receipts)}: {line}   ({rate:.0f}/s)")]
-    for name in sorted({receipt.logged_by for receipt in receipts} - {""}):
-        texts = [printable(receipt.text) for receipt in receipts if receipt.logged_by == name]
-        parts.append(Text(f"  {name} logged {len(texts)}: {_shorten(texts)}"))
+    line = ", ".join(f"{tally.outcomes[outcome]} {outcome}" for outcome in Outcome)
+    rate = tally.sent / seconds if seconds else 0.0
+    parts: list[RenderableType] = [Text(f"Sent {tally.sent}: {line}   ({rate:.0f}/s)")]
+    for name, logged in sorted(tally.loggers.items()):
+        parts.append(Text(f"  {name} logged {logged.count}: {_shorten(logged.first, logged.count)}"))
     return Group(*parts)
 
 
-def _shorten(texts: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(texts[:most])
-    return f"{shown}, … ({len(texts)} in all)" if len(texts) > most else shown or NOTHING
+def _shorten(texts: Sequence[str], count: int) -> str:
+    """Return the first of so many texts, in one line."""
+    shown = ", ".join(map(printable, texts[:FIRST]))
+    return f"{shown}, … ({count} in all)" if count > FIRST else shown or NOTHING
 
 
 def reading(got: Reading) -> RenderableType:
@@ -46,7 +45,7 @@ def union(readings: Sequence[Reading]) -> RenderableType:
 
 
 def _set_line(source: str, messages: Sequence[Message]) -> Text:
-    return Text(f"  {source:<28} {len(messages):>6}  {_shorten([printable(m.text) for m in messages])}")
+    return Text(f"  {source:<28} {len(messages):>6}  {_shorten([m.text for m in messages[:FIRST]], len(messages))}")
 
 
 def printable(text: str, most: int = 40) -> str:

@@ -10,6 +10,7 @@ from sights import QUEUE, SYSTEM, TOPIC, figures
 
 from microq.fleet import Event, ProcessState
 from microq.message import Message, Outcome, Reading, Receipt
+from microq.sending import FIRST, Tally
 from microq.views import cells, queue, terminal, traffic
 
 WIDTHS = [80, 160]
@@ -161,17 +162,26 @@ def test_an_event_is_one_line() -> None:
 
 
 def test_what_was_sent_shows_all_three_outcomes_the_rate_and_the_loggers() -> None:
-    receipts = [
-        Receipt("a", "a", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5004"),
-        Receipt("b", "b", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5003"),
-        Receipt("c", "c", Outcome.REJECTED, 0.1, reason="full"),
-    ]
-    assert text(traffic.sent(receipts, 0.5)).splitlines() == [
+    tally = Tally()
+    tally.add(Receipt("a", "a", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5004"))
+    tally.add(Receipt("b", "b", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5003"))
+    tally.add(Receipt("c", "c", Outcome.REJECTED, 0.1, reason="full"))
+    assert text(traffic.sent(tally, 0.5)).splitlines() == [
         "Sent 3: 2 acknowledged, 1 rejected, 0 indeterminate   (6/s)",
         "  logging-5003 logged 1: b",
         "  logging-5004 logged 1: a",
     ]
-    assert "Sent 0: 0 acknowledged" in text(traffic.sent([], 0.0))
+    assert "Sent 0: 0 acknowledged" in text(traffic.sent(Tally(), 0.0))
+
+
+def test_of_many_that_were_sent_the_first_are_shown_and_kept_and_all_that_failed() -> None:
+    tally = Tally()
+    for number in range(1000):
+        tally.add(Receipt(f"id-{number}", f"msg{number}", Outcome.ACKNOWLEDGED, 0.1, logged_by="logging-5003"))
+        tally.add(Receipt(f"no-{number}", f"bad{number}", Outcome.REJECTED, 0.1, reason="full"))
+    assert text(traffic.sent(tally, 1.0)).splitlines()[1].endswith("msg10, msg11, … (1000 in all)")
+    assert len(tally.loggers["logging-5003"].first) == FIRST
+    assert len(tally.failures) == 1000
 
 
 def reading(*texts: str, logger: str = "127.0.0.1:5003") -> Reading:
