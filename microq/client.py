@@ -239,7 +239,9 @@ async def _ask_json(
     except TimeoutError as error:
         raise DeadlineError(f"{address} did not answer in {seconds:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise NotRunningError(f"nothing of microq answers at {address}; `microq up` starts the system") from error
+        raise NotRunningError(
+            f"nothing of microq answers at {address}; `microq up` starts the system, `microq status` shows it"
+        ) from error
     if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
         told = body.get("message", body) if isinstance(body, dict) else body
         if response.status == 400:  # noqa: PLR2004 - HTTP's "bad request"

@@ -40,10 +40,11 @@ def _of_queue(now: Snapshot) -> Iterator[str]:
 def _of_consumers(now: Snapshot) -> Iterator[str]:
     consumers = now.having(Role.MESSAGES)
     full = [process for process in consumers if process.full]
-    if full and len(full) == len(consumers):
+    if full and all(process.full for process in consumers if process.state is ProcessState.READY):
         yield "every messages-service is full: what comes stays in the queue, and when that is full, POST is refused"
     for process in full:
-        yield f"{process.name} is full with {process.held or 0:,} messages: raise [limits] max-held and start it again"
+        held = f"{process.held or 0:,} messages"
+        yield f"{process.name} is full with {held} and receives none; a larger [limits] max-held is for the next `up`"
 
 
 def _of_cluster(now: Snapshot) -> Iterator[str]:

@@ -49,7 +49,8 @@ class MemberFigures(Figures):
     """What one member of Hazelcast says of itself; ages are in seconds, memory is in bytes.
 
     The garbage collector ran `gc_count` times for `gc_seconds` in all. `clients` counts the connections that the
-    services have to it; the facade and the messages-services have one for the queue and one for the maps.
+    services have to it; the facade and the messages-services have one for the queue and one for the maps. `oldest` is
+    for how long the next item of the queue has waited, known of its owner only.
     """
 
     oldest: float | None
@@ -71,7 +72,8 @@ class MemberFigures(Figures):
 class QueueView:
     """The queue as the facade's client sees it; `owner` is the name of the primary owner, if known.
 
-    Of several partitions the one with the most messages counts.
+    Of several partitions the one with the most messages counts. `oldest_at` is when what is next was put into it, in
+    seconds since the epoch; None if nothing waits, or if it is not known.
 
     `pending` counts the messages whose arrival the facade waits for, `redelivered` those that were put into the queue
     again, `dead` the dead letters; None is unknown.
@@ -86,3 +88,4 @@ class QueueView:
     pending: int | None = None
     redelivered: int | None = None
     dead: int | None = None
+    oldest_at: float | None = None

@@ -49,9 +49,12 @@ class Foreign:
 
 
 def without_stack(record: logging.LogRecord) -> bool:
-    """Tell in one line what ended a task of the client that nobody waits for, such as its ping of a killed member."""
+    """Tell in one line what ended a task of the client that nobody waits for, such as its ping of a killed member.
+
+    A write to a connection that the member has just closed is such a task too.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HazelcastError):
+    if isinstance(error, HazelcastError) or (error and "HazelcastProtocol" in record.getMessage()):
         record.msg, record.args, record.exc_info = "a task of the Hazelcast client ended: %s", (told(error),), None
     return True
 

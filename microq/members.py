@@ -25,9 +25,6 @@ ANSWER_SECONDS = 1.0
 SAFETY_SECONDS = 0.25
 """How long a member may take to say that its copies are in place; until it does, they count as not in place."""
 
-_NO_AGE = 2**62
-"""Ages above it are Hazelcast's way to say that nothing is in the queue."""
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -42,7 +39,6 @@ class Source:
 _QUEUE = (
     "localOwnedItemCount",
     "localBackupItemCount",
-    "localMaxAge",
     "localOfferOperationCount",
     "localPollOperationCount",
     "localRejectedOfferOperationCount",
@@ -124,13 +120,12 @@ def _figures(
     name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[str, Any], collectors: Sequence[dict[str, Any]]
 ) -> MemberFigures:
     owned = int(queue.get("localOwnedItemCount", 0))
-    oldest = int(queue.get("localMaxAge", 0))
     return MemberFigures(
         name=name,
         taken_at=time.time(),
         items=owned,
         backups=int(queue.get("localBackupItemCount", 0)),
-        oldest=oldest / 1000 if owned and oldest < _NO_AGE else None,
+        oldest=None,
         offers=int(queue.get("localOfferOperationCount", 0)),
         polls=int(queue.get("localPollOperationCount", 0)),
         rejected=int(queue.get("localRejectedOfferOperationCount", 0)),

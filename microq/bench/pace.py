@@ -23,6 +23,9 @@ from microq.usage import usage
 STORE_SECONDS = 60.0
 """How long the consumers may take to store everything after the last acknowledgement."""
 
+LEAST_FOR_P999 = 1000
+"""Messages below which one in a thousand says nothing."""
+
 LOOK = 0.02
 """Pause in seconds between two looks at what the consumers hold."""
 
@@ -65,7 +68,7 @@ def pace(connections: int, sent: Sent, stored_after: float | None, cpu_s: Mappin
         milliseconds(sent.latencies, 0.99),
         round(sent.client_cpu, 3),
         cpu_s,
-        milliseconds(sent.latencies, 0.999),
+        milliseconds(sent.latencies, 0.999) if len(sent.latencies) >= LEAST_FOR_P999 else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
 import psutil
 
@@ -30,10 +31,16 @@ async def end(config: Config) -> None:
     if pid is not None:
         await _ask_to_end(config, pid)
     left = await asyncio.to_thread(records.leftovers, config)
-    if left:
-        note(f"Ending {len(left)} processes that an earlier run left: {', '.join(leftover.name for leftover in left)}")
+    tell(left)
     await asyncio.to_thread(records.sweep, config, left)
     note("Everything is stopped." if left or pid is not None else "Nothing was running here.")
+
+
+def tell(left: Sequence[records.Leftover]) -> None:
+    """Say which processes of a run whose supervisor is gone are ended, if there are any."""
+    if left:
+        names = ", ".join(leftover.name for leftover in left)
+        note(f"Ending {len(left)} processes that an earlier run left, with the messages in their memory: {names}")
 
 
 async def _ask_to_end(config: Config, pid: int) -> None:

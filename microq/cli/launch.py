@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from microq.cli.ending import tell
 from microq.cli.output import console, note, warn_of
 from microq.cli.progress import Progress
 from microq.config import Config
@@ -88,6 +89,7 @@ async def detached(config: Config, *, no_messages: bool) -> None:
     pid = records.supervisor_pid(config)
     if pid is not None:
         raise AlreadyRunningError(pid, str(config.project))
+    tell(await asyncio.to_thread(records.leftovers, config))
     folder = runs.new_run(config, "up")
     try:
         runs.furnish(config, folder)

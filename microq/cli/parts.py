@@ -113,7 +113,7 @@ class Bench:
         """Start a system of its own with its consumers, and beside it all that it is measured with."""
         config = config or self._config
         folder = self._folder / what
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)  # by a round that could not start
         async with AsyncExitStack() as stack:
             ready = lambda seconds: note(f"  ready after {seconds:.1f} s")  # noqa: E731 - a listener
             starting = operating(config, folder, {}, (), no_messages=False, ready=ready)

@@ -196,6 +196,6 @@ async def _read(config: Config, times: int, limit: int | None, after: float | No
     seen = {got.messages_service for got in readings} - {""}
     missing = [a for a in map(str, config.service_ips.messages_service) if a not in seen]
     if missing and not as_json:
-        note(f"{', '.join(missing)} did not answer in these reads; read again, or see `microq status`.")
+        note(f"{', '.join(missing)} was not among those that answered: each GET asks one. Read again, or `-n 20`.")
     if not any(got.logging_service or got.messages_service for got in readings):
         raise NotRunningError("neither a logging-service nor a messages-service answered; see `microq status`")

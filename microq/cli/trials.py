@@ -41,11 +41,14 @@ def configured(fault: Fault, path: Path | None, sets: list[str] | None, settings
 
 
 def alone(path: Path | None, sets: list[str] | None) -> None:
-    """Raise `UsageError` if a system runs here: what is run needs fresh ones."""
-    from microq.system import records  # noqa: PLC0415 - --help needs none of it
+    """Raise `UsageError` if a system runs here, and `PortTakenError`: what is run needs fresh ones."""
+    from microq.system import records, topology  # noqa: PLC0415 - --help needs none of it
 
-    if records.supervisor_pid(configuration(path, sets)) is not None:
+    config = configuration(path, sets)
+    if records.supervisor_pid(config) is not None:
         raise UsageError(f"{RUNS_HERE}, and each run needs a fresh one; `microq down` ends it")
+    if not records.leftovers(config):  # which are ended first
+        topology.check_ports(topology.specs(config))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -222,8 +223,10 @@ class Journey:
 
     async def queue_view(self) -> dict[str, Any]:
         """Return what the queue's client knows of it; a size that takes long, as in a failover, is unknown."""
-        size, owner = await asyncio.gather(_in_time(self._queue.size()), _in_time(self._queue.owner()))
-        return {"size": size, "owner": owner}
+        size, owner, since = await asyncio.gather(
+            _in_time(self._queue.size()), _in_time(self._queue.owner()), _in_time(self._queue.waiting_since())
+        )
+        return {"size": size, "owner": owner, "oldest_at": None if since == math.inf else since}
 
 
 def _weight(message: Message) -> int:

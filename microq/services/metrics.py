@@ -26,7 +26,7 @@ def _families(health: Health) -> Iterator[Metric]:
     ready, held, counters = health.ready(), health.held(), health.counters
     yield GaugeMetricFamily("microq_ready", "Whether the service can do its work now.", value=int(ready))
     if held is not None:
-        told = "Messages that a messages-service shows, or entries that a logging-service stored."
+        told = "Messages that a messages-service shows, or entries that a logging-service wrote since its start."
         yield GaugeMetricFamily("microq_messages_held", told, value=held)
     if (full := health.full()) is not None:
         told = "Whether the messages-service holds as many messages as it may, and receives none."

@@ -17,8 +17,8 @@ import psutil
 from microq.errors import MachineError
 from microq.system.topology import FORKSERVER, SERVICE
 
-UNKNOWN = 255
-"""The exit status of a child that nobody could ask for it: the server that forked it was gone before."""
+UNKNOWN = -255
+"""The exit status of a child that nobody heard, for the server that forked it was gone before; no signal's number."""
 
 ORDER_SECONDS = 20.0
 """How long the server may take to fork, its own start included."""

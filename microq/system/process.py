@@ -15,7 +15,7 @@ import psutil
 from microq.errors import DeadlineError, MachineError, UsageError
 from microq.fleet import UP, Event, ProcessState
 from microq.system import records
-from microq.system.children import Child, Start
+from microq.system.children import UNKNOWN, Child, Start
 from microq.system.topology import ProcessSpec
 
 TERM_SECONDS = 10.0
@@ -86,7 +86,8 @@ class Process:
         """Wait for the child's end and note it; run by the supervisor beside everything else."""
         if self._child is None:
             return
-        self.exit_status = await self._child.wait()
+        status = await self._child.wait()
+        self.exit_status = None if status == UNKNOWN else status
         # The group may outlive its leader; `ended` means that nothing of it is left.
         await self._empty_group(self._child.pid)
         self._book.remove(self.spec.name)
@@ -176,7 +177,9 @@ class Process:
             await asyncio.sleep(TICK)
 
     def _why_ended(self) -> str:
-        status = self.exit_status or 0
+        status = self.exit_status
+        if status is None:
+            return ""
         if status < 0:
             return f"by {signal.Signals(-status).name}"
         return "" if self._asked and status in _POLITE else f"with status {status}"

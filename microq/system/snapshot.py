@@ -77,9 +77,13 @@ async def take(
         asyncio.gather(*(_process(session, process, config) for process in processes)),
     )
     connected = sockets.connected(processes, config)
-    members = (replace(each, clients=connected[int(each.name.rpartition("-")[2])]) for each in said.members)
+    now = time.time()
+    members = (
+        replace(each, clients=connected[int(each.name.rpartition("-")[2])], oldest=_waited(queue, each.name, now))
+        for each in said.members
+    )
     return Snapshot(
-        taken_at=time.time(),
+        taken_at=now,
         folder=str(folder),
         processes=tuple(views),
         members=tuple(members),
@@ -129,7 +133,15 @@ async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequ
         pending=body["pending"],
         redelivered=body["redelivered"],
         dead=body["dead"],
+        oldest_at=body["oldest_at"],
     )
+
+
+def _waited(queue: QueueView | None, member: str, now: float) -> float | None:
+    """Return for how long the next item has waited if this member owns the queue: itself it knows of what left only."""
+    if queue is None or queue.owner != member or queue.oldest_at is None:
+        return None
+    return max(0.0, now - queue.oldest_at)
 
 
 async def _ask(session: aiohttp.ClientSession, process: Process, path: str) -> dict[str, Any]:

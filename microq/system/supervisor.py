@@ -23,7 +23,7 @@ from microq.system.news import News
 from microq.system.process import TERM_SECONDS, TICK, Process
 from microq.system.ready import answers, listens, says, seen, until
 from microq.system.servers import READY_LINES, Servers, open_servers
-from microq.system.topology import STAGES, ProcessSpec, child_environment, select, service_argv, specs
+from microq.system.topology import STAGES, ProcessSpec, check_ports, child_environment, select, service_argv, specs
 from microq.system.training import missing, train
 from microq.tasks import task_group, together
 
@@ -207,8 +207,7 @@ class Supervisor:
 
     def check_ports(self) -> None:
         """Raise `PortTakenError` if somebody listens where one of ours must."""
-        for spec in self.specs:
-            ports.check(spec.name, spec.door)
+        check_ports(self.specs)
 
     def train_archive(self) -> None:
         """Make the class-data archives in the background, if some are missing: the next start is quicker."""

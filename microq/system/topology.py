@@ -66,6 +66,12 @@ def _addresses(config: Config, role: Role) -> Sequence[Address]:
     return services.addresses(config, role)
 
 
+def check_ports(listed: Sequence[ProcessSpec]) -> None:
+    """Raise `PortTakenError` if somebody listens where one of these processes must."""
+    for spec in listed:
+        ports.check(spec.name, spec.door)
+
+
 def plan_detours(config: Config) -> list[Detour]:
     """Return a detour to every process of the system, each through a free port of loopback.
 
@@ -73,8 +79,7 @@ def plan_detours(config: Config) -> list[Detour]:
     addresses, which are where the links listen, is in use.
     """
     listed = specs(config)
-    for spec in listed:
-        ports.check(spec.name, spec.address)
+    check_ports(listed)
     # The configured ports are free as well, and a link is to have them.
     hidden = ports.reserve(len(listed), {spec.address.port for spec in listed})
     return [

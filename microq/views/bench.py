@@ -45,7 +45,8 @@ def notes(result: Result) -> Iterator[str]:
     """Yield what must be known to read the figures."""
     if result.rates:
         rounds = len(result.rates)
-        yield f"{f'Medians of {rounds} rounds' if rounds > 1 else 'One round'}, each on a fresh system, consumers on."
+        medians = f"Medians of {rounds} rounds, of the ratios too" if rounds > 1 else "One round"
+        yield f"{medians}, each on a fresh system, consumers on."
         yield "The do-nothing handler was asked just before and just after each rate, by the same load generator."
     for connections in result.connections:
         most = max(level.pace.client_cpu for level in result.levels(connections))

@@ -421,10 +421,12 @@ def test_a_get_without_messages_services_still_shows_the_logs_and_says_who_is_aw
 
 def test_the_queue_view_has_size_owner_and_settings() -> None:
     async def main() -> None:
-        queue = FakeQueue([Message("a", "a"), Refused("odd")])
+        queue = FakeQueue([Message("a", "a", 12.5), Refused("odd")])
         async with facade(queue, [nobody()]) as client:
             status, body = await client.get("/queue")
-            assert (status, body["size"], body["owner"]) == (200, 2, "127.0.0.1:5701")
+            assert (status, body["size"], body["owner"], body["oldest_at"]) == (200, 2, "127.0.0.1:5701", 12.5)
+            queue.items.clear()
+            assert (await client.get("/queue"))[1]["oldest_at"] is None
             assert (body["name"], body["max_size"], body["backup_count"]) == ("messages-queue", 100_000, 2)
 
     asyncio.run(main())

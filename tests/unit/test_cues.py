@@ -71,10 +71,14 @@ def test_a_messages_service_that_takes_no_more_is_named() -> None:
 
     assert cues(view(), {}) == []
     (cue,) = cues(view(5002), {})
-    assert cue == "messages-5002 is full with 1,000,000 messages: raise [limits] max-held and start it again"
+    assert cue.startswith("messages-5002 is full with 1,000,000 messages and receives none; ")
     both = cues(view(5001, 5002), {})
     assert both[0].startswith("every messages-service is full: what comes stays in the queue")
     assert len(both) == 3
+    off = dataclasses.replace(process("messages-5002"), state=ProcessState.STOPPED)
+    alone = dataclasses.replace(process("messages-5001"), held=1, full=True)
+    found = cues(dataclasses.replace(FINE, processes=(*FINE.processes, off, alone)), {})
+    assert found[0].startswith("every messages-service is full")
 
 
 def test_figures_of_long_ago_are_called_old() -> None:
