@@ -78,7 +78,7 @@ class ProcessView:
     exit_status: int | None = None
     rss: int | None = None
     held: int | None = None
-    """Messages that a messages-service holds, entries that a logging-service wrote since its start, taken back or not."""
+    """Messages that a messages-service holds, or entries that a logging-service wrote since it started."""
     full: bool | None = None
     """Whether a messages-service holds as many as it may, and receives none."""
     cpu_s: float | None = None
