@@ -120,6 +120,8 @@ def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", MINE)
 def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> None:
     run = small(tmp_path, name)
+    # A delay that a busy machine does not have by itself.
+    run.fault = make(name, **{**SMALL, "delay": 2000.0})
     run.system.misses = True
     run.patience, run.connections = IN_VAIN, MANY
     found = run.verdict()

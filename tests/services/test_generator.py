@@ -82,7 +82,7 @@ def test_what_is_refused_or_broken_off_is_not_acknowledged() -> None:
 
 async def everything(folder: Path) -> tuple[Level, Lines, Lag, Held, Held]:
     async with (
-        in_process(folder, queue=FakeQueue()) as running,
+        in_process(folder, queue=FakeQueue(most=100_000)) as running,
         open_session() as session,
         generating() as sender,
         generating() as reader,
