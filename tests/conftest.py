@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +29,17 @@ PORTS = range(20_000, 32_000)
 """Where tests listen: above the ports that microq chooses by itself, below those of clients."""
 
 
+_given: deque[int] = deque(maxlen=2000)
+"""Ports that tests were given, which need not listen there yet, or may be about to do so again."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, and that no other process of these tests is given."""
+    """Ports that nobody listens on now, and that nobody else of these tests was given lately."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     mine = PORTS[int(worker) :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
-    return ports.free(count, mine)
+    found = ports.free(count, sorted({*mine} - {*_given}))
+    _given.extend(found)
+    return found
 
 
 @dataclass(frozen=True)

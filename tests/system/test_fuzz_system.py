@@ -27,7 +27,7 @@ PATIENCE = 0.1
 MOST_GROWTH = 5 << 20
 """Bytes that a service may have grown by, of which the messages among the nonsense are a part."""
 
-ROUNDS = 3
+ROUNDS = 6
 
 
 def status(system: Project) -> dict[str, Any]:
