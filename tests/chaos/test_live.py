@@ -198,7 +198,8 @@ def test_a_fault_without_an_end_is_ended(tmp_path: Path) -> None:
     run.patience = replace(SOON, fault=1.0)
     found = run.verdict()
     assert found.verdict is Ruling.UNKNOWN
-    assert found.reasons == ("the fault was not over after 1 s",)
+    # A busy machine may add that it was slow.
+    assert "the fault was not over after 1 s" in found.reasons
     assert states(run.system) == {ProcessState.READY}
 
 
