@@ -20,7 +20,8 @@ class GroupCommit(Generic[T, R]):
     """Carries items out in batches, one batch after the other; a lone item leaves at once, alone.
 
     A batch that lingers for more than `patience` seconds is no longer waited for: what hangs holds up only its own.
-    `flush` carries a batch out and returns one result for each item, or raises a `MicroqError` that is everybody's.
+    `flush` carries a batch out and returns one result for each item, where an error is that item's own, or raises a
+    `MicroqError` that is everybody's.
     The weights of a batch's items are `heaviest` together at most, unless it is one item. What waits is bounded by who
     submits: each submitter waits for its result.
     """
@@ -28,7 +29,7 @@ class GroupCommit(Generic[T, R]):
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        flush: Callable[[Sequence[T]], Awaitable[Sequence[R | MicroqError]]],
         weight: Callable[[T], int],
         heaviest: int,
         patience: float | None = None,
@@ -39,7 +40,7 @@ class GroupCommit(Generic[T, R]):
         self._at_work = False
 
     async def submit(self, item: T) -> R:
-        """Carry an item out with others, and return its result; raises what `flush` raises.
+        """Carry an item out with others, and return its result; raises what `flush` raises, or has for it.
 
         An item that is submitted is carried out, also if who submitted it is cancelled.
         """
@@ -69,13 +70,15 @@ class GroupCommit(Generic[T, R]):
         return batch
 
     async def _carry_out(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        results: Sequence[R | MicroqError]
         try:
             results = await self._flush([item for item, _ in batch])
         except MicroqError as error:
-            for _, result in batch:
-                if not result.done():  # else who waited for it was cancelled
-                    result.set_exception(error)
-            return
+            results = [error] * len(batch)
         for (_, result), found in zip(batch, results, strict=True):
-            if not result.done():
+            if result.done():
+                continue  # who waited for it was cancelled
+            if isinstance(found, MicroqError):
+                result.set_exception(found)
+            else:
                 result.set_result(found)

@@ -139,10 +139,7 @@ class Journey:
     async def _put_once(self, message: Message) -> None:
         if self._queue.gathers:
             return await self._queue.put([message])
-        refused = await self._puts.submit(message)
-        if refused:
-            raise refused
-        return None
+        return await self._puts.submit(message)
 
     async def _put_all(self, messages: Sequence[Message]) -> Sequence[QueueError | None]:
         """Put into the queue together; where they have no room together, each by itself."""
@@ -176,10 +173,7 @@ class Journey:
         if tracing.traceparent():
             # What is traced travels alone: the logging-service's part belongs to one trace.
             return (await self._log_all(random.choice(self._logging.addresses), [message]))[0]
-        logged = await self._logs.submit(message)
-        if isinstance(logged, MicroqError):
-            raise logged
-        return logged
+        return await self._logs.submit(message)
 
     async def _log_each(self, messages: Sequence[Message]) -> Sequence[Logged | MicroqError]:
         """Write each message into the log by one random logging-service, those of one service together."""

@@ -10,7 +10,7 @@ import pytest
 from conftest import run
 from fakes import until
 
-from microq.errors import QueueAwayError
+from microq.errors import MicroqError, QueueAwayError, QueueFullError
 from microq.services.commit import MOST, GroupCommit
 
 Commit = GroupCommit[int, int]
@@ -23,13 +23,14 @@ class Flush:
         self.batches: list[list[int]] = []
         self.go = asyncio.Semaphore(0)
         self.fails = False
+        self.refuses: set[int] = set()
 
-    async def __call__(self, items: Sequence[int]) -> list[int]:
+    async def __call__(self, items: Sequence[int]) -> list[int | MicroqError]:
         self.batches.append(list(items))
         await self.go.acquire()
         if self.fails:
             raise QueueAwayError("nobody is there")
-        return [10 * item for item in items]
+        return [QueueFullError(f"no room for {item}") if item in self.refuses else 10 * item for item in items]
 
 
 @asynccontextmanager
@@ -101,6 +102,20 @@ def test_an_error_is_everybodys_and_the_next_batch_goes_on() -> None:
             flush.fails = False
             flush.go.release()
             assert await commit.submit(3) == 30
+
+    run(main())
+
+
+def test_an_item_may_have_an_error_of_its_own() -> None:
+    async def main() -> None:
+        async with committing() as (commit, flush, tasks):
+            flush.refuses = {2}
+            flush.go.release()
+            waits = [tasks.create_task(commit.submit(number)) for number in (1, 3)]
+            with pytest.raises(QueueFullError, match="no room for 2"):
+                await commit.submit(2)
+            assert await asyncio.gather(*waits) == [10, 30]
+        assert flush.batches == [[2, 1, 3]]
 
     run(main())
 
