@@ -1,4 +1,4 @@
-"""What tests of the command line share: a wrong input's one line, and commands that run until they are interrupted."""
+"""What tests share of commands: a wrong input's one line, runs until they are interrupted, ends with who started."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def ends_with_its_starter(code: str) -> None:
+    """Kill a Python that runs this code: the child whose pid it prints must end as well."""
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert starter.stdout
+    child = psutil.Process(int(starter.stdout.readline()))
+    starter.send_signal(signal.SIGKILL)
+    starter.wait(10)
+    starter.stdout.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def ask(address: Address, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:

@@ -20,18 +20,13 @@ import aiohttp
 
 from microq import hz, loops
 from microq.bench.bare import Bare, bare
+from microq.bench.beside import beside
 from microq.bench.lines import Batched, send_lines
 from microq.bench.load import Sent, Spaced, send_for, send_spaced
 from microq.bench.reading import Read, read, read_for
 from microq.client import open_session
 from microq.config import Address, load
 from microq.errors import MachineError, MicroqError, RemoteError
-
-END_SECONDS = 20.0
-"""How long it may take until it is gone."""
-
-LONGEST_LINE = 1 << 28
-"""Bytes of an answer: it has the latency of every single message."""
 
 
 class Generator:
@@ -93,22 +88,8 @@ class Generator:
 @asynccontextmanager
 async def generating() -> AsyncIterator[Generator]:
     """Yield a load generator that runs; it is gone afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LONGEST_LINE,
-        start_new_session=True,  # Ctrl-C is ours to answer
-    )
-    try:
+    async with beside(__name__) as process:
         yield Generator(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        async with asyncio.timeout(END_SECONDS):
-            await process.wait()
 
 
 Job = Callable[..., Awaitable[Any]]

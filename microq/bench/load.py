@@ -7,9 +7,10 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from microq.bench.wire import OK, Connection, open_connections
 from microq.config import Address
@@ -57,7 +58,7 @@ async def send_for(address: Address, connections: int, seconds: float) -> Sent:
     sent = 0
     prefix, clock = uuid.uuid4().hex, time.perf_counter
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Connection, began: float) -> None:
         nonlocal sent
         while (now := clock()) - began < seconds:
             sent += 1
@@ -70,15 +71,7 @@ async def send_for(address: Address, connections: int, seconds: float) -> Sent:
                 continue
             await asyncio.sleep(min(answer.retry_after, LONGEST_PAUSE))
 
-    async with open_connections(address, connections) as opened:
-        began, used = clock(), time.process_time()
-        # What has no answer by then is none; a deadline for each message would cost more than the rest.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds + ANSWER_SECONDS), asyncio.TaskGroup() as tasks:
-                for connection in opened:
-                    tasks.create_task(work(connection))
-        took = clock() - began
-        cpu = (time.process_time() - used) / took
+    took, cpu = await _all_at_work(address, connections, seconds, work)
     rounded = tuple(round(each, 6) for each in sorted(latencies))
     return Sent(len(latencies), sent - len(latencies), took, rounded, cpu)
 
@@ -113,7 +106,7 @@ async def send_spaced(address: Address, connections: int, rate: float, seconds: 
     prefix, clock = uuid.uuid4().hex, time.perf_counter
     most = math.ceil(rate * seconds)
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Connection, began: float) -> None:
         nonlocal late, taken
         while taken < most:
             number, taken = taken, taken + 1
@@ -128,12 +121,23 @@ async def send_spaced(address: Address, connections: int, rate: float, seconds: 
             if answer.status == OK:
                 acknowledged[f"{prefix}-{number}"] = time.time()
 
+    took, cpu = await _all_at_work(address, connections, seconds, work)
+    return Spaced(acknowledged, taken - len(acknowledged), took, late, cpu)
+
+
+async def _all_at_work(
+    address: Address, connections: int, seconds: float, work: Callable[[Connection, float], Coroutine[Any, Any, None]]
+) -> tuple[float, float]:
+    """Let each of so many connections `work`, told when all began, for about so long.
+
+    Return how long it took until the last answer, and the share of one core that this process used.
+    """
     async with open_connections(address, connections) as opened:
-        began, used = clock(), time.process_time()
+        began, used = time.perf_counter(), time.process_time()
+        # What has no answer by then is none; a deadline for each message would cost more than the rest.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + ANSWER_SECONDS), asyncio.TaskGroup() as tasks:
                 for connection in opened:
-                    tasks.create_task(work(connection))
-        took = clock() - began
-        cpu = (time.process_time() - used) / took
-    return Spaced(acknowledged, taken - len(acknowledged), took, late, cpu)
+                    tasks.create_task(work(connection, began))
+        took = time.perf_counter() - began
+        return took, (time.process_time() - used) / took

@@ -14,31 +14,19 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from microq import loops
+from microq.bench.beside import beside
 from microq.config import Address
 from microq.errors import DeadlineError
 
 START_SECONDS = 20.0
-"""How long it may take until it serves, and until it is gone."""
+"""How long it may take until it serves."""
 
 
 @asynccontextmanager
 async def doing_nothing() -> AsyncIterator[Address]:
     """Yield the address of such a handler in a process of its own; raises `DeadlineError` if it does not start."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is ours to answer
-    )
-    try:
+    async with beside(__name__) as process:
         yield await _address(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        async with asyncio.timeout(START_SECONDS):
-            await process.wait()
 
 
 async def _address(process: asyncio.subprocess.Process) -> Address:

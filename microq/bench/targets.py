@@ -91,12 +91,8 @@ TARGETS = (
     Target("rates", f"{SOME} connections, of a do-nothing handler", LEAST, 0.22, "", _of_level(SOME, _ratio)),
     Target("rates", f"{SOME} connections, p99", MOST, 20, "ms", _of_pace(SOME, lambda pace: pace.p99_ms)),
     Target("rates", f"{ONE} connection, p50", MOST, 1.5, "ms", _of_pace(ONE, lambda pace: pace.p50_ms)),
-    Target(
-        "batch", "batch, acknowledged", LEAST, 25_000, "1/s", lambda r: r.batch.acknowledged_per_s if r.batch else None
-    ),
-    Target(
-        "batch", "batch, stored of it", LEAST, 80, "%", lambda r: _percent(r.batch.stored_share if r.batch else None)
-    ),
+    Target("batch", "batch, acknowledged", LEAST, 25_000, "1/s", _of_batch(lambda lines: lines.acknowledged_per_s)),
+    Target("batch", "batch, stored of it", LEAST, 80, "%", _of_batch(lambda lines: _percent(lines.stored_share))),
     Target("lag", "stored behind accepted, p99", MOST, 100, "ms", lambda r: r.lag.p99_ms if r.lag else None),
     Target("held", "fall of the rate, most messages held", MOST, 10, "%", lambda r: _percent(fall(r))),
     Target("held", "a lone POST's p99 while all is read, of idle", MOST, 200, "%", lambda r: _percent(slower(r))),

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from aiohttp import web
+from commands import ends_with_its_starter
 from fakes import FakeQueue
 from inprocess import in_process
 
@@ -175,16 +173,7 @@ def test_a_rate_is_kept_whatever_the_answers_take() -> None:
 
 
 def test_it_ends_with_whoever_started_it() -> None:
-    starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert starter.stdout
-    child = psutil.Process(int(starter.stdout.readline()))
-    starter.send_signal(signal.SIGKILL)
-    starter.wait(10)
-    starter.stdout.close()
-    psutil.wait_procs([child], timeout=10)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    ends_with_its_starter(STARTER)
 
 
 STARTER = """

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
+from commands import ends_with_its_starter
 from fakes import FakeQueue
 from inprocess import StuckQueue, in_process
 
@@ -62,16 +60,7 @@ def test_a_handler_that_does_nothing_answers_and_is_gone_afterwards() -> None:
 
 
 def test_it_ends_with_whoever_started_it() -> None:
-    starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert starter.stdout
-    child = psutil.Process(int(starter.stdout.readline()))
-    starter.send_signal(signal.SIGKILL)
-    starter.wait(10)
-    starter.stdout.close()
-    psutil.wait_procs([child], timeout=10)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    ends_with_its_starter(STARTER)
 
 
 STARTER = """
