@@ -66,7 +66,7 @@ class Process:
                 self._log_start = output.tell()
             self._child = await start(argv, self.log_file)
             await self._record(self._child)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             raise MachineError(f"{self.spec.name} cannot be started: {error}") from error
         self.restarts += self.started_at is not None
         self.started_at, self.exit_status, self._asked = time.time(), None, False

@@ -17,7 +17,7 @@ from microq.config import Config
 from microq.engines.provision import Engine
 from microq.errors import DeadlineError, MicroqError
 from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
-from microq.system import ports, records, runs, snapshot
+from microq.system import records, runs, snapshot
 from microq.system.children import ForkServer, forking
 from microq.system.news import News
 from microq.system.process import TERM_SECONDS, TICK, Process
@@ -121,10 +121,10 @@ class Supervisor:
 
     async def _start(self, names: Sequence[str]) -> list[str]:
         chosen = [name for name in select(self.specs, names) if not self.processes[name].up]
-        for name in chosen:
-            ports.check(name, self.processes[name].spec.door)
+        processes = [self.processes[name] for name in chosen]
+        check_ports([process.spec for process in processes])
         try:
-            await self._bring_up([self.processes[name] for name in chosen])
+            await self._bring_up(processes)
         except (MicroqError, asyncio.CancelledError):
             await self._stop(chosen)
             raise
@@ -205,10 +205,6 @@ class Supervisor:
 
     # -- the run --------------------------------------------------------------------------------------------------
 
-    def check_ports(self) -> None:
-        """Raise `PortTakenError` if somebody listens where one of ours must."""
-        check_ports(self.specs)
-
     def train_archive(self) -> None:
         """Make the class-data archives in the background, if some are missing: the next start is quicker."""
         engine = self._servers.engine
@@ -252,7 +248,7 @@ async def supervise(
         servers = await stack.enter_async_context(opening)
         forks = await stack.enter_async_context(forking(child_environment(config, folder.name), tasks))
         supervisor = Supervisor(config, folder, session, tasks, servers, forks)
-        supervisor.check_ports()
+        check_ports(supervisor.specs)
         try:
             yield supervisor
         finally:

@@ -48,6 +48,15 @@ async def started(forks: ForkServer, project: Project, name: str = "config-1") -
     return child, log_file
 
 
+async def asked_while_stopped(forks: ForkServer, project: Project) -> tuple[psutil.Process, asyncio.Task[Child]]:
+    """Ask the server for a service while it is stopped; return its process, and who waits."""
+    process = psutil.Process(await forks.warm())
+    process.suspend()
+    asked = asyncio.create_task(forks.start(argv(project), project.folder / "config-1.log"))
+    await asyncio.sleep(0)
+    return process, asked
+
+
 def files_of(child: Child) -> list[Path]:
     return [Path(f"/proc/{child.pid}/fd/{number}").readlink() for number in range(3)]
 
@@ -112,10 +121,7 @@ def test_services_outlive_their_server_and_the_next_ones_get_another(project: Pr
 def test_a_server_that_ends_while_it_is_asked_is_an_error(project: Project) -> None:
     async def main() -> None:
         async with server(project) as forks:
-            process = psutil.Process(await forks.warm())
-            process.suspend()
-            asked = asyncio.create_task(forks.start(argv(project), project.folder / "config-1.log"))
-            await asyncio.sleep(0)
+            process, asked = await asked_while_stopped(forks, project)
             process.kill()
             with pytest.raises(OSError, match="ended"):
                 await asked
@@ -137,10 +143,7 @@ def test_what_is_no_service_is_executed(project: Project) -> None:
 def test_a_start_that_is_given_up_leaves_no_service(project: Project) -> None:
     async def main() -> None:
         async with server(project) as forks:
-            process = psutil.Process(await forks.warm())
-            process.suspend()
-            asked = asyncio.create_task(forks.start(argv(project), project.folder / "config-1.log"))
-            await asyncio.sleep(0)
+            process, asked = await asked_while_stopped(forks, project)
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
