@@ -22,7 +22,7 @@ from typing import Any
 from microq.services import ROLES
 from microq.services.__main__ import main
 
-LATER = ("uvloop", "microq.queues.hazelcast", "microq.services.metrics")
+LATER = ("uvloop", "microq.queues.hazelcast")
 """What services import only when they need it, and all of them do."""
 
 _CHUNK = 1 << 16
