@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from conftest import make_project
@@ -80,6 +80,23 @@ class CarelessMap(FakeMap):
 
     async def put_if_absent(self, key: str, value: str) -> None:
         await self.set(key, value)
+
+
+Verb = Callable[["InProcess", Sequence[str]], Coroutine[Any, Any, list[str]]]
+
+
+def whole(verb: Verb) -> Verb:
+    """Carry a verb out to its end also if who asked is cancelled meanwhile: no process is left between two states."""
+
+    async def wrapped(self: InProcess, names: Sequence[str]) -> list[str]:
+        doing = asyncio.ensure_future(verb(self, names))
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            await asyncio.wait([doing])
+            raise
+
+    return wrapped
 
 
 class FakeLinks:
@@ -258,6 +275,7 @@ class InProcess:
         view = self._views[name]
         self._views[name] = ProcessView(name, view.role, view.address, state, pid=pid)
 
+    @whole
     async def start(self, names: Sequence[str]) -> list[str]:
         self.verbs.append(("start", list(names)))
         chosen = self._select(names, up=False)
@@ -269,6 +287,7 @@ class InProcess:
                 await self._serve(name)
         return chosen
 
+    @whole
     async def stop(self, names: Sequence[str]) -> list[str]:
         self.verbs.append(("stop", list(names)))
         if self.misses:
@@ -280,6 +299,7 @@ class InProcess:
         self._promote()
         return chosen
 
+    @whole
     async def kill(self, names: Sequence[str]) -> list[str]:
         self.verbs.append(("kill", list(names)))
         if self.misses:
