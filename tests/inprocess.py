@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +24,7 @@ from microq.figures import QueueView
 from microq.fleet import UP, Event, ProcessState, ProcessView, Role, Snapshot
 from microq.message import Message
 from microq.queues.base import MessageQueue, Refused
-from microq.services import ROLES, addresses, config, facade, logging, messages
+from microq.services import ROLES, addresses, config, facade, limits, logging, messages
 from microq.services.app import Handler
 from microq.services.defects import Blind, Undiscerning
 
@@ -173,7 +174,7 @@ class InProcess:
         self.refuses: Exception | None = None
         """What starting the consumers raises."""
         self.links = FakeLinks(self)
-        self._runners: dict[str, web.AppRunner] = {}
+        self._running: dict[str, AsyncExitStack] = {}
         self._views = {
             f"{role}-{address.port}": ProcessView(
                 f"{role}-{address.port}", role, str(address), ProcessState.READY, pid=self._new_pid()
@@ -207,7 +208,7 @@ class InProcess:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        for name in list(self._runners):
+        for name in list(self._running):
             await self._end(name)
 
     def _app(self, name: str) -> web.Application:
@@ -243,24 +244,15 @@ class InProcess:
     async def _serve(self, name: str) -> None:
         if name in self.without:
             return
+        address = Address.parse(self._views[name].address)
         async with AsyncExitStack() as stack:
-            runner = web.AppRunner(self._app(name), shutdown_timeout=0.1)
-            stack.push_async_callback(runner.cleanup)
-            await runner.setup()
-            address = Address.parse(self._views[name].address)
-            await web.TCPSite(runner, address.host, address.port).start()
-            self._runners[name] = runner
-            stack.pop_all()
+            listener = stack.enter_context(socket.create_server((address.host, address.port)))
+            await stack.enter_async_context(limits.serving(self._app(name), listener, self.config.limits, 0.1))
+            self._running[name] = stack.pop_all()
 
     async def _end(self, name: str) -> None:
-        runner = self._runners.pop(name, None)
-        if runner:
-            for site in list(runner.sites):
-                await site.stop()
-            # A connection that is just being accepted would outlive the clean-up, which does not know it yet.
-            for _ in range(5):
-                await asyncio.sleep(0)
-            await runner.cleanup()
+        if running := self._running.pop(name, None):
+            await running.aclose()
 
     # -- the operator -------------------------------------------------------------------------------------------------
 
