@@ -17,6 +17,7 @@ import psutil
 from conftest import Project, environment
 
 from microq.config import Address
+from microq.system.records import alive
 
 Done = subprocess.CompletedProcess[str]
 
@@ -47,7 +48,7 @@ def ends_with_its_starter(code: str) -> None:
     starter.wait(10)
     starter.stdout.close()
     psutil.wait_procs([child], timeout=10)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not alive(child)
 
 
 def ask(address: Address, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:

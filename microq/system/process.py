@@ -163,8 +163,10 @@ class Process:
 
     async def _until_stopped(self, pid: int, *, stopped: bool) -> None:
         try:
+            leader = psutil.Process(pid)
+            group = [leader, *leader.children(recursive=True)]
             # The kernel tells only the ends of our children.
-            while (psutil.Process(pid).status() == psutil.STATUS_STOPPED) is not stopped:  # noqa: ASYNC110
+            while any((process.status() == psutil.STATUS_STOPPED) is not stopped for process in group):  # noqa: ASYNC110
                 await asyncio.sleep(TICK)
         except psutil.NoSuchProcess as error:
             raise UsageError(f"{self.spec.name} ended meanwhile") from error

@@ -10,6 +10,8 @@ import pytest
 from commands import told
 from conftest import Project, small
 
+from microq.system.records import alive
+
 pytestmark = pytest.mark.usefixtures("engine")
 
 
@@ -33,9 +35,9 @@ def test_a_facade_of_two_workers_is_killed_paused_and_measured_as_one(project: P
     assert project.microq("resume", "facade").returncode == 0
     found = told(project, "kill-facade", "-m", "200")
     assert found["verdict"] == "pass"
-    assert not any(worker.is_running() for worker in before)
+    assert not any(alive(worker) for worker in before)
     after = workers(project)
     assert len(after) == 2
     assert facade(project)["rss"] > sum(worker.memory_info().rss for worker in after)
     assert project.microq("down").returncode == 0
-    assert not any(worker.is_running() for worker in after)
+    assert not any(alive(worker) for worker in after)

@@ -23,6 +23,7 @@ from fakes import Caller, FakeMap, logging_app, serving, until
 from microq.client import open_session
 from microq.config import Address
 from microq.services.health import Health
+from microq.system.records import alive
 
 TESTS = Path(__file__).parent.parent
 
@@ -101,7 +102,7 @@ class Running:
     async def ended(self) -> int:
         status = await status_of(self.process)
         psutil.wait_procs(self.workers, timeout=10)
-        assert not any(worker.is_running() for worker in self.workers)
+        assert not any(alive(worker) for worker in self.workers)
         return status
 
     def connections(self) -> list[int]:
@@ -285,7 +286,7 @@ def test_workers_that_do_not_end_in_time_are_killed(tmp_path: Path) -> None:
             process.terminate()
             assert await status_of(process) == 1
         assert len(left) == 2
-        assert not any(worker.is_running() for worker in left)
+        assert not any(alive(worker) for worker in left)
         assert "2 workers did not end in 0.2 s, and were killed" in output.read_text()
 
     asyncio.run(main())
