@@ -85,7 +85,7 @@ def test_headers_that_drip_are_answered_408_and_the_connection_ends() -> None:
             status, headers, body = await slow.answer()
             assert (status, headers["connection"], body["status"]) == (408, "close", "failure")
             assert await slow.ended() == b""
-            assert 0.9 < time.monotonic() - began < 3
+            assert 0.9 < time.monotonic() - began < 4  # what drips takes as long
             dripping.cancel()
 
     asyncio.run(main())
