@@ -72,7 +72,10 @@ class Project:
 
 
 def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("MICROQ_") or key == "MICROQ_CACHE"}
+    """What a command of a user has around it, at home and in CI."""
+    # The size is put there by the readline library, which pytest loads.
+    foreign = {"COLUMNS", "LINES", *(key for key in os.environ if key.startswith("MICROQ_"))} - {"MICROQ_CACHE"}
+    return {key: value for key, value in os.environ.items() if key not in foreign}
 
 
 def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str = "") -> Project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
+
+_WIDTH_OF_PIPE = 1000
+"""Columns of what is no terminal, unless COLUMNS says how many: more than any table has."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -83,10 +87,12 @@ def _harmless(text: str) -> str:
 
 
 def console(*, error: bool = False) -> Any:
-    """Return a rich console; it knows terminals, pipes and NO_COLOR."""
+    """Return a rich console; it knows terminals, pipes and NO_COLOR. In a pipe nothing is cut or wrapped."""
     from rich.console import Console  # noqa: PLC0415 - --help needs none
 
-    return Console(stderr=error, highlight=False, soft_wrap=not (sys.stderr if error else sys.stdout).isatty())
+    terminal = (sys.stderr if error else sys.stdout).isatty()
+    width = None if terminal or "COLUMNS" in os.environ else _WIDTH_OF_PIPE
+    return Console(stderr=error, highlight=False, soft_wrap=not terminal, width=width)
 
 
 def note(text: str) -> None:

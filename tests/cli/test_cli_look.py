@@ -35,6 +35,9 @@ def test_status_shows_every_process(system: Project) -> None:
     assert all(name in result.stdout for name in names(system))
     assert "cluster safe" in result.stdout
     assert "\x1b" not in result.stdout
+    listed = json.loads(system.microq("status", "--json").stdout)["processes"]
+    cells = set(result.stdout.split())
+    assert {process["address"] for process in listed} <= cells
 
 
 def test_status_as_json(system: Project) -> None:
