@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
@@ -85,8 +85,11 @@ class Part:
     def of(cls, request: web.Request) -> Self:
         """Read it from a request's query; raises `MessageError`."""
         query = request.query
+        for word in query:
+            if word not in _WORDS:
+                raise MessageError(f"the query knows no {word[:40]!r}, only {', '.join(_WORDS)}")
         return cls(
-            full=query.get("full") == "true",
+            full=_flag(query.get("full", "false")),
             after=_time(query["after"]) if "after" in query else -math.inf,
             limit=_limit(query["limit"]) if "limit" in query else None,
         )
@@ -111,6 +114,14 @@ class Part:
 
 
 EVERYTHING = Part()
+
+_WORDS = tuple(field.name for field in fields(Part))
+
+
+def _flag(value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise MessageError('"full" must be true or false')
+    return value == "true"
 
 
 def _time(value: str) -> float:

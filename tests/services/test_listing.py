@@ -154,6 +154,10 @@ def test_a_part_is_the_oldest_of_what_is_later_and_is_never_cut_between_equal_ti
             for limit in ("0", "-1", "1.5", "x", "", "²", f"{LARGEST_LIMIT + 1}", "9" * 5000)
         ),
         *((f"after={after}", '"after"') for after in ("x", "", "nan", "inf", "-inf")),
+        *((f"full={full}", '"full"') for full in ("1", "", "True", "%ff")),
+        ("limt=5", "knows no 'limt', only full, after, limit"),
+        ("full=true&%0a%1b[31m=", "'\\n\\x1b[31m'"),
+        ("=", "''"),
     ],
 )
 def test_a_part_that_is_none_answers_400(query: str, reason: str) -> None:

@@ -97,7 +97,7 @@ def test_a_part_is_asked_of_both_services() -> None:
         logs, messages = Uneven(b"[]"), Uneven(b"[]")
         async with facade(FakeQueue(), [logs.app], [messages.app]) as client:
             await client.get("/facade")
-            await client.get("/facade?full=true&limit=5&after=1.50&odd=%26")
+            await client.get("/facade?full=true&limit=5&after=1.50")
             asked = [{}, {"full": "true", "limit": "5", "after": "1.5"}]
             assert (logs.queries, messages.queries) == (asked, asked)
 
