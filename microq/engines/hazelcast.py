@@ -82,18 +82,17 @@ class Member:
 
 
 def write_files(config: Config, member: Member, join: Sequence[Address]) -> None:
-    """Write what a member reads when it starts; `join` lists the members it looks for.
+    """Write what a member reads when it starts, and no other does; `join` lists the members it looks for.
 
     The first member of a cluster looks for itself alone and is master at once; with the full list all of them wait
     about 5 s for each other. Every other start needs the full list, or it makes a cluster of its own.
     """
     member.config_file.write_text(_member_yaml(config, member, join), encoding="utf-8")
-    policy = member.folder / "jolokia-policy.xml"
-    policy.write_text(_POLICY, encoding="utf-8")
+    _policy_file(member).write_text(_POLICY, encoding="utf-8")
     agent = _agent_file(member)
     agent.touch(mode=0o600)
     agent.chmod(0o600)  # it may have been there
-    agent.write_text(_agent_properties(member, policy), encoding="utf-8")
+    agent.write_text(_agent_properties(member), encoding="utf-8")
     _logging_file(member).write_text(_logging_properties(member), encoding="utf-8")
 
 
@@ -118,11 +117,15 @@ def _agent_file(member: Member) -> Path:
     return member.folder / f"{member.name}.agent.properties"
 
 
+def _policy_file(member: Member) -> Path:
+    return member.folder / f"{member.name}.policy.xml"
+
+
 def _logging_file(member: Member) -> Path:
     return member.folder / f"{member.name}.logging.properties"
 
 
-def _agent_properties(member: Member, policy: Path) -> str:
+def _agent_properties(member: Member) -> str:
     agent = member.agent
     rows = {
         "host": "127.0.0.1",
@@ -133,7 +136,7 @@ def _agent_properties(member: Member, policy: Path) -> str:
         "executor": "cached",
         "user": agent.user,
         "password": agent.password,
-        "policyLocation": policy.absolute().as_uri(),
+        "policyLocation": _policy_file(member).absolute().as_uri(),
     }
     return "".join(f"{key}={value}\n" for key, value in rows.items())
 

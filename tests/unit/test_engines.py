@@ -268,6 +268,15 @@ def test_a_member_behind_a_link_tells_everybody_its_address(member: hazelcast.Me
     assert "public-address" not in member.config_file.read_text(encoding="utf-8")
 
 
+def test_what_a_member_reads_is_not_written_again_while_it_starts(member: hazelcast.Member) -> None:
+    hazelcast.write_files(PLAIN, member, [member.address])
+    its = {file: file.stat().st_mtime_ns for file in member.folder.iterdir()}
+    other = dataclasses.replace(member, name="hazelcast-5702", address=Address("127.0.0.1", 5702))
+    hazelcast.write_files(PLAIN, other, [member.address, other.address])
+    assert len(list(member.folder.iterdir())) == 2 * len(its)
+    assert {file: file.stat().st_mtime_ns for file in its} == its
+
+
 def test_the_agents_file_is_the_users_alone_also_when_it_was_there(member: hazelcast.Member) -> None:
     file = member.folder / "hazelcast-5701.agent.properties"
     file.touch(mode=0o644)
@@ -278,13 +287,13 @@ def test_the_agents_file_is_the_users_alone_also_when_it_was_there(member: hazel
     rows = dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines())
     assert (rows["host"], rows["port"]) == ("127.0.0.1", "7777")
     assert (rows["user"], rows["password"]) == ("microq", "secret")
-    assert rows["policyLocation"] == (member.folder / "jolokia-policy.xml").as_uri()
+    assert rows["policyLocation"] == (member.folder / "hazelcast-5701.policy.xml").as_uri()
     assert rows["discoveryEnabled"] == "false"
 
 
 def test_the_agent_may_only_read_and_only_from_this_machine(member: hazelcast.Member) -> None:
     hazelcast.write_files(PLAIN, member, [member.address])
-    policy = (member.folder / "jolokia-policy.xml").read_text(encoding="utf-8")
+    policy = (member.folder / "hazelcast-5701.policy.xml").read_text(encoding="utf-8")
     assert "<commands><command>read</command></commands>" in policy
     assert policy.count("<command>") == 1
     assert "<remote><host>127.0.0.1</host></remote>" in policy
