@@ -18,11 +18,16 @@ def cues(now: Snapshot, last: Mapping[str, Figures]) -> list[str]:
     """
     found = [*_of_queue(now), *_of_consumers(now)]
     if now.managed:
-        found += [*_of_cluster(now), *_of_partitions(now), *_of_servers(now, last)]
+        found += of_servers(now, last)
     if now.queue and now.queue.dead:
         several = "s wait" if now.queue.dead > 1 else " waits"
         found.append(f"{now.queue.dead:,} dead letter{several}: `microq dead list` shows why")
     return found
+
+
+def of_servers(now: Snapshot, last: Mapping[str, Figures]) -> list[str]:
+    """Return those of the cues that are about the servers: why the cluster is not safe, and who tells nothing."""
+    return [*_of_cluster(now), *_of_partitions(now), *_of_each_server(now, last)]
 
 
 def _of_queue(now: Snapshot) -> Iterator[str]:
@@ -80,7 +85,7 @@ def _partitions(numbers: list[int]) -> str:
     return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _of_servers(now: Snapshot, last: Mapping[str, Figures]) -> Iterator[str]:
+def _of_each_server(now: Snapshot, last: Mapping[str, Figures]) -> Iterator[str]:
     answered = {figures.name: figures for figures in now.figures}
     for process in now.processes:
         if process.role not in {Role.HAZELCAST, Role.KAFKA}:

@@ -1,4 +1,4 @@
-"""When a child is ready: it says so itself, in its log, by its port or over HTTP, under a deadline."""
+"""When a child is ready: it says so itself, in its log, by its port or over HTTP; when servers are one cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from microq import log
+from microq import cues, log
 from microq.config import Address
-from microq.errors import ExitedEarlyError, StartTimeoutError
-from microq.system.process import Process
+from microq.errors import DeadlineError, ExitedEarlyError, StartTimeoutError
+from microq.fleet import Snapshot
+from microq.system.process import TICK, Process
 from microq.system.topology import ProcessSpec
 
 TAIL = 12
@@ -78,6 +79,24 @@ async def seen(process: Process, probe: Probe, seconds: float) -> None:
                     raise ExitedEarlyError(name, process.exit_status or 0, tail(process))
     except TimeoutError as error:
         raise StartTimeoutError(name, seconds, tail(process)) from error
+
+
+async def joined(look: Callable[[], Awaitable[Snapshot]], seconds: float, *, safe: bool) -> None:
+    """Wait until every server that is up sees all the others of its cluster, and if `safe`, every copy is in place.
+
+    Raises `DeadlineError`, which says what was not so at the last look.
+    """
+    why = "no look at them ended"
+    try:
+        async with asyncio.timeout(seconds):
+            while True:  # they tell no events
+                view = await look()
+                if view.safe if safe else view.joined:
+                    return
+                why = "; ".join(cues.of_servers(view, {}))
+                await asyncio.sleep(TICK)
+    except TimeoutError as error:
+        raise DeadlineError(f"the servers are not one safe cluster after {seconds:g} s: {why}") from error
 
 
 async def _ended(process: Process) -> bool:

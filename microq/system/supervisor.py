@@ -15,13 +15,13 @@ import aiohttp
 from microq.client import open_session
 from microq.config import Config
 from microq.engines.provision import Engine
-from microq.errors import DeadlineError, MicroqError
+from microq.errors import MicroqError
 from microq.fleet import Detour, Event, ProcessState, Role, Snapshot
 from microq.system import records, runs, snapshot
 from microq.system.children import ForkServer, forking
 from microq.system.news import News
-from microq.system.process import TERM_SECONDS, TICK, Process
-from microq.system.ready import answers, listens, says, seen, until
+from microq.system.process import TERM_SECONDS, Process
+from microq.system.ready import answers, joined, listens, says, seen, until
 from microq.system.servers import READY_LINES, Servers, open_servers
 from microq.system.topology import STAGES, ProcessSpec, check_ports, child_environment, select, service_argv, specs
 from microq.system.training import missing, train
@@ -155,7 +155,9 @@ class Supervisor:
                 await self._spawn(of_stage)
                 waits = [tasks.create_task(self._until_ready(process, waits)) for process in of_stage]
         if members or brokers:
-            await self._joined()
+            # Where brokers are down copies are missing, and nothing is to be waited for.
+            whole = all(process.up for process in self.processes.values() if process.spec.role is Role.KAFKA)
+            await joined(self.snapshot, JOIN_SECONDS, safe=whole)
 
     async def _until_ready(self, process: Process, others: Sequence[asyncio.Task[None]] = ()) -> None:
         """Wait until a process is ready, and until the stage before it is."""
@@ -181,19 +183,6 @@ class Supervisor:
 
     def _no_member_is_up(self) -> bool:
         return not any(process.up for process in self.processes.values() if process.spec.role is Role.HAZELCAST)
-
-    async def _joined(self) -> None:
-        """Wait until every server that is up sees all the others of its cluster, and every copy is in place.
-
-        Where brokers are down copies are missing, and nothing is to be waited for.
-        """
-        whole = all(process.up for process in self.processes.values() if process.spec.role is Role.KAFKA)
-        try:
-            async with asyncio.timeout(JOIN_SECONDS):
-                while not ((view := await self.snapshot()).safe if whole else view.joined):  # noqa: ASYNC110 - no events
-                    await asyncio.sleep(TICK)
-        except TimeoutError as error:
-            raise DeadlineError(f"the servers are not one safe cluster after {JOIN_SECONDS:g} s") from error
 
     async def _stop(self, names: Sequence[str], *, for_good: bool = False) -> list[str]:
         """Stop in reverse order. What is gone for good with its data is not waited for to leave it in order."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, make_project, run
+from conftest import Project, make_project, run, small
 
 from microq.engines.provision import provide
-from microq.errors import ExitedEarlyError, PortTakenError
+from microq.errors import DeadlineError, ExitedEarlyError, PortTakenError
 from microq.fleet import Role, Snapshot
 from microq.system import control, runs
 from microq.system.supervisor import Supervisor, supervise
@@ -57,6 +57,28 @@ def test_a_member_that_cannot_start_shows_its_last_words(tmp_path: Path, engine:
             assert caught.value.status == 1
             assert any("heap" in line for line in caught.value.tail)
             assert not any(process.up for process in supervisor.processes.values())
+
+    run(main())
+    assert not project.alive()
+
+
+@small
+def test_a_server_whose_figures_nobody_gets_is_named_when_the_start_fails(project: Project, engine: None) -> None:
+    (address,) = project.config.hazelcast.hazelcast_clients
+    name = f"hazelcast-{address.port}"
+
+    async def steal(supervisor: Supervisor) -> socket.socket:
+        await anext(supervisor.events())  # what the member will read is written
+        rows = (supervisor.folder / f"{name}.agent.properties").read_text(encoding="utf-8").splitlines()
+        return listen(int(dict(row.split("=", 1) for row in rows)["port"]))
+
+    async def main() -> None:
+        async with supervised(project) as supervisor:
+            async with asyncio.TaskGroup() as tasks:
+                thief = tasks.create_task(steal(supervisor))
+                with pytest.raises(DeadlineError, match=f"not one safe cluster .*: .*{name} does not answer"):
+                    await supervisor.start(["all"])
+            thief.result().close()
 
     run(main())
     assert not project.alive()
