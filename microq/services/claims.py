@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import ParamSpec, TypeVar
 
 from microq.errors import StoreError
+from microq.log import quoted
 from microq.message import Message
 from microq.services.health import Health
 from microq.services.held import Held
@@ -32,6 +33,11 @@ async def persist(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kw
             await asyncio.sleep(PAUSE_SECONDS)
 
 
+def say_received(message: Message) -> None:
+    """Log that a message is held here from now on."""
+    log.info("received %s %s", message.id, quoted(message.text))
+
+
 class Claims:
     """Keeps what is held the same as what the cluster says that this instance has."""
 
@@ -40,6 +46,8 @@ class Claims:
 
     def __init__(self, store: Store, health: Health, held: Held, on_yield: Callable[[], None]) -> None:
         self._store, self._health, self._held, self._on_yield = store, health, held, on_yield
+        self.under_way: Collection[str] = ()
+        """The ids that are being claimed now: whoever does that will hold those that become this instance's."""
 
     async def refill(self) -> None:
         """Take back into memory what this instance stored before it was stopped; waits for a cluster that answers."""
@@ -59,8 +67,31 @@ class Claims:
             while self._store.joined.is_set():
                 self._store.joined.clear()
                 await asyncio.sleep(self.settle_seconds)
-            for page in self._held.pages():
-                await persist(self._reconcile, page)
+            await self.reconcile()
+
+    async def reconcile(self) -> None:
+        """Hold what the cluster says is this instance's and nothing else; waits for a cluster that answers."""
+        await persist(self._regain)
+        for page in self._held.pages():
+            await persist(self._reconcile, page)
+
+    async def _regain(self) -> None:
+        """Hold what the cluster says is this instance's, and it does not hold.
+
+        A claim that nobody confirmed may have been written in one half of a split cluster, while this instance learned
+        from the other half that the message is somebody else's; or it was restarted, and saw one half only. When the
+        claim is the one that remains, everybody else gives the message up.
+        """
+        name, held = self._health.name, self._held
+        async for page in self._store.stored.scan():
+            mine = [m for m in page if m.by == name and m.id not in held and m.id not in self.under_way]
+            if not mine:
+                continue
+            held.add(mine)
+            self._health.count("messages_received", len(mine))
+            log.warning("took %d messages back into memory, which are this instance's since the merge", len(mine))
+            for message in mine:
+                say_received(message)
 
     async def _reconcile(self, page: Mapping[int, Message]) -> None:
         """Show only what the cluster says is this instance's, and give it back what it lost of the rest.

@@ -16,13 +16,13 @@ from microq import tracing
 from microq.config import Config, Limits
 from microq.errors import MessageError, QueueError
 from microq.letters import DeadLetter
-from microq.log import flush, quoted
+from microq.log import flush
 from microq.message import Message
 from microq.queues import QueueOpener, open_queue
 from microq.queues.base import MessageQueue, Refused
 from microq.services.app import HEALTH, TRACING, reply
 from microq.services.app import make_app as make_service
-from microq.services.claims import PAUSE_SECONDS, Claims, persist
+from microq.services.claims import PAUSE_SECONDS, Claims, persist, say_received
 from microq.services.health import Health
 from microq.services.held import Held
 from microq.services.listing import Part, stream
@@ -150,7 +150,9 @@ class Consumer:
             # Before anything else: it is the trace of what a consumer held when it was killed.
             log.info("took %s", json.dumps([message.id for message in messages]))
             flush()
+            self.claims.under_way = {message.id for message in messages}
             await persist(self.store, messages)
+            self.claims.under_way = ()
         for item in items:
             if isinstance(item, Refused):
                 await persist(self._store.dead.write, self._give_up(item))
@@ -172,7 +174,7 @@ class Consumer:
             ):
                 span.set("messaging.message.id", message.id)
                 if new:
-                    log.info("received %s %s", claim.id, quoted(claim.text))
+                    say_received(claim)
                 else:
                     log.info("ignored %s, which %s has already", claim.id, claim.by)
 

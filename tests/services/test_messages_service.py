@@ -273,6 +273,49 @@ def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_
     asyncio.run(main())
 
 
+def test_a_claim_of_the_other_half_that_remains_after_a_merge_is_held(caplog: pytest.LogCaptureFixture) -> None:
+    """Or nobody holds the message: whoever held it in this half gives it up."""
+    stored = FakeMap()
+    stored.late_errors.append(HazelcastError("its half was cut off"))
+
+    async def main() -> None:
+        found = consumer(FakeQueue(), stored)
+        one, other = found.consumer, consumer(FakeQueue(), stored, "messages-2").consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(one.keep(messages(1)))
+            await until(lambda: bool(stored.entries))
+            unconfirmed = stored.entries.pop("id-0")
+            await other.keep(messages(1))
+            await keeping
+            assert (ids_of(one.held), ids_of(other.held)) == ([], ["id-0"])
+
+            stored.entries["id-0"] = unconfirmed
+            await other.claims.reconcile()
+            await one.claims.reconcile()
+        assert (ids_of(one.held), ids_of(other.held)) == (["id-0"], [])
+        assert counted(found.health) == {"duplicates_ignored": 1, "messages_received": 1}
+        (arrived,) = one.held.arrivals("another", 0)["ids"]
+        assert arrived == "id-0"
+
+    with caplog.at_level("INFO", "microq"):
+        asyncio.run(main())
+    assert caplog.messages.count('received id-0 "msg0"') == 2
+    assert "took 1 messages back into memory, which are this instance's since the merge" in caplog.messages
+
+
+def test_what_is_being_claimed_during_a_look_is_received_once() -> None:
+    async def main() -> None:
+        found = consumer(FakeQueue(), FakeMap())
+        one = found.consumer
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(one.keep(messages(100)))
+            while not keeping.done():
+                await one.claims.reconcile()
+        assert counted(found.health) == {"messages_received": 100}
+
+    asyncio.run(main())
+
+
 SERVE = """
 import sys
 from fakes import FakeMap, FakeQueue, messages_app
