@@ -6,17 +6,21 @@ import asyncio
 import os
 import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from commands import ask
 from conftest import Project, make_project, run, small
 
 from microq.engines.provision import provide
 from microq.errors import DeadlineError, ExitedEarlyError, PortTakenError
 from microq.fleet import Role, Snapshot
+from microq.message import Message
+from microq.store import open_store
 from microq.system import control, runs
 from microq.system.supervisor import Supervisor, supervise
 from microq.system.topology import FORKSERVER
@@ -129,6 +133,25 @@ def test_a_killed_member_comes_back_into_the_same_cluster(system: Project) -> No
             assert await operator.start([name]) == [name]
             view = await seen(operator, whole)
             assert view.named(name).restarts >= 1
+
+    run(main())
+
+
+def test_a_message_that_is_a_consumers_by_the_cluster_is_held_by_it_after_a_member_joined(system: Project) -> None:
+    """As after a merge, which may leave the claim of one half, and the other half has given the message away."""
+    address = system.config.service_ips.messages_service[0]
+    claimed = f"claimed-{uuid.uuid4()}"
+
+    async def main() -> None:
+        async with control.connect(system.config) as operator:
+            name = (await seen(operator, whole)).having(Role.HAZELCAST)[-1].name
+            async with open_store(system.config, f"messages-{address.port}") as store:
+                await store.stored.add([Message(claimed, claimed, time.time())])
+            assert claimed not in ask(address, "GET", "/messages")[1]
+            await operator.kill([name])
+            await operator.start([name])
+            await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1], 30)
+            assert claimed in ask(system.config.service_ips.logging_service[0], "GET", "/log")[1]
 
     run(main())
 
