@@ -156,6 +156,16 @@ def test_a_pause_happened_when_the_others_dropped_it(state: ProcessState, others
     assert not dropped(view, HIT)
 
 
+@pytest.mark.parametrize(
+    ("others_see", "seen"), [((2, 2), True), ((1, 1), True), ((1, 2), True), ((3, 1), False), ((2,), False)]
+)
+def test_a_pause_happened_also_when_those_who_dropped_it_fell_apart(others_see: tuple[int, ...], *, seen: bool) -> None:
+    view = snapshot(member(5702, ProcessState.PAUSED), member(5703), member(5701))
+    told = zip((5703, 5701), others_see, strict=False)
+    members = tuple(figures(f"hazelcast-{port}", seen=count) for port, count in told)
+    assert dropped(replace(view, members=members), HIT) is seen
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_says_what_it_does(name: str) -> None:
     kind = FAULTS[name]

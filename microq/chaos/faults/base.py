@@ -233,5 +233,11 @@ def restarted(view: Snapshot, hit: Hit) -> bool:
 
 
 def dropped(view: Snapshot, hit: Hit) -> bool:
-    """Prove a pause: the process is stopped, and the servers that run see each other only."""
-    return view.named(hit.target).state is ProcessState.PAUSED and bool(view.servers) and view.joined
+    """Prove a pause: the process is stopped, and no server that runs sees more than those that run.
+
+    They may fall apart as well, as after `SplitCluster`: what one of them has dropped first is what was silent first.
+    """
+    up = {process.name for process in view.having(view.queue_role) if process.state is ProcessState.READY}
+    seen = {figures.name: figures.members_seen for figures in view.servers}
+    stopped = view.named(hit.target).state is ProcessState.PAUSED
+    return stopped and bool(up) and seen.keys() == up and all(count <= len(up) for count in seen.values())
