@@ -163,8 +163,7 @@ class Process:
 
     async def _until_stopped(self, pid: int, *, stopped: bool) -> None:
         try:
-            leader = psutil.Process(pid)
-            group = [leader, *leader.children(recursive=True)]
+            group = records.in_group(pid, self._book.run) or [psutil.Process(pid)]
             # The kernel tells only the ends of our children.
             while any((process.status() == psutil.STATUS_STOPPED) is not stopped for process in group):  # noqa: ASYNC110
                 await asyncio.sleep(TICK)
