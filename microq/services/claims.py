@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from microq.errors import StoreError
@@ -46,7 +46,7 @@ class Claims:
 
     def __init__(self, store: Store, health: Health, held: Held, on_yield: Callable[[], None]) -> None:
         self._store, self._health, self._held, self._on_yield = store, health, held, on_yield
-        self.under_way: Collection[str] = ()
+        self.under_way: Sequence[str] = ()
         """The ids that are being claimed now: whoever does that will hold those that become this instance's."""
 
     async def refill(self) -> None:

@@ -147,10 +147,10 @@ class Consumer:
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
             self._taken_at = time.time_ns()
+            self.claims.under_way = [message.id for message in messages]
             # Before anything else: it is the trace of what a consumer held when it was killed.
-            log.info("took %s", json.dumps([message.id for message in messages]))
+            log.info("took %s", json.dumps(self.claims.under_way))
             flush()
-            self.claims.under_way = {message.id for message in messages}
             await persist(self.store, messages)
             self.claims.under_way = ()
         for item in items:
