@@ -119,11 +119,10 @@ def _only(answer: Any) -> dict[str, Any]:
 def _figures(
     name: str, queue: dict[str, Any], log: dict[str, Any], rest: dict[str, Any], collectors: Sequence[dict[str, Any]]
 ) -> MemberFigures:
-    owned = int(queue.get("localOwnedItemCount", 0))
     return MemberFigures(
         name=name,
         taken_at=time.time(),
-        items=owned,
+        items=int(queue.get("localOwnedItemCount", 0)),
         backups=int(queue.get("localBackupItemCount", 0)),
         oldest=None,
         offers=int(queue.get("localOfferOperationCount", 0)),
