@@ -71,7 +71,8 @@ def test_a_messages_service_that_takes_no_more_is_named() -> None:
 
     assert cues(view(), {}) == []
     (cue,) = cues(view(5002), {})
-    assert cue.startswith("messages-5002 is full with 1,000,000 messages and receives none; ")
+    said = "messages-5002 is full with 1,000,000 messages and receives none; "
+    assert cue == said + "a larger [limits] max-held is for the next `up`"
     both = cues(view(5001, 5002), {})
     assert both[0].startswith("every messages-service is full: what comes stays in the queue")
     assert len(both) == 3
