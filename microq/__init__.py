@@ -7,10 +7,10 @@ The journey of a message::
                        +--POST--> logging-service (one of 3) --> `log` map      +--> `stored` map
     reader --GET---> facade --GET--> one random logging-service + one random messages-service, both combined
 
-One id travels the whole way. The client makes it where the client counts (every measured run), else the
-facade does. The packages follow the journey, and imports point down only: words (`message`, `config`, `fleet`,
-`errors`, `log`) < ports (`hz`, `queues`, `store`, `members`, `client`) < `services` and `engines` + `system`
-< `chaos` < `views` < `cli`.
+A message has one id on the whole way. A client that counts its messages makes the id, as in every measured run; else
+the facade makes it. Imports point down only: records and words (`message`, `config`, `fleet`, `errors`, `log`) <
+`backends`, `store`, `client`, `trace` < `services` and `supervisor` < `chaos` and `bench` < `terminal`, `report`,
+`dashboard` and `workflows` < `cli`.
 """
 
 __version__ = "0.1.0"

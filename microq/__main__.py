@@ -1,13 +1,19 @@
-"""`microq`, and `python -m microq`."""
+"""The entry point of `microq` and of `python -m microq`."""
 
-from __future__ import annotations
+from microq import interpreter
 
-from microq.cli import app
+interpreter.leave_current_folder()  # before any import that the folder's files could replace
+
+from microq.cli import app  # noqa: E402 - see above
 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="microq")
+    interpreter.mend_streams()
+    try:
+        app(prog_name="microq")
+    finally:
+        interpreter.finish_output()
 
 
 if __name__ == "__main__":

@@ -1,167 +1,87 @@
-"""HTTP clients: of the facade, as its users see it, and of a group of equal services, in random order."""
+"""HTTP clients: of the facade, as its users see it, and of a single service.
+
+Many messages are sent in batches, and one by one after a batch broke off, so every text gets an outcome.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
-import random
+import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 
-from microq import tracing
 from microq.config import Address
-from microq.errors import DeadlineError, MicroqError, NotRunningError, UsageError
+from microq.errors import DeadlineError, NotRunningError, UsageError
 from microq.message import Message, Outcome, Reading, Receipt
 
 ATTEMPT_SECONDS = 2.0
-"""How long one replica may take before the next one is asked."""
+"""How long one replica may take before the next one is asked, in seconds."""
 
 PIECE_SECONDS = 10.0
-"""How long an answer may pause between two of its pieces."""
+"""How long an answer may pause between two of its pieces, in seconds."""
 
-SEND_SECONDS = 20.0
-"""How long the facade may take for one message, failover of the cluster included."""
+SEND_SECONDS = 30.0
+"""How long the facade may take for one message, failover of the cluster included, in seconds."""
 
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""Errors that say that the request never left."""
+NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Errors after which the request certainly was not sent."""
+
+
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "silent"),
+    (aiohttp.ClientPayloadError, "its answer was cut off"),
+    (aiohttp.ServerDisconnectedError, "it closed the connection"),
+    (aiohttp.ClientResponseError, "no answer of ours"),
+    (ValueError, "no answer of ours"),
+)
+
+
+def in_words(error: BaseException) -> str:
+    """Return why a request has no answer, in terms of the network instead of names of Python classes."""
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return "the connection broke"
+
+
+async def listens(address: Address) -> bool:
+    """Return whether a server accepts connections at an address."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 @asynccontextmanager
 async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session that keeps its connections and sets no limit to their number."""
+    """Open a session that keeps its connections and does not limit their number."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=20)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=ATTEMPT_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield session
 
 
-class ReplicasAwayError(MicroqError):
-    """No replica answered; `sent` says whether one of them may have carried the request out."""
-
-    def __init__(self, group: str, sent: bool, reasons: dict[str, str]) -> None:  # noqa: FBT001 - a fact of the error
-        self.group, self.sent, self.reasons = group, sent, reasons
-        super().__init__(f"no {group} answered ({', '.join(f'{a}: {r}' for a, r in reasons.items())})")
-
-
-class BrokenOffError(MicroqError):
-    """An answer that came in pieces has no end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a replica answered: the HTTP status and the decoded JSON body.
-
-    `repeated` says whether another replica may have carried the request out before, without an answer.
-    """
-
-    address: Address
-    status: int
-    body: Any
-    repeated: bool = False
-
-
-class Stream:
-    """An answer that comes in pieces, the first of which is here. It is to be closed."""
-
-    def __init__(self, address: Address, response: aiohttp.ClientResponse, first: bytes) -> None:
-        self.address, self.first, self._response = address, first, response
-
-    @property
-    def whole(self) -> bool:
-        """Whether the first piece is all of it."""
-        return self._response.content.at_eof()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield all pieces, the first one too. Raises `BrokenOffError`."""
-        piece = self.first
-        while piece:
-            yield piece
-            try:
-                async with asyncio.timeout(PIECE_SECONDS):
-                    piece = await self._response.content.readany()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise BrokenOffError(f"{self.address} broke off its answer ({type(error).__name__})") from error
-
-    def close(self) -> None:
-        """Let go of the connection; where the answer has not ended its server notices."""
-        self._response.close()
-
-
-class Replicas:
-    """A group of equal services: each call goes to a random one, then to the others while none answers."""
-
-    def __init__(self, session: aiohttp.ClientSession, group: str, addresses: Sequence[Address]) -> None:
-        self._session, self._group, self.addresses = session, group, addresses
-
-    async def call(self, method: str, path: str, body: Any = None, first: Address | None = None) -> Answer:
-        """Send a request that may be carried out twice without harm, to the replica `first` before all others.
-
-        An answer below 500 is final. Raises `ReplicasAwayError` when every replica failed.
-        """
-        return await self._first_of(lambda address: self._ask(address, method, path, body), first)
-
-    async def open(self, path: str, query: Mapping[str, str]) -> Stream:
-        """GET what may be long, of the first replica that begins to answer. Raises as `call` does."""
-        answer = await self._first_of(lambda address: self._open(address, path, query))
-        stream: Stream = answer.body
-        return stream
-
-    async def _first_of(self, ask: Callable[[Address], Awaitable[Answer]], first: Address | None = None) -> Answer:
-        sent = False
-        reasons: dict[str, str] = {}
-        in_order = random.sample(self.addresses, len(self.addresses))
-        for address in sorted(in_order, key=lambda each: each != first) if first else in_order:
-            try:
-                async with asyncio.timeout(ATTEMPT_SECONDS):
-                    answer = await ask(address)
-            except _NOT_SENT as error:
-                reasons[str(address)] = f"unreachable ({type(error).__name__})"
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                sent = True
-                reasons[str(address)] = f"no answer ({type(error).__name__})"
-            else:
-                if answer.status < 500:  # noqa: PLR2004 - HTTP's server errors
-                    return replace(answer, repeated=sent)
-                # 503 says that nothing was done; 504, and an error of its own, leave it open.
-                sent = sent or answer.status != 503  # noqa: PLR2004 - HTTP's "unavailable"
-                reasons[str(address)] = f"{answer.status}"
-        raise ReplicasAwayError(self._group, sent, reasons)
-
-    async def _ask(self, address: Address, method: str, path: str, body: Any) -> Answer:
-        # Text as it is: escaped it would grow beyond what the client was allowed to send. A stream, for any size.
-        data = None if body is None else io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
-        headers = {"Content-Type": "application/json", **tracing.headers()}
-        async with self._session.request(method, address.url + path, data=data, headers=headers) as response:
-            return Answer(address, response.status, await response.json(content_type=None))
-
-    async def _open(self, address: Address, path: str, query: Mapping[str, str]) -> Answer:
-        response = await self._session.get(address.url + path, params=query, headers=tracing.headers())
-        async with contextlib.AsyncExitStack() as stack:
-            stack.callback(response.close)
-            response.raise_for_status()
-            if not (first := await response.content.readany()):
-                raise ValueError("an empty answer")
-            stack.pop_all()
-        return Answer(address, response.status, Stream(address, response, first))
-
-
 class FacadeClient:
-    """A user of the facade. It makes the ids, and so can count what became of each."""
+    """A client of the facade. It makes the ids, so it can count the outcome of each message."""
 
     def __init__(self, session: aiohttp.ClientSession, address: Address) -> None:
         self._session, self._address = session, address
 
     async def send(self, text: str, message_id: str = "", seconds: float = SEND_SECONDS) -> Receipt:
-        """POST one message and return what is known of it afterwards; no error is raised for a failed send."""
+        """POST one message and return its receipt; a failed send raises no error."""
         message_id = message_id or str(uuid.uuid4())
         began = time.perf_counter()
         outcome, details = await self._post(message_id, text, seconds)
@@ -176,15 +96,15 @@ class FacadeClient:
             ):
                 body = await response.json(content_type=None)
                 return outcome_of(response.status, body, float(response.headers.get("Retry-After", 0)))
-        except _NOT_SENT:
+        except NOT_SENT:
             return Outcome.REJECTED, {"reason": f"no facade at {self._address}"}
         except TimeoutError:
             return Outcome.INDETERMINATE, {"reason": f"no answer in {seconds:g} s"}
         except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
-            return Outcome.INDETERMINATE, {"reason": f"the connection broke ({type(error).__name__})"}
+            return Outcome.INDETERMINATE, {"reason": f"the connection broke ({in_words(error)})"}
 
     async def read(self, limit: int | None = None, after: float | None = None) -> Reading:
-        """GET both sets, or of each the oldest `limit` of what is later than `after`, in seconds since the epoch.
+        """GET both sets: of each the oldest `limit` messages later than `after` (seconds since the epoch).
 
         Raises `UsageError`, `NotRunningError` or `DeadlineError`.
         """
@@ -195,6 +115,8 @@ class FacadeClient:
             messages=tuple(map(read_wire, body["message"])),
             logging_service=body["logging-service"],
             messages_service=body["messages-service"],
+            hidden=body.get("hidden", {}),
+            merging=bool(body.get("merging")),
         )
 
     async def get(self, path: str) -> Any:
@@ -207,21 +129,24 @@ class FacadeClient:
         return letters
 
     async def change_letters(self, verb: str, ids: Sequence[str]) -> None:
-        """Replay or drop dead letters, all or, if one is none, nothing: `UsageError`. Else raises as `get` does."""
+        """Replay or drop dead letters. If one of the ids is not a dead letter, do nothing and raise `UsageError`.
+
+        Raises as `get` does, too.
+        """
         await _ask_json(self._session, "POST", self._address, f"/dead/{verb}", PIECE_SECONDS, {"uuids": list(ids)})
 
 
 def outcome_of(status: int, body: dict[str, Any], pause: float = 0.0) -> tuple[Outcome, dict[str, Any]]:
-    """Return what an answer of the facade says of a message, and the other facts of its receipt."""
+    """Return the outcome of a message and the other facts of its receipt, from an answer of the facade."""
     if status == 200:  # noqa: PLR2004 - HTTP's "OK"
         return Outcome.ACKNOWLEDGED, {"logged_by": body.get("logging-service", "")}
-    uncertain = status >= 500 and status != 503  # noqa: PLR2004 - 503: not accepted
-    outcome = Outcome.INDETERMINATE if uncertain else Outcome.REJECTED
+    indeterminate = status >= 500 and status != 503  # noqa: PLR2004 - 503: not accepted
+    outcome = Outcome.INDETERMINATE if indeterminate else Outcome.REJECTED
     return outcome, {"reason": f"{status} {body.get('message', '')}", "retry_after": pause}
 
 
 async def get_json(session: aiohttp.ClientSession, address: Address, path: str, seconds: float = PIECE_SECONDS) -> Any:
-    """GET a path of one service as JSON of any length, none of it later than `seconds` after what came before it.
+    """GET a path of one service as JSON of any length; each piece must come within `seconds` of the one before.
 
     Raises `NotRunningError` or `DeadlineError`.
     """
@@ -231,7 +156,7 @@ async def get_json(session: aiohttp.ClientSession, address: Address, path: str, 
 async def _ask_json(
     session: aiohttp.ClientSession, method: str, address: Address, path: str, seconds: float, body: Any = None
 ) -> Any:
-    # By pieces: how long the whole of it takes depends on how much there is to tell.
+    # A deadline for each piece: the time for the whole depends on its size.
     patience = aiohttp.ClientTimeout(total=None, sock_connect=min(seconds, ATTEMPT_SECONDS), sock_read=seconds)
     try:
         async with session.request(method, address.url + path, json=body, timeout=patience) as response:
@@ -243,18 +168,213 @@ async def _ask_json(
             f"nothing of microq answers at {address}; `microq up` starts the system, `microq status` shows it"
         ) from error
     if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
-        told = body.get("message", body) if isinstance(body, dict) else body
+        message = body.get("message", body) if isinstance(body, dict) else body
         if response.status == 400:  # noqa: PLR2004 - HTTP's "bad request"
-            raise UsageError(told)
-        raise NotRunningError(f"{address} answered {response.status}: {told}")
+            raise UsageError(message)
+        raise NotRunningError(f"{address} answered {response.status}: {message}")
     return body
 
 
 def read_wire(fields: Any) -> Message:
-    """Read a message as the services show it with `?full=true`."""
+    """Read a message in the form in which the services show it with `?full=true`."""
     return Message(fields["uuid"], fields["msg"], float(fields["at"]), fields["by"])
 
 
-async def read_messages(session: aiohttp.ClientSession, address: Address, path: str) -> list[Message]:
+async def read_messages(
+    session: aiohttp.ClientSession, address: Address, path: str, seconds: float = PIECE_SECONDS
+) -> list[Message]:
     """Return everything that one logging-service (`/log`) or messages-service (`/messages`) shows."""
-    return [read_wire(fields) for fields in await get_json(session, address, f"{path}?full=true")]
+    return [read_wire(fields) for fields in await get_json(session, address, f"{path}?full=true", seconds)]
+
+
+PAUSE_SECONDS = 1.0
+"""How long the sender waits, in seconds, after the facade refused for now: at once it would refuse again."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A message that is in flight."""
+
+    id: str
+    text: str
+    began: float
+
+
+class Batch:
+    """Sends messages as one batch; at most `most` are in flight at the same time."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: Address, most: int) -> None:
+        self._session, self._url = session, f"{address.url}/facade/batch"
+        self._under_way: deque[_Sent] = deque()
+        self._room = asyncio.Semaphore(most)
+        self._pause = 0.0
+
+    async def send(self, texts: AsyncIterator[str], seconds: float) -> AsyncIterator[Receipt]:
+        """Yield the receipt of each message, in their order, while later messages are still being sent.
+
+        If the connection breaks, or a message has no outcome for `seconds`, the messages in flight are indeterminate,
+        and the remaining texts are left for another batch. The facade ends a batch whose sender pauses for long.
+        """
+        problem = ""
+        try:
+            async with self._session.post(self._url, data=self._lines(texts)) as response:
+                async for line in self._answers(response.content, seconds):
+                    yield self._receipt(json.loads(line))
+        except TimeoutError:
+            problem = f"no answer in {seconds:g} s"
+        except (aiohttp.ClientError, OSError, ValueError, LookupError) as error:
+            problem = f"the connection broke ({in_words(error)})"
+        for sent in self._under_way:
+            reason = problem or "the facade ended before it answered"
+            yield Receipt(sent.id, sent.text, Outcome.INDETERMINATE, time.perf_counter() - sent.began, reason=reason)
+        self._under_way.clear()
+
+    async def _answers(self, answer: aiohttp.StreamReader, seconds: float) -> AsyncIterator[bytes]:
+        """Yield the lines of the answer; a line that was cut off counts as one."""
+        rest = b""
+        while chunk := await self._chunk(answer, seconds):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line
+        if rest:
+            yield rest
+
+    async def _chunk(self, answer: aiohttp.StreamReader, seconds: float) -> bytes:
+        """Return the next part of the answer; raises `TimeoutError` only if a message waits for it."""
+        reading = asyncio.ensure_future(answer.readany())
+        try:
+            while not (await asyncio.wait([reading], timeout=seconds))[0]:
+                self._check_oldest(seconds)
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def _check_oldest(self, seconds: float) -> None:
+        if self._under_way and time.perf_counter() - self._under_way[0].began >= seconds:
+            raise TimeoutError
+
+    async def _lines(self, texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
+        while True:
+            await self._room.acquire()
+            await asyncio.sleep(self._pause)
+            self._pause = 0.0
+            # Nothing is awaited between here and the next yield: a text that is taken is in flight.
+            text = await anext(texts, None)
+            if text is None:
+                return
+            sent = _Sent(str(uuid.uuid4()), text, time.perf_counter())
+            self._under_way.append(sent)
+            yield json.dumps({"msg": text, "uuid": sent.id}, ensure_ascii=False).encode() + b"\n"
+
+    def _receipt(self, body: dict[str, Any]) -> Receipt:
+        sent = self._under_way.popleft()
+        self._room.release()
+        outcome, details = outcome_of(int(body["code"]), body)
+        if outcome is Outcome.REJECTED and body["code"] == 503:  # noqa: PLR2004 - HTTP's "unavailable"
+            self._pause = PAUSE_SECONDS
+        return Receipt(sent.id, sent.text, outcome, time.perf_counter() - sent.began, **details)
+
+
+FIRST = 12
+"""How many texts of each logging-service are kept, to be shown."""
+
+
+class _Texts:
+    """The texts that are still to be sent; a line that is not UTF-8 text gets its receipt here.
+
+    A reader that is cancelled loses no text: the next reader gets it.
+    """
+
+    def __init__(self, texts: AsyncIterator[str]) -> None:
+        self._texts = texts
+        self._coming: asyncio.Task[str | None] | None = None
+        self._broken: deque[tuple[int, Receipt]] = deque()
+        self._taken = 0
+        self.ended = False
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            self._coming = self._coming or asyncio.create_task(self._next())
+            text = await asyncio.shield(self._coming)
+            self._coming = None
+            if text is None:
+                self.ended = True
+                raise StopAsyncIteration
+            number, self._taken = self._taken, self._taken + 1
+            readable = text.encode(errors="replace").decode()
+            if readable == text:
+                return text
+            self._broken.append((number, Receipt("", readable, Outcome.REJECTED, 0.0, reason="not UTF-8 text")))
+
+    async def _next(self) -> str | None:
+        return await anext(self._texts, None)
+
+    def before(self, number: int | None) -> list[Receipt]:
+        """Return the receipts of the broken texts before a number, or of all broken texts."""
+        found: list[Receipt] = []
+        while self._broken and (number is None or self._broken[0][0] <= number + len(found)):
+            found.append(self._broken.popleft()[1])
+        return found
+
+
+@dataclass(slots=True)
+class Logged:
+    """What one logging-service logged: the number of messages, and the texts of the first `FIRST`."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the outcomes of messages. Its memory does not grow with their number; it keeps those that failed."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    loggers: dict[str, Logged] = field(default_factory=dict)
+    failures: list[Receipt] = field(default_factory=list)
+
+    @property
+    def sent(self) -> int:
+        """The number of messages."""
+        return self.outcomes.total()
+
+    def add(self, receipt: Receipt) -> None:
+        """Count one more receipt."""
+        self.outcomes[receipt.outcome] += 1
+        if receipt.reason:
+            self.failures.append(receipt)
+        if receipt.logged_by:
+            logged = self.loggers.setdefault(receipt.logged_by, Logged())
+            logged.count += 1
+            if len(logged.first) < FIRST:
+                logged.first.append(receipt.text)
+
+
+async def one_by_one(texts: Iterable[str]) -> AsyncIterator[str]:
+    """Yield the texts of an iterable, as `send_all` needs them."""
+    for text in texts:
+        yield text
+
+
+async def send_all(
+    session: aiohttp.ClientSession, address: Address, texts: AsyncIterator[str], most: int
+) -> AsyncIterator[Receipt]:
+    """Yield the receipt of each text, in their order, with at most `most` in flight."""
+    waiting = _Texts(texts)
+    number = 0
+    while not waiting.ended:
+        async for receipt in Batch(session, address, most).send(waiting, SEND_SECONDS):
+            for broken in waiting.before(number):
+                number += 1
+                yield broken
+            number += 1
+            yield receipt
+        if not waiting.ended and (text := await anext(waiting, None)) is not None:
+            # The batch broke off: this send finds out whether the facade is there.
+            number += 1
+            yield await FacadeClient(session, address).send(text)
+    for broken in waiting.before(None):
+        yield broken

@@ -1,38 +1,51 @@
-"""What the servers of the queue, and the queue itself, say of themselves: items, copies, leaders, memory."""
+"""Figures that the servers and the queue report about themselves: items, copies, leaders, memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one server of a cluster says: the queue's items on it, and how it sees the cluster.
+    """What one server reports: its items of the queue, and how it sees the cluster.
 
-    It owns `items` of the queue and holds `backups` of others' items; it sees `members_seen` servers, itself included.
+    It owns `items` of the queue and holds `backups` of other servers' items; None: unknown. It sees `members_seen`
+    servers, itself included. `cluster_safe`: the servers have joined, and no copy is still being made; there may be
+    too few servers for all configured copies.
     """
 
     name: str
     taken_at: float
-    items: int
-    backups: int
+    items: int | None
+    backups: int | None
     cluster_safe: bool
     members_seen: int
+    copies: int | None = field(default=None, kw_only=True)
+    """Backups counted on the servers, of the structure with the fewest; None if it is empty or was moving."""
+    backup_count: int | None = field(default=None, kw_only=True)
+    """Backups that the server says are configured, of the structure with the fewest; None: unknown."""
+    differs: tuple[str, ...] = field(default=(), kw_only=True)
+    """How it differs from the configuration, a phrase each."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerFigures(Figures):
-    """What one broker says. It leads partitions of the topic, and is an in-sync follower of others."""
+    """What one server of a queue reports that is not in the members.
 
-    leads: tuple[int, ...]
-    follows: tuple[int, ...]
+    If the queue has partitions, the server leads some, and is an in-sync follower of others.
+    """
+
+    leads: tuple[int, ...] = ()
+    follows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """One partition of the topic: its leader and in-sync replicas by name, and how many messages wait in it.
+    """One partition of the topic: the names of its leader and in-sync replicas, and how many messages wait in it.
 
-    None is unknown: nobody leads it, or the leader did not answer.
+    None: unknown, because it has no leader or the leader did not answer.
     """
 
     number: int
@@ -41,16 +54,16 @@ class PartitionView:
     replicas: int
     waiting: int | None
     consumer: str | None = None
-    """Which messages-service consumes it, if one does and it is known; what waits is what that one lags behind."""
+    """The messages-service that consumes it, if known; the waiting messages are its lag."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberFigures(Figures):
-    """What one member of Hazelcast says of itself; ages are in seconds, memory is in bytes.
+    """What one Hazelcast member reports; ages are in seconds, memory is in bytes.
 
-    The garbage collector ran `gc_count` times for `gc_seconds` in all. `clients` counts the connections that the
-    services have to it; the facade and the messages-services have one for the queue and one for the maps. `oldest` is
-    for how long the next item of the queue has waited, known of its owner only.
+    The garbage collector ran `gc_count` times, `gc_seconds` in total. `clients` counts the services' connections to it;
+    the facade and each messages-service have one for the queue and one for the maps. `oldest` is how long the next item
+    of the queue has waited; only the owner reports it.
     """
 
     oldest: float | None
@@ -72,11 +85,11 @@ class MemberFigures(Figures):
 class QueueView:
     """The queue as the facade's client sees it; `owner` is the name of the primary owner, if known.
 
-    Of several partitions the one with the most messages counts. `oldest_at` is when what is next was put into it, in
-    seconds since the epoch; None if nothing waits, or if it is not known.
+    With several partitions it is the leader of the one with the most messages. `oldest_at` is when the next message was
+    put into the queue, in seconds since the epoch; None if no message waits, or if it is unknown.
 
-    `pending` counts the messages whose arrival the facade waits for, `redelivered` those that were put into the queue
-    again, `dead` the dead letters; None is unknown.
+    `pending` counts the messages that the facade waits for until they are stored, `redelivered` those that were put
+    into the queue again, `dead` the dead letters; None: unknown.
     """
 
     backend: str
@@ -89,3 +102,15 @@ class QueueView:
     redelivered: int | None = None
     dead: int | None = None
     oldest_at: float | None = None
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    """Silent messages-service -> how many messages it stored that no other one shows, as far as is known."""
+    take_over_after: int = 0
+    """Seconds of silence after which the others take its messages over; 0: never."""
+
+
+def fullest(held: Iterable[tuple[str, int | None]]) -> str | None:
+    """Return the leader with the most messages in its partitions; an unknown number counts as 0."""
+    sums: Counter[str] = Counter()
+    for leader, waiting in held:
+        sums[leader] += waiting or 0
+    return next((leader for leader, _ in sums.most_common(1)), None)

@@ -1,28 +1,31 @@
-"""The timeline of a run: what its system looked like and what happened to it, one JSON line a moment, only appended.
+"""The timeline of a run: snapshots and events of its system, one JSON object a line, append only.
 
-It lies in the run's folder and is what a finished run is looked at with. Times are seconds since the epoch.
+It is in the run's folder; a finished run is shown from it. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from microq.fleet import Event, Snapshot
+
+log = logging.getLogger(__name__)
 
 FILE = "timeline.jsonl"
 """The name of the file in the folder of a run."""
 
 MOST_BYTES = 64 << 20
-"""Where the file of a run that goes on and on ends; what comes later is seen live only."""
+"""The size at which the file of a long run ends; what happens later is only shown live."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A snapshot that the timeline has, still as JSON has it: most are only passed on."""
+    """A snapshot of the timeline, still as JSON: most are only passed on."""
 
     at: float
     body: Mapping[str, Any]
@@ -34,26 +37,39 @@ class Frame:
 
 
 class Writer:
-    """Appends to the timeline of a run, until it is full."""
+    """Appends to the timeline of a run until it is full."""
 
     def __init__(self, folder: Path, most: int = MOST_BYTES) -> None:
         self._path, self._most = folder / FILE, most
-        self._file: IO[str] | None = None
+        self._file: BinaryIO | None = None
+        self._torn = False
+        self.missing = 0
+        """How many lines could not be written: the disk is full, or the folder is gone."""
 
     def look(self, snapshot: Snapshot) -> None:
-        """Append what the system looks like."""
+        """Append a snapshot."""
         self._append({"snapshot": snapshot.to_json()})
 
     def tell(self, event: Event) -> None:
-        """Append what happened."""
+        """Append an event."""
         self._append({"event": event.to_json()})
 
     def _append(self, body: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        if self._file.tell() < self._most:
-            self._file.write(json.dumps(body) + "\n")
-            self._file.flush()
+        try:
+            # No buffer: a line that could not be written must not appear later inside another one.
+            self._file = self._file or cast("BinaryIO", self._path.open("ab", buffering=0))
+            if self._file.tell() < self._most:
+                self._write(self._file, json.dumps(body).encode() + b"\n")
+        except OSError as error:
+            if not self.missing:
+                log.warning("the timeline lacks what happens from now on: %s", error)
+            self.missing += 1
+
+    def _write(self, file: BinaryIO, data: bytes) -> None:
+        data = b"\n" + data if self._torn else data
+        while data:
+            data = data[file.write(data) :]
+            self._torn = bool(data)
 
     def close(self) -> None:
         """Close the file."""
@@ -62,9 +78,9 @@ class Writer:
 
 
 def read(folder: Path) -> Iterator[Frame | Event]:
-    """Yield what the timeline in a run's folder has, in order; nothing if there is none.
+    """Yield the entries of the timeline in a run's folder, in order; none if there is no timeline.
 
-    A line that was cut off by a crash, or that is of another version, is left out.
+    A line that a crash cut off, or that another version wrote, is left out.
     """
     try:
         file = (folder / FILE).open(encoding="utf-8")

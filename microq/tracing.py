@@ -1,7 +1,7 @@
-"""Traces: one message, followed through facade, logging-service, queue and messages-service.
+"""Traces of a message through facade, logging-service, queue and messages-service.
 
-From process to process goes W3C's `traceparent`: in the header of a request, in the envelope of a message. Nothing of
-OpenTelemetry is imported, and nothing is recorded, unless `[tracing] endpoint` names a collector.
+W3C's `traceparent` is passed from process to process in the header of a request and in the envelope of a message.
+OpenTelemetry is imported, and spans are recorded, only if `[tracing] endpoint` names a collector.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ log = logging.getLogger(__name__)
 HEADER = "traceparent"
 
 EXPORT_SECONDS = 2.0
-"""How long the collector may take for a batch of spans before they are dropped."""
+"""How long the collector may take for a batch of spans before they are dropped, in seconds."""
 
 _FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 def checked(value: Any) -> str:
-    """Return `value` if it is a traceparent, else an empty text: nonsense is not refused, only not followed."""
+    """Return `value` if it is a traceparent, else an empty text: an invalid one is ignored, not refused."""
     return value if isinstance(value, str) and _FORM.fullmatch(value) else ""
 
 
 class Span:
-    """A part of a trace that is under way; this one records nothing."""
+    """A span in progress; this one records nothing."""
 
     def set(self, key: str, value: str | int) -> None:
-        """Note a fact, under a name of OpenTelemetry's conventions."""
+        """Set an attribute, under a name of OpenTelemetry's conventions."""
 
 
 _SILENT = Span()
@@ -48,38 +48,38 @@ _current: ContextVar[_Recording | None] = ContextVar("span", default=None)
 
 
 def current() -> Span:
-    """Return what is recorded now, to note facts of it."""
+    """Return the current span, to set its attributes."""
     return _current.get() or _SILENT
 
 
 def span(name: str, kind: str = "internal", since: int | None = None) -> AbstractContextManager[Span]:
-    """Record a part of what is traced now, if anything is.
+    """Record a child of the current span, if there is one.
 
-    Its `kind` is one of OpenTelemetry's, in lower case; it began at `since` (ns since the epoch) unless that is now.
+    Its `kind` is one of OpenTelemetry's, in lower case; it began at `since` (ns since the epoch), by default now.
     """
     around = _current.get()
     return around.part(name, kind, since) if around else _NOTHING
 
 
 def traceparent() -> str:
-    """Return what makes the work of another process a part of what is traced now; empty if nothing is."""
+    """Return the traceparent that continues the current trace in another process; empty if there is none."""
     around = _current.get()
     return around.traceparent() if around else ""
 
 
 def headers() -> dict[str, str]:
-    """Return the header that makes a request a part of what is traced now, if anything is."""
+    """Return the header that continues the current trace in a request; empty if there is none."""
     parent = traceparent()
     return {HEADER: parent} if parent else {}
 
 
 def trace_id() -> str:
-    """Return the id of the trace that is under way; empty if there is none."""
+    """Return the id of the current trace; empty if there is none."""
     return traceparent()[3:35]
 
 
 class Tracing:
-    """What a service traces with; this one records nothing."""
+    """The tracing of a service; this one records nothing."""
 
     def entry(
         self,
@@ -88,22 +88,22 @@ class Tracing:
         kind: str = "server",
         since: int | None = None,
     ) -> AbstractContextManager[Span]:
-        """Record what came from outside, as a part of the trace of `parent`, a traceparent, or as a new one.
+        """Record work from outside as a part of the trace of `parent`, a traceparent, or as a new trace.
 
-        See `span` for `kind` and `since`.
+        `kind` and `since` are as in `span`.
         """
         del name, parent, kind, since
         return _NOTHING
 
     async def close(self) -> None:
-        """Deliver what is recorded and not yet delivered, in `EXPORT_SECONDS` or a little more."""
+        """Deliver the recorded spans that are left, within about `EXPORT_SECONDS`."""
 
 
 OFF = Tracing()
 
 
 def start(endpoint: str, name: str) -> Tracing:
-    """Return what the service `name` traces with; nothing is recorded if the endpoint is empty."""
+    """Return the tracing of the service `name`; it records nothing if the endpoint is empty."""
     return _Live(endpoint, name) if endpoint else OFF
 
 
@@ -118,7 +118,7 @@ class _Recording(Span):
 
     def traceparent(self) -> str:
         context = self._span.get_span_context()
-        if not context.is_valid:  # the standard environment has switched it off
+        if not context.is_valid:  # a standard variable of OpenTelemetry switched it off
             return ""
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
@@ -128,7 +128,7 @@ class _Recording(Span):
 
 @contextmanager
 def _record(tracer: Tracer, parent: OtelSpan | None, name: str, kind: str, since: int | None) -> Iterator[Span]:
-    from opentelemetry import context, trace  # noqa: PLC0415 - only where it is switched on
+    from opentelemetry import context, trace
 
     around = trace.set_span_in_context(parent, context.Context()) if parent else context.Context()
     begun = tracer.start_span(name, around, _kind(kind), start_time=since)
@@ -142,20 +142,20 @@ def _record(tracer: Tracer, parent: OtelSpan | None, name: str, kind: str, since
 
 
 def _kind(word: str) -> SpanKind:
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415 - only where it is switched on
+    from opentelemetry.trace import SpanKind
 
     return SpanKind[word.upper()]
 
 
 class _Live(Tracing):
-    """It records, and delivers in a thread of its own."""
+    """Records spans, and delivers them in a thread of its own."""
 
     def __init__(self, endpoint: str, name: str) -> None:
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only where it is switched on
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        role = name.rpartition("-")[0]
+        role = name.partition("-")[0]
         facts = {"service.namespace": "microq", "service.name": role, "service.instance.id": name}
         self._provider = TracerProvider(resource=Resource.create(facts), shutdown_on_exit=False)
         self._exporter = _Exporter(endpoint)
@@ -177,8 +177,8 @@ class _Live(Tracing):
 
 
 def _remote(parent: object) -> OtelSpan | None:
-    """Return the span of another process that a traceparent names."""
-    from opentelemetry import trace  # noqa: PLC0415 - only where it is switched on
+    """Return the span of another process, from a traceparent."""
+    from opentelemetry import trace
 
     found = _FORM.fullmatch(checked(parent))
     if not found:
@@ -189,10 +189,10 @@ def _remote(parent: object) -> OtelSpan | None:
 
 
 class _Exporter:
-    """Delivers by OTLP over HTTP, and says only once that it cannot: a collector that is away does no harm."""
+    """Delivers spans by OTLP over HTTP. It logs a failure only once: an unreachable collector does no harm."""
 
     def __init__(self, endpoint: str) -> None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         self._endpoint = endpoint
         self._otlp = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS)
@@ -200,16 +200,16 @@ class _Exporter:
         self.closing = False
 
     def export(self, spans: Any) -> SpanExportResult:
-        from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import SpanExportResult
 
         if self.closing and self._away:
             return SpanExportResult.FAILURE  # the end of a service does not wait for it
         result = self._otlp.export(spans)
         away = result is not SpanExportResult.SUCCESS
         if away and not self._away:
-            log.warning("the collector at %s takes no traces; they are dropped until it does", self._endpoint)
+            log.warning("the collector at %s accepts no traces; they are dropped until it does", self._endpoint)
         elif self._away and not away:
-            log.info("the collector at %s takes traces again", self._endpoint)
+            log.info("the collector at %s accepts traces again", self._endpoint)
         self._away = away
         return result
 

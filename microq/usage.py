@@ -1,4 +1,4 @@
-"""What a process takes of the machine, the workers that it forked included."""
+"""Memory and processor time of a process, including its forked workers."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import psutil
 
 
 class Usage(NamedTuple):
-    """Resident memory in bytes, where what processes share counts for each, and seconds of a processor until now."""
+    """Resident memory in bytes (shared memory counts for each process) and processor time in seconds."""
 
     rss: int
     cpu_s: float
 
 
 def family(pid: int, *, forks: bool = True) -> list[psutil.Process]:
-    """Return a process and, with `forks`, its children: to find those, every process of the machine is looked at.
+    """Return a process and, with `forks`, its children; finding them reads the list of all processes.
 
-    Raises `psutil.Error` if it is gone.
+    Raises `psutil.Error` if the process is gone.
     """
     leader = psutil.Process(pid)
     return [leader, *leader.children()] if forks else [leader]
 
 
 def usage(processes: Sequence[psutil.Process]) -> Usage:
-    """Return what processes take together. Raises `psutil.Error` if one of them is gone."""
+    """Return the sum over several processes. Raises `psutil.Error` if one of them is gone."""
     rss, cpu_s = 0, 0.0
     for process in processes:
         with process.oneshot():

@@ -1,1 +1,1 @@
-"""Measuring a running system from outside: its rates, its memory, what its guarantees cost, and two queues compared."""
+"""Measurements of a running system: rates, memory, the cost of its guarantees, and the comparison of two backends."""

@@ -1,6 +1,6 @@
-"""Two queues side by side: the table that their single runs make together. Pure, nothing is measured.
+"""Two backends side by side: the faults that are applied to both, the results of their runs, and their table.
 
-What is unknown is None all the way and never 0: a median is one of the known values.
+Nothing is measured here. An unknown value is None, not 0; a median is one of the known values.
 """
 
 from __future__ import annotations
@@ -8,28 +8,120 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from microq.bench.found import Found, Paced, Struck
-from microq.bench.pace import QUEUE, REST, Pace
-from microq.bench.scenes import SCENES, Scene
+from microq.bench.measure import QUEUE, REST
+from microq.bench.result import SATURATED, Pace
+from microq.chaos.faults.base import Fault
+from microq.chaos.faults.servers import KillMember, PauseMember
 from microq.chaos.matrix import ERROR, Row
+from microq.errors import ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One fault in one of its forms: its key in the data, and its title."""
+
+    key: str
+    title: str
+    fault: Fault
+    quiet: bool
+
+
+SCENES = (
+    Scene("kill-quiet", "kill the owner, consumers off", KillMember("owner"), quiet=True),
+    Scene("kill-live", "kill the owner under traffic", KillMember("owner"), quiet=False),
+    Scene("pause-live", "pause the owner under traffic", PauseMember("owner"), quiet=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One start of a whole system: its seconds, and the memory in bytes by kind and name right after it."""
+
+    backend: str
+    run: int
+    seconds: float
+    folder: str
+    memory: Mapping[str, Mapping[str, int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """The rates of a system in one run, and its memory in bytes afterwards; a ceiling has no backend."""
+
+    backend: str
+    run: int
+    paces: tuple[Pace, ...]
+    memory: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+
+    def at(self, connections: int) -> list[Pace]:
+        """Return what was measured over this number of connections."""
+        return [pace for pace in self.paces if pace.connections == connections]
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """The result of one scene in one run; `silence_s` is the longest time after the fault without a stored message."""
+
+    backend: str
+    scene: str
+    row: Row
+    silence_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that could not be made, and why."""
+
+    backend: str
+    run: int
+    what: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All results so far, run by run."""
+
+    backends: tuple[str, ...]
+    connections: tuple[int, ...]
+    started: list[Started] = field(default_factory=list)
+    ceiling: list[Paced] = field(default_factory=list)
+    paced: list[Paced] = field(default_factory=list)
+    struck: list[Struck] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def saturated(found: Found) -> list[tuple[int, float]]:
+    """Return the numbers of connections at which the load generator was saturated, with its largest share of a core."""
+    shares = {
+        connections: max((p.client_cpu for one in found.paced for p in one.at(connections)), default=0.0)
+        for connections in found.connections
+    }
+    return [(connections, share) for connections, share in shares.items() if share > SATURATED]
+
+
+def code(found: Found) -> ExitCode:
+    """Return the exit code; a run that could not be made proves nothing."""
+    return ExitCode.of_verdicts([*(each.row.verdict for each in found.struck), *(ERROR for _ in found.failures)])
+
 
 FORMAT = 1
-"""The version of the JSON's shape."""
+"""The version of the JSON format."""
 
 COUNTED = ("lost", "unlogged", "unexpected", "duplicated", "recovered", "redelivered")
-"""What is counted in a run with a fault, in the order of the table."""
+"""The counts of a run with a fault, in the order of the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the table: a measure of each backend, by name.
 
-    `values` are medians over the runs or, of counts, sums; rulings are texts. `spans` are the lowest and the highest.
-    The ratio is the second backend's value by the first one's; `comparable` says whether one would mean anything.
+    `values` are medians over the runs, or sums of counts; rulings are texts. `spans` are minimum and maximum. The ratio
+    is the second backend's value divided by the first one's; `comparable` says whether a ratio has a meaning.
     """
 
     group: str
@@ -42,7 +134,7 @@ class Line:
 
 
 def lines(found: Found) -> list[Line]:
-    """Return the table, in the order in which people read it."""
+    """Return the lines of the table in order."""
     return [*_system_lines(found), *_pace_lines(found), *_scene_lines(found)]
 
 
@@ -55,7 +147,7 @@ def _line(group: str, measure: str, unit: str, known: Mapping[str, Iterable[floa
 
 
 def _ratio(values: Sequence[float | None]) -> float | None:
-    """Return the second value by the first; None if there is no second one, or one of them says nothing."""
+    """Return the second value divided by the first; None if one of them is missing or 0."""
     if len(values) < 2:  # noqa: PLR2004 - a ratio has two sides
         return None
     first, second = values[:2]
@@ -114,7 +206,7 @@ def over(connections: int) -> str:
 
 
 def _share_line(found: Found, connections: int) -> Line:
-    """Return the rates as shares, in percent, of what a handler that does nothing answered in the same run."""
+    """Return the rates in percent of the rate of a handler that does nothing in the same run."""
     most = {one.run: pace.acknowledged_per_s for one in found.ceiling for pace in one.at(connections)}
     shares: dict[str, list[float | None]] = {
         backend: [
@@ -147,7 +239,7 @@ def _scene_lines(found: Found) -> Iterator[Line]:
         if not any(played.values()):
             continue
         yield _other_line(scene.title, "verdict", {b: _rulings([s.row for s in mine]) for b, mine in played.items()})
-        # A run that could not be made has counted nothing.
+        # A run that could not be made has no counts.
         made = {b: [one for one in mine if one.row.verdict != ERROR] for b, mine in played.items()}
         for name in ("acknowledged", *COUNTED):
             yield _other_line(scene.title, name, {b: _total([s.row for s in m], name) for b, m in made.items()})
@@ -161,7 +253,7 @@ def _times(scene: Scene) -> Iterator[tuple[str, Callable[[Struck], float | None]
     yield "first acknowledgement", lambda one: one.row.first_acknowledgement_s
     if scene.quiet:
         yield "first delivery", lambda one: one.row.first_delivery_s
-    else:  # what a consumer has in its hands is delivered at once, whatever happens to the queue
+    else:  # a consumer shows what it has taken at once, whatever happens to the queue
         yield "without delivery", lambda one: one.silence_s
 
 

@@ -1,143 +1,133 @@
-"""The load generator: a process of its own, so that what it takes is told apart from what is measured.
+"""The load generator: a separate process, so its usage is not counted as the system's.
 
-Run as a module it reads one job a line from its standard input, as JSON, does one after the other, and answers each
-with a line. It ends with its input, and so never outlives who started it.
+Run as a module, it does the jobs of its parent, by `child.serve`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
-from microq import hz, loops
-from microq.bench.bare import Bare, bare
-from microq.bench.beside import beside
-from microq.bench.lines import Batched, send_lines
-from microq.bench.load import Sent, Spaced, send_for, send_spaced
-from microq.bench.reading import Read, read, read_for
+from microq.backends.hazelcast import client as hz
+from microq.bench.load import (
+    ENOUGH,
+    Bare,
+    Batched,
+    Read,
+    Sent,
+    Spaced,
+    bare,
+    read,
+    read_for,
+    send_for,
+    send_lines,
+    send_spaced,
+)
+from microq.child import Child, Job, child, run, serve
 from microq.client import open_session
 from microq.config import Address, load
-from microq.errors import MachineError, MicroqError, RemoteError
+from microq.errors import MachineError, RemoteError
+
+F = TypeVar("F", Sent, Spaced, Batched)
 
 
 class Generator:
-    """The process, as who started it sees it; one job at a time. A job raises `RemoteError` where it cannot be done."""
+    """The process, as its parent sees it; one job at a time. A job that fails raises `RemoteError`.
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._turn = asyncio.Lock()
+    Jobs that send raise `MachineError` if more than a few messages were not acknowledged: then the rate means nothing.
+    """
+
+    def __init__(self, started: Child) -> None:
+        self._child = started
 
     @property
     def pid(self) -> int:
         """Its process id."""
-        return self._process.pid
+        return self._child.pid
 
     async def send(self, address: Address, connections: int, seconds: float) -> Sent:
-        """See `load.send_for`."""
-        found = await self._ask("send", address=str(address), connections=connections, seconds=seconds)
-        return Sent(**{**found, "latencies": tuple(found["latencies"])})
+        """Send one message after another over each connection for `seconds`."""
+        found = await self._child.ask("send", address=str(address), connections=connections, seconds=seconds)
+        return _accepted(Sent(**{**found, "latencies": tuple(found["latencies"])}), found["acknowledged"])
 
     async def send_spaced(self, address: Address, connections: int, rate: float, seconds: float) -> Spaced:
-        """See `load.send_spaced`."""
-        return Spaced(
-            **await self._ask("spaced", address=str(address), connections=connections, rate=rate, seconds=seconds)
+        """Send `rate` messages a second over `connections` for `seconds`."""
+        found = await self._child.ask(
+            "spaced", address=str(address), connections=connections, rate=rate, seconds=seconds
         )
+        return _accepted(Spaced(**found), len(found["acknowledged"]))
 
     async def send_lines(self, address: Address, count: int) -> Batched:
-        """See `lines.send_lines`."""
-        return Batched(**await self._ask("lines", address=str(address), count=count))
+        """Send `count` messages through the batch API."""
+        found = await self._child.ask("lines", address=str(address), count=count)
+        return _accepted(Batched(**found), found["acknowledged"])
 
     async def bare(self, config: Path, seconds: float) -> Bare:
-        """See `bare.bare`; the configuration is that of a run's folder."""
-        return Bare(**await self._ask("bare", config=str(config), seconds=seconds))
+        """Measure the bare client, with the cluster of a configuration file."""
+        return Bare(**await self._child.ask("bare", config=str(config), seconds=seconds))
 
     async def read(self, address: Address, path: str) -> Read:
-        """See `reading.read`."""
-        return Read(**await self._ask("read", address=str(address), path=path))
+        """Read a path to its end."""
+        return Read(**await self._child.ask("read", address=str(address), path=path))
 
     async def read_for(self, address: Address, path: str, seconds: float) -> int:
-        """See `reading.read_for`."""
-        return int(await self._ask("read-for", address=str(address), path=path, seconds=seconds))
+        """Read a path repeatedly for `seconds`; return how many times."""
+        return int(await self._child.ask("read-for", address=str(address), path=path, seconds=seconds))
 
-    async def _ask(self, job: str, **facts: Any) -> Any:
-        reading, writing = self._process.stdout, self._process.stdin
-        if reading is None or writing is None:
-            raise MachineError("the load generator has no pipes")
-        async with self._turn:
-            with contextlib.suppress(ConnectionError):
-                writing.write(json.dumps({"job": job, "facts": facts}).encode() + b"\n")
-                await writing.drain()
-            line = await reading.readline()  # a job has its own deadline
-        if not line:
-            raise MachineError(f"the load generator ended during {job!r}")
-        body = json.loads(line)
-        if "error" in body:
-            raise RemoteError(*body["error"])
-        return body["found"]
+
+def _accepted(found: F, acknowledged: int) -> F:
+    """Return the result of a send if nearly all was acknowledged; else raises `MachineError`."""
+    asked = acknowledged + found.failed
+    if acknowledged < ENOUGH * asked:
+        why = found.reason or "no answer came"
+        raise MachineError(f"of {asked:,} messages {found.failed:,} were not acknowledged: {why}")
+    return found
 
 
 @asynccontextmanager
 async def generating() -> AsyncIterator[Generator]:
-    """Yield a load generator that runs; it is gone afterwards."""
-    async with beside(__name__) as process:
-        yield Generator(process)
+    """Yield a running load generator; it is gone afterwards."""
+    async with child(__name__, "the load generator") as started:
+        yield Generator(started)
 
 
-Job = Callable[..., Awaitable[Any]]
+async def _bare(config: str, seconds: float) -> dict[str, Any]:
+    try:
+        return dataclasses.asdict(await bare(load(Path(config), environ={}), seconds))
+    except (hz.UnavailableError, hz.IndeterminateError) as error:
+        raise RemoteError("cluster", 1, f"the cluster did not answer: {error or 'unavailable'}") from error
 
 
 def _jobs(session: aiohttp.ClientSession) -> Mapping[str, Job]:
-    """Return what can be asked for, by its name."""
-    return {
-        "send": lambda address, **facts: send_for(Address.parse(address), **facts),
-        "spaced": lambda address, **facts: send_spaced(Address.parse(address), **facts),
-        "lines": lambda address, count: send_lines(session, Address.parse(address), count),
-        "bare": lambda config, seconds: bare(load(Path(config), environ={}), seconds),
-        "read": lambda address, path: read(session, Address.parse(address), path),
-        "read-for": lambda address, path, seconds: read_for(session, Address.parse(address), path, seconds),
-    }
+    """Return the jobs by name."""
 
+    async def send(address: str, **facts: Any) -> dict[str, Any]:
+        return dataclasses.asdict(await send_for(Address.parse(address), **facts))
 
-async def _answer(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        found = await job(**facts)
-    except (hz.AwayError, hz.UncertainError) as error:
-        return {"error": ["cluster", 1, f"the cluster did not answer: {error or 'away'}"]}
-    except MicroqError as error:
-        return {"error": [error.code, error.exit_code, str(error)]}
-    return {"found": dataclasses.asdict(found) if dataclasses.is_dataclass(found) else found}  # type: ignore[arg-type]
+    async def spaced(address: str, **facts: Any) -> dict[str, Any]:
+        return dataclasses.asdict(await send_spaced(Address.parse(address), **facts))
+
+    async def lines(address: str, count: int) -> dict[str, Any]:
+        return dataclasses.asdict(await send_lines(session, Address.parse(address), count))
+
+    async def reads(address: str, path: str) -> dict[str, Any]:
+        return dataclasses.asdict(await read(session, Address.parse(address), path))
+
+    async def reads_for(address: str, path: str, seconds: float) -> int:
+        return await read_for(session, Address.parse(address), path, seconds)
+
+    return {"send": send, "spaced": spaced, "lines": lines, "bare": _bare, "read": reads, "read-for": reads_for}
 
 
 async def _serve() -> None:
-    coming = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(coming), sys.stdin)
-    waiting: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def work() -> None:
-        async with open_session() as session:
-            jobs = _jobs(session)
-            while True:
-                asked = json.loads(await waiting.get())
-                done = await _answer(jobs[asked["job"]], asked["facts"])
-                sys.stdout.write(json.dumps(done) + "\n")
-                sys.stdout.flush()
-
-    async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(work())
-        while line := await coming.readline():
-            waiting.put_nowait(line)
-        working.cancel()
+    async with open_session() as session:
+        await serve(_jobs(session))
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        loops.run(_serve())
+    run("microq load generator", _serve())

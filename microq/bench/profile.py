@@ -1,4 +1,4 @@
-"""Where a process spends its time, as py-spy sees it: a sampling profiler that looks from outside."""
+"""The profile of a process, by py-spy: a sampling profiler that runs outside the process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 from microq.errors import ExtraMissingError, MachineError
 
 RATE = 200
-"""Looks a second."""
+"""Samples per second."""
 
 END_SECONDS = 30.0
-"""How long it may take until all is written."""
+"""Seconds until the profile must be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A function, and the share of the looks that found it at work itself, not what it called."""
+    """A function, and its share of the samples, without the functions that it called."""
 
     function: str
     where: str
@@ -44,7 +44,7 @@ def recorder() -> str:
 
 
 async def record(pid: int, seconds: float, file: Path) -> None:
-    """Look at a process, and those it started, for so long, and write what was seen as speedscope has it.
+    """Profile a process and its children for `seconds`, and write a file in the format of speedscope.
 
     Raises `MachineError`.
     """
@@ -56,7 +56,7 @@ async def record(pid: int, seconds: float, file: Path) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is ours to answer
+        start_new_session=True,  # this process handles Ctrl-C
     )
     try:
         async with asyncio.timeout(seconds + END_SECONDS):
@@ -75,11 +75,11 @@ async def record(pid: int, seconds: float, file: Path) -> None:
 def _why(said: str) -> str:
     if "ermission" in said or "ptrace" in said:
         return "this machine forbids it; run it as root, or allow it: sysctl kernel.yama.ptrace_scope=0"
-    return said.strip().rpartition("\n")[2] or "it said nothing"
+    return said.strip().rpartition("\n")[2] or "it gave no reason"
 
 
 def hottest(profile: Mapping[str, Any], most: int) -> list[Spent]:
-    """Return the functions with the most time of their own, from a profile as speedscope has it."""
+    """Return the functions with the most time of their own, from a profile in the format of speedscope."""
     frames = profile["shared"]["frames"]
     own: Counter[tuple[str, str]] = Counter()
     for thread in profile["profiles"]:
@@ -92,7 +92,7 @@ def hottest(profile: Mapping[str, Any], most: int) -> list[Spent]:
 
 
 def _short(file: str) -> str:
-    """Return a file with the folder it is in."""
+    """Return a file with the name of its folder."""
     return "/".join(Path(file).parts[-2:])
 
 

@@ -8,12 +8,33 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from microq.bench.bare import Bare
-from microq.bench.cost import Cost
-from microq.bench.pace import Pace
+from microq.bench.load import Bare
+from microq.errors import ExitCode
 
 SATURATED = 0.9
 """From which share of a core on the load generator itself is what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What came of sending over `connections` for `seconds`. Rates are messages per second; None is unknown.
+
+    `stored_per_s` counts until a messages-service holds the last of them. Latencies are those of a POST that was
+    acknowledged, in milliseconds. `cpu_s` is the processor time by group of processes until then, in seconds.
+    `client_cpu` is the share of one core that the load generator used.
+    """
+
+    connections: int
+    seconds: float
+    acknowledged: int
+    failed: int
+    acknowledged_per_s: float
+    stored_per_s: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    client_cpu: float
+    cpu_s: Mapping[str, float | None]
+    p999_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,14 @@ class Level:
     ceiling_per_s: float
     ceiling_client_cpu: float
     others_cores: float | None = None
+
+    @property
+    def cpu_s_per_1000(self) -> float | None:
+        """Processor seconds that all processes, the load generator too, used for 1,000 acknowledged messages."""
+        used = list(self.pace.cpu_s.values())
+        if None in used or not self.pace.acknowledged:
+            return None
+        return 1000 * sum(each or 0.0 for each in used) / self.pace.acknowledged
 
     @property
     def ratio(self) -> float | None:
@@ -143,8 +172,17 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """The median rates over all rounds, in messages per second, and the share that crash safety costs."""
+
+    safe_per_s: float
+    bare_per_s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Omission:
-    """What was not measured, and why; `failed` tells what could not be from what was left out."""
+    """What was not measured, and why; `failed` if it could not be measured, otherwise it was left out."""
 
     part: str
     why: str
@@ -163,7 +201,8 @@ class Result:
     batch: Lines | None = None
     lag: Lag | None = None
     held: list[Held] = field(default_factory=list)
-    held_settings: list[str] = field(default_factory=list)
+    settings: dict[str, list[str]] = field(default_factory=dict)
+    """What a part's systems have otherwise than configured, as `--set` takes it, to carry what they are sent."""
     cost: Cost | None = None
     omitted: list[Omission] = field(default_factory=list)
 
@@ -184,7 +223,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it, with the ratios that its figures make."""
-        whole = dataclasses.asdict(self)
+        cpu = {str(c): middle([level.cpu_s_per_1000 for level in self.levels(c)]) for c in self.connections}
+        whole = {"cpu_s_per_1000": cpu, **dataclasses.asdict(self)}
         for one, shown in zip(self.rates, whole["rates"], strict=True):
             shown["levels"] = [_level_json(level) for level in one.levels]
         for size, shown in zip(self.held, whole["held"], strict=True):
@@ -196,13 +236,14 @@ class Result:
         return whole
 
     @property
-    def code(self) -> int:
-        """The exit code: 1 if something that was to be measured could not be, else 0."""
-        return int(any(each.failed for each in self.omitted))
+    def code(self) -> ExitCode:
+        """The exit code: FAILED if something that was to be measured could not be."""
+        return ExitCode.FAILED if any(each.failed for each in self.omitted) else ExitCode.FINE
 
 
 def _level_json(level: Level) -> dict[str, Any]:
-    return {**dataclasses.asdict(level), "ratio": level.ratio, "saturated": level.saturated}
+    figures = {"cpu_s_per_1000": level.cpu_s_per_1000, "ratio": level.ratio, "saturated": level.saturated}
+    return {**dataclasses.asdict(level), **figures}
 
 
 def middle(values: Sequence[float | None]) -> float | None:

@@ -1,15 +1,110 @@
-"""The figures of a benchmark as tables of text, for every way to show them."""
+"""The figures of a benchmark: the targets that they are held against, and tables of text for every way to show them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from microq.bench.held import CONNECTIONS
-from microq.bench.result import Held, Level, Lines, Result, Seen, middle
-from microq.bench.targets import TARGETS, Judged, judge
-from microq.bench.usage import CLIENT, by_role, role_of
+from microq.backends import BACKENDS, MAP_STORE
+from microq.bench.experiments import HELD_CONNECTIONS
+from microq.bench.measure import CLIENT, by_role, role_of
+from microq.bench.result import Held, Level, Lines, Pace, Result, Seen, middle
 from microq.fleet import Role
+
+MANY, SOME, ONE = 128, 32, 1
+"""The numbers of connections that the targets are about."""
+
+
+LEAST, MOST = "≥", "≤"
+"""What a bound is: a figure is to reach it, or not to exceed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound for one figure, in a unit; `find` looks the figure up."""
+
+    part: str
+    what: str
+    sign: str
+    bound: float
+    unit: str
+    find: Callable[[Result], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A target and what was measured; `reached` is None where nothing was."""
+
+    part: str
+    what: str
+    sign: str
+    bound: float
+    unit: str
+    measured: float | None
+    reached: bool | None
+
+
+def judge(result: Result, targets: tuple[Target, ...]) -> list[Judged]:
+    """Hold what was measured against each target."""
+    found = []
+    for target in targets:
+        measured = target.find(result)
+        reached = None
+        if measured is not None:
+            reached = measured >= target.bound if target.sign == LEAST else measured <= target.bound
+        found.append(Judged(target.part, target.what, target.sign, target.bound, target.unit, measured, reached))
+    return found
+
+
+def _of_level(connections: int, measure: Callable[[Level], float | None]) -> Callable[[Result], float | None]:
+    return lambda result: middle([measure(level) for level in result.levels(connections)])
+
+
+def _of_pace(connections: int, measure: Callable[[Pace], float | None]) -> Callable[[Result], float | None]:
+    return _of_level(connections, lambda level: measure(level.pace))
+
+
+def _of_batch(measure: Callable[[Lines], float | None]) -> Callable[[Result], float | None]:
+    return lambda result: measure(result.batch) if result.batch else None
+
+
+def fall(result: Result) -> float | None:
+    """Return by which share the rate fell from the fewest messages held to the most, each against its own ceiling."""
+    if len(result.held) < 2:  # noqa: PLR2004 - from one to another
+        return None
+    least, most = (at(result.held, key=lambda one: one.messages).level.ratio for at in (min, max))
+    return None if not least or most is None else 1 - most / least
+
+
+def slower(result: Result) -> float | None:
+    """Return how many times longer a lone POST takes while everything is read, with the most messages held."""
+    return max(result.held, key=lambda one: one.messages).slower if result.held else None
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _ratio(level: Level) -> float | None:
+    return level.ratio
+
+
+TARGETS = (
+    Target("rates", f"{MANY} connections, of a do-nothing handler", LEAST, 0.40, "", _of_level(MANY, _ratio)),
+    Target("rates", f"{SOME} connections, of a do-nothing handler", LEAST, 0.22, "", _of_level(SOME, _ratio)),
+    Target("rates", f"{SOME} connections, p99", MOST, 20, "ms", _of_pace(SOME, lambda pace: pace.p99_ms)),
+    Target("rates", f"{ONE} connection, p50", MOST, 1.5, "ms", _of_pace(ONE, lambda pace: pace.p50_ms)),
+    Target("batch", "batch, acknowledged", LEAST, 25_000, "1/s", _of_batch(lambda lines: lines.acknowledged_per_s)),
+    Target("batch", "batch, stored of it", LEAST, 80, "%", _of_batch(lambda lines: _percent(lines.stored_share))),
+    Target("lag", "stored behind accepted, p99", MOST, 100, "ms", lambda r: r.lag.p99_ms if r.lag else None),
+    Target("held", "fall of the rate, most messages held", MOST, 10, "%", lambda r: _percent(fall(r))),
+    Target("held", "a lone POST's p99 while all is read, of idle", MOST, 200, "%", lambda r: _percent(slower(r))),
+    Target("start", "up -d, warm", MOST, 2.5, "s", lambda r: middle(r.start.warm_s) if r.start else None),
+    Target("start", "--help", MOST, 0.2, "s", lambda r: middle(r.start.help_s) if r.start else None),
+    Target("idle", "idle, of one core", MOST, 4, "%", lambda r: _percent(r.idle.share if r.idle else None)),
+)
+"""In the order in which they are shown."""
+
 
 UNKNOWN = "n/a"
 
@@ -27,6 +122,8 @@ class Section:
 
 def sections(result: Result) -> Iterator[Section]:
     """Yield the tables, in the order in which people read them, without those of parts that were not measured."""
+    if result.rates:
+        yield _processors(result, result.connections)
     failed = {each.part for each in result.omitted}
     if judged := [each for each in judge(result, TARGETS) if each.reached is not None or each.part in failed]:
         yield _targets(judged)
@@ -90,7 +187,6 @@ def _rates(result: Result) -> Iterator[Section]:
         row("others on this machine, cores", lambda x: x.others_cores, 2),
     )
     yield Section("POST /facade, one message each", heads, rows)
-    yield _processors(result, counts)
     yield _peaks(result)
 
 
@@ -106,30 +202,25 @@ def _processors(result: Result, counts: Sequence[int]) -> Section:
         return (name, *cells)
 
     named = list(result.rates[0].levels[0].pace.cpu_s)
-    rows = [("all", *(number(_total(result.levels(c))) for c in counts))]
+    rows = [("all", *(number(_spent(result.levels(c))) for c in counts))]
     for role in sorted({role_of(name) for name in named}, key=_place):
         mine = [name for name in named if role_of(name) == role]
         rows.append(spent(role, by_role))
         rows += [("  " + name, *spent(name, lambda used: used)[1:]) for name in mine if len(mine) > 1]
     if result.cores:
-        most = [1000 * result.cores / total if (total := _total(result.levels(c))) else None for c in counts]
+        most = [1000 * result.cores / total if (total := _spent(result.levels(c))) else None for c in counts]
         rows.append((f"so {result.cores} cores allow at most, 1/s", *(number(each, 0) for each in most)))
     return Section("Processor seconds for 1,000 messages", ("", *map(str, counts)), tuple(rows))
 
 
 def _place(role: str) -> int:
     """Return where a role stands: in the order of a message's journey."""
-    journey = (CLIENT, Role.FACADE, Role.LOGGING, Role.HAZELCAST, Role.KAFKA, Role.MESSAGES)
+    journey = (CLIENT, Role.FACADE, Role.LOGGING, MAP_STORE, *BACKENDS, Role.MESSAGES)
     return journey.index(role) if role in journey else len(journey)
 
 
-def _total(levels: Sequence[Level]) -> float | None:
-    found = []
-    for level in levels:
-        used = list(level.pace.cpu_s.values())
-        known = None not in used and level.pace.acknowledged
-        found.append(1000 * sum(each or 0.0 for each in used) / level.pace.acknowledged if known else None)
-    return middle(found)
+def _spent(levels: Sequence[Level]) -> float | None:
+    return middle([level.cpu_s_per_1000 for level in levels])
 
 
 def _peaks(result: Result) -> Section:
@@ -178,11 +269,11 @@ def _held(held: Sequence[Held]) -> Section:
         return (what, *(number(measure(one), digits) for one in held))
 
     rows = [
-        row(f"POST/s over {CONNECTIONS} connections", lambda x: x.level.pace.acknowledged_per_s, 0),
+        row(f"POST/s over {HELD_CONNECTIONS} connections", lambda x: x.level.pace.acknowledged_per_s, 0),
         row("do-nothing handler, POST/s", lambda x: x.level.ceiling_per_s, 0),
         row("ratio to it", lambda x: x.level.ratio, 2),
         row("p99, ms", lambda x: x.level.pace.p99_ms),
-        row("processor seconds for 1,000", lambda x: _total([x.level])),
+        row("processor seconds for 1,000", lambda x: x.level.cpu_s_per_1000),
         row("others on this machine, cores", lambda x: x.level.others_cores, 2),
         row("a lone POST, p99, ms", lambda x: x.idle_p99_ms),
         row("the same while all is read, p99, ms", lambda x: x.reading_p99_ms),

@@ -1,68 +1,80 @@
-"""What is switched on along the links, on which connections, and what it did."""
+"""The conditions of the links: cuts, slowness and losses, on which connections, and their counts."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from microq.chaos.wire import Kind, Reply
+from microq.backends.base import Kind, Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """A connection: what is spoken, the process it leads to, and if a member opened it, that member's name."""
+    """A connection: its protocol, its target, and if a member opened it, that member's name."""
 
     kind: Kind
     target: str
     opener: str = ""
 
 
-Selection = Callable[[Ends], bool]
-"""Says of a connection whether something is done to it."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Selects connections: those for which every condition that is not empty holds."""
+
+    kinds: tuple[Kind, ...] = ()
+    """Its protocol is one of these."""
+    targets: tuple[str, ...] = ()
+    """Its target is one of these processes."""
+    member: str = ""
+    """This process is one of its two ends."""
+
+    def __contains__(self, ends: Ends) -> bool:
+        return (
+            (not self.kinds or ends.kind in self.kinds)
+            and (not self.targets or ends.target in self.targets)
+            and (not self.member or self.member in (ends.opener, ends.target))
+        )
 
 
-def everywhere(_ends: Ends) -> bool:
-    """Select every connection."""
-    return True
+EVERYWHERE = Selection()
 
-
-def clients(ends: Ends) -> bool:
-    """Select the connections of the services to the members and brokers."""
-    return ends.kind in {Kind.CLIENT, Kind.KAFKA}
+CLIENTS = Selection(kinds=(Kind.CLIENT,))
+"""The connections of the services to the servers."""
 
 
 def around(member: str) -> Selection:
-    """Select the connections between one member and the others, whoever opened them."""
-    return lambda ends: ends.kind is Kind.MEMBER and member in (ends.opener, ends.target)
+    """Select the connections between one member and the others, in both directions."""
+    return Selection(kinds=(Kind.PEER,), member=member)
 
 
 def to(*names: str) -> Selection:
     """Select the connections that lead to some processes."""
-    return lambda ends: ends.target in names
+    return Selection(targets=names)
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was done since the links are open."""
+    """The effects of the conditions since the links were opened."""
 
     cut: int = 0
-    """Connections that were open, and were reset."""
+    """Open connections that were reset."""
     refused: int = 0
     """Connections that were reset as soon as they were opened."""
     held: int = 0
-    """Connections over which nothing passed any more, although they stayed open."""
+    """Connections that stayed open and passed nothing."""
     delayed: int = 0
-    """Bytes that were kept for a while."""
+    """Bytes that were delayed."""
     lost: Counter[Reply] = field(default_factory=Counter)
-    """Replies that were lost, each with its connection."""
+    """Lost replies by kind; each loss also closed a connection."""
+    stalled: float = 0.0
+    """The longest time in seconds for which the proxy did not run because it got no processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which connections are cut, and whether they stay open and are silent, or are reset."""
+    """Which connections are cut: they stay open and are silent, or they are reset."""
 
     where: Selection
     silent: bool
@@ -70,7 +82,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Slowness:
-    """How slow every link is, each way: seconds, more or less than them, and bytes per second."""
+    """The slowness of every link in each direction: delay and jitter in seconds, and bytes per second."""
 
     delay: float
     jitter: float
@@ -90,7 +102,7 @@ class Loss:
 
     def hits(self, reply: Reply, ends: Ends) -> bool:
         """Return whether this reply is lost."""
-        if reply is not self.reply or not self.where(ends):
+        if reply is not self.reply or ends not in self.where:
             return False
         self.seen += 1
         return self.rng.randrange(self.every) == 0 if self.rng else self.seen % self.every == 0
@@ -98,13 +110,17 @@ class Loss:
 
 @dataclass(slots=True)
 class Conditions:
-    """All of it, shared by the links of a system."""
+    """All current conditions, shared by the links of a system."""
 
     counts: Counts = field(default_factory=Counts)
     cut: Cut | None = None
     slowness: Slowness | None = None
     loss: Loss | None = None
     healed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def cuts(self, ends: Ends) -> Cut | None:
+        """Return the cut that a connection is subject to."""
+        return self.cut if self.cut and ends in self.cut.where else None
 
     def loses(self, reply: Reply, ends: Ends) -> bool:
         """Return whether this reply is lost, and count it."""
@@ -116,13 +132,13 @@ class Conditions:
 
 @dataclass(slots=True)
 class Lane:
-    """One direction of a link, shared by its connections: how many bytes it took, and when it is free for more."""
+    """One direction of a link, shared by its connections: the bytes it took, and when it is free for more."""
 
     taken: int = 0
     free_at: float = 0.0
 
     def due(self, slowness: Slowness | None, size: int, now: float) -> float:
-        """Return when bytes that come in now are through."""
+        """Return when bytes that come in now have passed."""
         if slowness is None:
             return now
         self.free_at = max(self.free_at, now) + size / slowness.rate

@@ -1,26 +1,94 @@
-"""The negative controls: systems with one broken promise each, on which the proof must fail."""
+"""The negative controls: systems with one broken promise each, for which the check must fail."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from microq.chaos.faults.base import Fault
-from microq.chaos.faults.members import KillMember
+from microq.backends import backend
+from microq.backends.base import Trait
+from microq.chaos.faults.base import Arena, Fault, Hit, alive, gone
 from microq.chaos.faults.network import LoseReplies
+from microq.chaos.faults.servers import KillMember, ServerFault
 from microq.chaos.faults.services import KillConsumer
-from microq.chaos.traps import Miss, Plant, StrandLeader
 from microq.chaos.verdict import Layer, Ruling, Verdict
-from microq.fleet import Role
-from microq.queues import BACKENDS
+from microq.fleet import Role, Snapshot
+from microq.message import Message
+
+STRANDED_SECONDS = 1.0
+"""Maximum seconds for which the leader is alone; brokers are declared dead only later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss(ServerFault):
+    """Report a hit on a member, and do nothing."""
+
+    name: ClassVar[str] = "miss"
+
+    async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
+        """Do nothing to the servers, so that nothing proves it."""
+        async with arena.hitting(hits, "hit", lambda _view, _hit: False):
+            arena.say("  nothing is done to it")
+
+
+@dataclass(frozen=True, slots=True)
+class Plant(Fault):
+    """Put messages into the queue that no client sent."""
+
+    name: ClassVar[str] = "plant"
+
+    count: int = 3
+
+    async def strike(self, arena: Arena) -> None:
+        """Put messages into the queue, past the facade."""
+        ids = [f"planted-{uuid.UUID(int=arena.random.getrandbits(128))}" for _ in range(self.count)]
+        async with arena.hitting([Hit(arena.config.queue.name)], "given items that no client sent", _planted):
+            await arena.flow.plant([Message(i, "planted", 1.0).to_json() for i in ids])
+
+    async def heal(self, arena: Arena) -> None:
+        """Do nothing: nothing is broken."""
+
+
+def _planted(_view: Snapshot, _hit: Hit) -> bool:
+    """Prove that the messages were put: a failure would have raised an error."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class StrandLeader(ServerFault):
+    """Freeze all brokers except the leader, send to it, kill it, and resume the others.
+
+    Messages that only the leader has are lost then. With acks=all it accepts nothing while it is alone.
+    """
+
+    name: ClassVar[str] = "strand-leader"
+    needs: ClassVar[frozenset[Trait]] = frozenset({Trait.PARTITIONED, Trait.ONE_ACK})
+
+    count: int = 50
+
+    async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
+        """Freeze the other brokers, kill the leader, and resume the others."""
+        others = [p.name for p in alive(await arena.operator.snapshot(), Role.QUEUE) if p.name != hits[0].target]
+        async with arena.hitting(hits, "killed alone", gone) as names:
+            await arena.operator.pause(others)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STRANDED_SECONDS):
+                    await arena.flow.passes(self.count)
+            await arena.operator.kill(names)
+            await arena.operator.resume(others)
+
 
 NO_REDELIVERY: Mapping[str, str] = {Role.FACADE.value: "no-redelivery"}
-"""The defect with which the quiet proof runs: what the queue loses must be missing, not brought back."""
+"""The defect of quiet controls: a message that the queue loses must be missing, and not be redelivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A run that must be red: its fault, what is broken beforehand, and what the verdict must then say."""
+    """A run whose check must fail: its fault, its broken promise, and the expected verdict."""
 
     name: str
     help: str
@@ -29,24 +97,28 @@ class Control:
     category: str = ""
     """The list of ids in the verdict that must not be empty."""
     layer: Layer | None = None
-    """Where each missing message must have been seen last."""
+    """The layer in which each missing message must have been last."""
     reason: str = ""
-    """What must be among the reasons of the verdict: it may be unknown for another one."""
+    """A text that the reasons of the verdict must contain: the verdict could be unknown for another reason."""
     quiet: bool = True
     messages: int = 100
     settings: tuple[str, ...] = ()
     defects: Mapping[str, str] = field(default_factory=dict)
-    backends: tuple[str, ...] = tuple(BACKENDS)
-    """The queues whose promise it breaks."""
+    needs: frozenset[Trait] = frozenset()
+    """Traits that a backend must have for this control."""
+
+    def suits(self, of_queue: str) -> bool:
+        """Return whether a backend has the traits that it needs."""
+        return backend(of_queue).traits >= self.needs
 
     @property
     def expectation(self) -> str:
-        """What must come out, in words."""
+        """The expected outcome, in words."""
         parts = [self.expected.value, self.category, f"in the {self.layer}" if self.layer else ""]
         return " ".join(part for part in parts if part)
 
     def red(self, found: Verdict) -> bool:
-        """Return whether a verdict is what this control must bring about."""
+        """Return whether a verdict is the expected one."""
         if found.verdict is not self.expected:
             return False
         if self.reason not in "; ".join(found.reasons):
@@ -57,13 +129,11 @@ class Control:
 
 
 def outcome(found: Verdict) -> str:
-    """Return what came out of a control, in the words of `Control.expectation`."""
+    """Return the outcome of a control, in the words of `Control.expectation`."""
     names = [name for name in ("lost", "unlogged", "unexpected", "duplicated") if getattr(found, name)]
     layers = sorted({found.layers[i].value for i in found.lost})
     return " ".join([found.verdict.value, *names, *(f"in the {layer}" for layer in layers)])
 
-
-_HAZELCAST, _KAFKA = (Role.HAZELCAST.value,), (Role.KAFKA.value,)
 
 CONTROLS: dict[str, Control] = {
     control.name: control
@@ -77,33 +147,33 @@ CONTROLS: dict[str, Control] = {
             Layer.QUEUE,
             settings=("queue.backup-count=0",),
             defects=NO_REDELIVERY,
-            backends=_HAZELCAST,
+            needs=frozenset({Trait.IN_MEMORY}),
         ),
         Control(
             "no-redelivery",
-            "A consumer is killed with messages in its hands, and nobody delivers them again.",
+            "A consumer is killed before it has stored its messages, and they are not redelivered.",
             KillConsumer(times=1),
             Ruling.FAIL,
             "lost",
             Layer.CONSUMER,
             quiet=False,
             defects={**NO_REDELIVERY, Role.MESSAGES.value: "hesitant"},
-            backends=_HAZELCAST,
+            needs=frozenset({Trait.FORGETS}),
         ),
         Control(
             "no-dedupe",
-            "Replies are lost, so messages are sent again, and what the queue gives twice is shown twice.",
+            "Replies are lost, so messages are sent again, and a consumer shows every delivery.",
             LoseReplies(every=10, losses=3),
             Ruling.FAIL,
             "duplicated",
             quiet=False,
             messages=200,
             defects={Role.MESSAGES.value: "no-dedupe"},
-            backends=_HAZELCAST,
+            needs=frozenset({Trait.REPEATS}),
         ),
         Control(
             "one-ack",
-            "The facade is content with the leader's word (acks=1), and the leader dies before its followers have it.",
+            "The facade acknowledges what only the leader has (acks=1), and the leader dies before it is copied.",
             StrandLeader(),
             Ruling.FAIL,
             "lost",
@@ -111,22 +181,22 @@ CONTROLS: dict[str, Control] = {
             quiet=False,
             messages=1000,
             defects={Role.FACADE.value: "one-ack"},
-            backends=_KAFKA,
+            needs=frozenset({Trait.ONE_ACK}),
         ),
         Control(
             "early-commit",
-            "A consumer confirms messages before it has stored them (auto-commit), and is killed.",
+            "A consumer acknowledges messages before it has stored them (auto-commit), and is killed.",
             KillConsumer(times=1),
             Ruling.FAIL,
             "lost",
             Layer.CONSUMER,
             quiet=False,
             defects={**NO_REDELIVERY, Role.MESSAGES.value: "hasty"},
-            backends=_KAFKA,
+            needs=frozenset({Trait.CONFIRMED}),
         ),
         Control(
             "planted",
-            "Messages that nobody sent are in the queue.",
+            "The queue contains messages that no client sent.",
             Plant(),
             Ruling.FAIL,
             "unexpected",
@@ -134,7 +204,7 @@ CONTROLS: dict[str, Control] = {
         ),
         Control(
             "forgetful",
-            "The logging-services answer success and store nothing.",
+            "The logging-services answer success and write nothing.",
             KillMember("owner"),
             Ruling.FAIL,
             "unlogged",
@@ -154,7 +224,7 @@ CONTROLS: dict[str, Control] = {
             "The fault does nothing.",
             Miss(),
             Ruling.UNKNOWN,
-            reason="the fault was not seen to happen",
+            reason="the effect of the fault was not observed",
             defects=NO_REDELIVERY,
         ),
     )

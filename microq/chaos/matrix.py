@@ -1,4 +1,4 @@
-"""The matrix: every fault, many runs, one row each, and what the rows say together."""
+"""The matrix: every fault, any number of runs, one row each, and a summary."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
+from microq.chaos.checker import percentile
 from microq.chaos.faults import FAULTS
-from microq.chaos.faults.base import Fault
-from microq.chaos.faults.members import KillLeader
-from microq.chaos.timing import percentile
-from microq.chaos.verdict import Ruling, Verdict
-from microq.errors import MicroqError, UsageError
+from microq.chaos.faults.base import SIGN, Fault, combine
+from microq.chaos.faults.servers import KillLeader
+from microq.chaos.verdict import FOUND, Ruling, Verdict
+from microq.errors import ExitCode, MicroqError, UsageError
 
 ERROR = "error"
-"""What a row says in the place of a verdict if its run could not be made."""
+"""The word in a row in place of a verdict if its run could not be made."""
 
-COUNTED = ("lost", "unlogged", "unexpected", "duplicated", "recovered", "redelivered", "dead")
+COUNTED = tuple(FOUND)
 """The lists of ids in a verdict that a row counts."""
 
 HARDER: dict[str, dict[str, Any]] = {"kill-member": {"target": "owner"}}
-"""Options of faults in the matrix, where the plain command is kinder."""
+"""Options of faults in the matrix, where the plain command has an easier default."""
 
 
 REPEATED = frozenset({KillLeader.name})
-"""Faults that the matrix has already, under another name."""
+"""Faults that the matrix contains under another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run that is to be made: the `run`-th of its fault, with choices made of `seed`."""
+    """A planned run: the `run`-th of its fault, with choices from `seed`."""
 
     fault: Fault
     run: int
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one run: the verdict and its counts, or the error that prevented it. Times are in seconds."""
+    """The result of one run: the verdict and its counts, or the error that prevented it. Times are in seconds."""
 
     fault: str
     run: int
@@ -53,9 +53,20 @@ class Row:
     unlogged: int = 0
     unexpected: int = 0
     duplicated: int = 0
+    vanished: int = 0
+    unstable: int = 0
+    disordered: int = 0
+    differing: int = 0
+    premature: int = 0
+    misplaced: int = 0
+    hidden: int = 0
+    invented: int = 0
+    dead_yet_shown: int = 0
+    unsettled: int = 0
     recovered: int = 0
     redelivered: int = 0
     dead: int = 0
+    foreign: int = 0
     longest_gap_s: float | None = None
     first_acknowledgement_s: float | None = None
     first_delivery_s: float | None = None
@@ -65,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the runs of one fault say together; the gaps are the 50th, 95th percentile and the longest, in seconds."""
+    """The summary of a fault's runs; the gaps are the median, the 95th percentile and the longest, in seconds."""
 
     fault: str
     runs: int
@@ -84,37 +95,49 @@ Once = Callable[[Plan], tuple[Verdict, str]]
 def plan(backend: str, only: Sequence[str], skip: Sequence[str], runs: int, seed: int, **options: Any) -> list[Plan]:
     """Return the runs to make: all faults of a backend once, then all of them again.
 
-    Raises `UsageError` for a name of none, or of a fault that is asked for and is none of this backend's.
+    Raises `UsageError` for an unknown name, or a requested fault that does not suit this backend.
 
-    Each run has a seed of its own, so that a run may be repeated alone. `options` are given to the faults having them.
+    Each run has a seed of its own, so it can be repeated alone. `options` are given to the faults that have them.
     """
-    for name in [*only, *skip]:
+    for name in (part for names in [*only, *skip] for part in names.split(SIGN)):
         if name not in FAULTS:
             raise UsageError(f"there is no fault {name!r}; there are {', '.join(FAULTS)}")
-    for name in only:
-        if backend not in FAULTS[name].backends:
-            raise UsageError(f"{name} is a fault of {' and '.join(FAULTS[name].backends)}, not of {backend}")
-    mine = [name for name, fault in FAULTS.items() if backend in fault.backends]
+    for name in (part for names in only for part in names.split(SIGN)):
+        FAULTS[name].check_suits(backend)
+    mine = [name for name, fault in FAULTS.items() if fault.suits(backend)]
     chosen = [name for name in mine if (name in only if only else name not in REPEATED) and name not in skip]
+    chosen += [name for name in only if SIGN in name and name not in skip]
     if not chosen:
         raise UsageError("no fault is left to run")
     return [
-        Plan(make(name, **{**HARDER.get(name, {}), **options}), run, Random(f"{seed} {name} {run}").randrange(1 << 32))
+        Plan(named(name, **options), run, Random(f"{seed} {name} {run}").randrange(1 << 32))
         for run in range(1, runs + 1)
         for name in chosen
     ]
 
 
+def known(name: str) -> Fault:
+    """Return a fault with its options in the matrix. Raises `UsageError` for an unknown name."""
+    if name not in FAULTS:
+        raise UsageError(f"there is no fault {name!r}; there are {', '.join(FAULTS)}")
+    return make(name, **HARDER.get(name, {}))
+
+
+def named(name: str, **options: Any) -> Fault:
+    """Return the fault `name` of the matrix, or `a+b`: two combined ones. Raises `UsageError` if that is impossible."""
+    return combine([make(part, **{**HARDER.get(part, {}), **options}) for part in name.split(SIGN)])
+
+
 def make(name: str, **options: Any) -> Fault:
     """Return a fault with those of the options that it has."""
     kind: Any = FAULTS[name]
-    known = {field.name for field in fields(kind)}
-    fault: Fault = kind(**{key: value for key, value in options.items() if key in known})
+    has = {field.name for field in fields(kind)}
+    fault: Fault = kind(**{key: value for key, value in options.items() if key in has})
     return fault
 
 
 def run_all(plans: Iterable[Plan], once: Once) -> Iterator[Row]:
-    """Make one run after the other and yield its row; one that cannot be made does not end the others."""
+    """Make one run after another and yield its row; a run that cannot be made does not end the others."""
     for todo in plans:
         try:
             found, history = once(todo)
@@ -125,7 +148,7 @@ def run_all(plans: Iterable[Plan], once: Once) -> Iterator[Row]:
 
 
 def row_of(todo: Plan, found: Verdict, history: str) -> Row:
-    """Return what came of a run, from its verdict and the path of its history."""
+    """Return the row of a run, from its verdict and the path of its history."""
     counts: Any = {name: len(getattr(found, name)) for name in COUNTED}
     return Row(
         todo.fault.name,
@@ -146,7 +169,7 @@ def row_of(todo: Plan, found: Verdict, history: str) -> Row:
 
 
 def summarize(rows: Sequence[Row]) -> list[Summary]:
-    """Return what the runs of each fault say together, in the order of their first runs."""
+    """Return the summary of each fault's runs, in the order of their first runs."""
     return [_summary(name, [row for row in rows if row.fault == name]) for name in dict.fromkeys(r.fault for r in rows)]
 
 
@@ -165,9 +188,6 @@ def _summary(name: str, rows: Sequence[Row]) -> Summary:
     )
 
 
-def exit_code(rows: Sequence[Row]) -> int:
-    """Return 1 if a run failed, else 3 if one proved nothing or none was made, else 0."""
-    verdicts = {row.verdict for row in rows}
-    if Ruling.FAIL in verdicts:
-        return 1
-    return 0 if verdicts == {Ruling.PASS} else 3
+def exit_code(rows: Sequence[Row]) -> ExitCode:
+    """Return the exit code of all runs."""
+    return ExitCode.of_verdicts(row.verdict for row in rows)

@@ -1,7 +1,7 @@
-"""Watch the survivors after a fault: when they notice, who owns the items, when all copies are in place again.
+"""Watch the recovery after a fault: when survivors notice it, who owns the items, when all copies are in place again.
 
-Hazelcast makes new copies on the members that are left. Kafka makes none: it goes on with the replicas that are in
-sync, and its cluster is safe again only when the broker that was lost is back.
+Hazelcast makes new copies on the members that are left. Kafka makes none: it continues with the replicas in sync, and
+its cluster is safe again only when the lost broker is back.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from microq.aio import poll_until
 from microq.figures import Figures, PartitionView
 from microq.fleet import Operator, Snapshot
 
 LOOK = 0.02
-"""Pause between two looks at the members, in seconds."""
+"""Seconds between two snapshots."""
 
 WATCH_SECONDS = 20.0
-"""How long the survivors may take until the cluster is safe again."""
+"""Seconds that the survivors may take until the cluster is safe again."""
 
-Told = Callable[[str], None]
-"""Hears a step of the recovery."""
+Tell = Callable[[str], None]
+"""Called with each step of the recovery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Where the queue's items are: server -> (owned, backed up), and who owns primaries; of a topic each partition."""
+    """Where the queue's items are: server -> (owned, backed up), the owners of primaries, and a topic's partitions."""
 
     members: dict[str, tuple[int, int]]
     owners: frozenset[str]
@@ -35,26 +36,30 @@ class Copies:
     def of(cls, view: Snapshot) -> Copies:
         """Read them from a snapshot."""
         return cls(
-            {figures.name: (figures.items, figures.backups) for figures in view.servers},
+            {
+                figures.name: (figures.items, figures.backups)
+                for figures in view.servers
+                if figures.items is not None and figures.backups is not None
+            },
             view.owners,
             view.partitions,
         )
 
     @property
     def items(self) -> int:
-        """How many items the queue holds."""
+        """The number of items in the queue."""
         return sum(owned for owned, _ in self.members.values())
 
     @property
     def backups(self) -> int:
-        """How many backup items there are in all."""
+        """The total number of backup items."""
         return sum(backups for _, backups in self.members.values())
 
     def __str__(self) -> str:
         if not self.members:
-            return "no server of the queue says what it holds"
+            return "no server of the queue reports its items"
         if self.partitions:
-            return "; ".join(map(_told, self.partitions))
+            return "; ".join(map(_in_words, self.partitions))
         parts = [
             f"{'★ ' if name in self.owners else ''}{name} owns {owned}, backs up {backups}"
             for name, (owned, backups) in self.members.items()
@@ -62,9 +67,9 @@ class Copies:
         return "; ".join(parts)
 
 
-def _told(partition: PartitionView) -> str:
+def _in_words(partition: PartitionView) -> str:
     waiting = "an unknown number" if partition.waiting is None else partition.waiting
-    leader = f"★ {partition.leader} leads" if partition.leader else "nobody leads"
+    leader = f"★ {partition.leader} leads" if partition.leader else "no leader for"
     followers = [name for name in partition.in_sync if name != partition.leader]
     copies = f"{', '.join(followers)} in sync" if followers else "no other copy is in sync"
     return f"{leader} partition {partition.number} with {waiting}, {copies}"
@@ -72,18 +77,16 @@ def _told(partition: PartitionView) -> str:
 
 async def until(operator: Operator, effect: Callable[[Snapshot], bool], seconds: float, look: float = LOOK) -> bool:
     """Wait until a snapshot shows an effect; return whether it was in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not effect(await operator.snapshot()):  # noqa: ASYNC110 - members tell no events
-                await asyncio.sleep(look)
-    except TimeoutError:
-        return False
-    return True
+
+    async def seen() -> bool:
+        return effect(await operator.snapshot())
+
+    return await poll_until(seen, look, seconds)
 
 
-async def until_safe(operator: Operator, seconds: float = WATCH_SECONDS, look: float = LOOK) -> bool:
-    """Wait until the cluster is safe; return whether it was in time."""
-    return await until(operator, lambda view: view.safe, seconds, look)
+async def until_settled(operator: Operator, seconds: float = WATCH_SECONDS, look: float = LOOK) -> bool:
+    """Wait until the cluster is as safe as its servers allow; return whether it was in time."""
+    return await until(operator, lambda view: view.settled, seconds, look)
 
 
 async def watch(
@@ -91,21 +94,23 @@ async def watch(
     killed: Sequence[str],
     before: Copies,
     backup_count: int,
-    told: Told,
+    tell: Tell,
     seconds: float = WATCH_SECONDS,
 ) -> bool:
-    """Tell each step of the recovery as it is seen; return whether all of them were, in time."""
-    steps = dict(_steps(killed, before, backup_count))
+    """Report each step of the recovery when it is observed; return whether all were in time.
+
+    The steps are reported in order, even if a later one is observed first.
+    """
+    steps = list(_steps(killed, before, backup_count))
     try:
         async with asyncio.timeout(seconds):
             while steps:
                 view = await operator.snapshot()
-                for step in [name for name, happened in steps.items() if happened(view)]:
-                    del steps[step]
-                    told(step)
+                while steps and steps[0][1](view):
+                    tell(steps.pop(0)[0])
                 await asyncio.sleep(LOOK if steps else 0)
     except TimeoutError:
-        told(f"not seen in {seconds:g} s: {', '.join(steps)}")
+        tell(f"not seen in {seconds:g} s: {', '.join(name for name, _ in steps)}")
         return False
     return True
 
@@ -130,10 +135,12 @@ def _steps(
         yield "its followers are in sync", lambda view: left(view) and _followed(view, survivors)
         return
     if before.owners & set(killed):
-        yield "backup promoted to owner", lambda view: bool(view.owners & set(survivors))
+        promoted = "backup promoted to owner" if backup_count else "another member owns the queue, which is empty there"
+        yield promoted, lambda view: bool(view.owners & set(survivors))
     if copies:
         yield "new backups made", lambda view: left(view) and _complete(Copies.of(view), copies)
-    yield "cluster safe", lambda view: left(view) and all(figures.cluster_safe for figures in alive(view))
+    reached = "cluster safe" if 0 < backup_count <= copies else f"{copies} of {backup_count} backups in place"
+    yield reached, lambda view: left(view) and all(figures.cluster_safe for figures in alive(view))
 
 
 def _complete(now: Copies, copies: int) -> bool:
@@ -145,7 +152,7 @@ def _led(view: Snapshot, survivors: Sequence[str]) -> bool:
 
 
 def _followed(view: Snapshot, survivors: Sequence[str]) -> bool:
-    """Return whether every replica that is left is in sync; those that are gone are dropped from the list."""
+    """Return whether every surviving replica is in sync; replicas that are gone are not in the list."""
     wanted = [min(partition.replicas, len(survivors)) for partition in view.partitions]
     return (
         [len(set(p.in_sync) & set(survivors)) for p in view.partitions]

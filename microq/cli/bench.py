@@ -1,62 +1,18 @@
-"""`microq bench`: what the system reaches, beside the ceiling of the same machine in the same run."""
+"""`microq bench`: measures the system, and in the same run the most that the same machine can do."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from microq.cli.output import INTERRUPTED, ConfigOption, JsonOption, SetOption, configuration, emit
+from microq.bench.options import QUICK_BENCH, BenchOptions, Part
+from microq.cli.output import TERMINAL, ConfigOption, JsonOption, SetOption, configuration, emit, interruptible, run
 from microq.config import Config
-
-
-class Part(StrEnum):
-    """What can be measured by itself."""
-
-    START = "start"
-    IDLE = "idle"
-    RATES = "rates"
-    LAG = "lag"
-    BATCH = "batch"
-    HELD = "held"
-    COST = "cost"
-
-
-JSON_FILE, MARKDOWN_FILE = "bench.json", "bench.md"
-
-FORMAT = 1
-"""The version of the JSON's shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How much is measured: each rate for `seconds`, idle and bare clients for theirs, `starts` of each kind."""
-
-    parts: tuple[Part, ...] = tuple(Part)
-    connections: tuple[int, ...] = (1, 8, 32, 128)
-    seconds: float = 5.0
-    rounds: int = 3
-    warm: float = 2.0
-    bare: float = 2.0
-    idle: float = 10.0
-    starts: int = 2
-    lines: int = 100_000
-    held: tuple[int, ...] = (1_000, 100_000, 1_000_000)
-
-    @property
-    def cost_connections(self) -> int:
-        """Over how many connections it is measured what crash safety costs."""
-        return min(self.connections, key=lambda count: abs(count - 32))
-
-
-QUICK = Options(seconds=2.0, rounds=1, warm=1.0, bare=1.0, idle=4.0, starts=1, lines=20_000, held=(1_000, 20_000))
+from microq.errors import ExitCode
 
 
 def register(app: typer.Typer) -> None:
@@ -82,7 +38,7 @@ def bench(
         typer.Option("--seconds", min=0.2, max=600, help="How long each rate is measured.", show_default="5"),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, max=100, help="How often rates are.", show_default="3")
+        int | None, typer.Option("--rounds", min=1, max=100, help="How often rates are measured.", show_default="3")
     ] = None,
     lines: Annotated[
         int | None, typer.Option("--lines", min=1, help="Messages of the batch.", show_default="100000")
@@ -95,14 +51,14 @@ def bench(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the system beside what this machine can do at most.
+    """Measure the system, beside the most that this machine can do.
 
-    Start-up and rest, rates and latencies over 1 to 128 connections beside those of a handler that does nothing, the
-    batch API beside the bare client, how far storing is behind accepting, what changes with a million messages held,
-    and what crash safety costs. Each on a system of its own, with consumers. The tables, the JSON and a Markdown table
-    are in the run's folder.
+    Start-up and idle load; rates and latencies over 1 to 128 connections, beside a handler that does nothing; the batch
+    API, beside the bare client; the delay from acceptance to storing; the effect of a million held messages; the cost
+    of crash safety. Each part has a fresh system with consumers. The tables, as JSON and Markdown too, are in the run's
+    folder.
 
-    Exit code 1 if something could not be measured; what is left out for want of memory or time is told.
+    Exit code 1 if something could not be measured. A part that lacks memory or time is left out and named.
 
     \b
     microq bench                           a quarter of an hour
@@ -110,15 +66,14 @@ def bench(
     microq bench --only rates --only lag   some parts
     microq bench --profile facade          where the facade's time goes
     """
-    from microq.bench.result import Result  # noqa: PLC0415 - --help needs none of it
-    from microq.cli.machine import prepare  # noqa: PLC0415
-    from microq.cli.parts import Bench  # noqa: PLC0415
-    from microq.cli.trials import alone, interruptible  # noqa: PLC0415
-    from microq.system.runs import new_run, only_scenario  # noqa: PLC0415
-    from microq.views.bench import benchmark  # noqa: PLC0415
+    from microq.cli.machine import prepare
+    from microq.supervisor.runs import new_run, only_scenario
+    from microq.terminal.bench import benchmark
+    from microq.workflows.bench import Benchmark
+    from microq.workflows.trial import check_alone
 
     options = _options(
-        QUICK if quick else Options(),
+        QUICK_BENCH if quick else BenchOptions(),
         parts=only,
         connections=connections,
         seconds=seconds,
@@ -127,51 +82,39 @@ def bench(
         held=held,
     )
     loaded = configuration(config, sets)
-    alone(config, sets)
+    check_alone(loaded)
     with only_scenario(loaded):
         if profile is not None:
-            from microq.cli.profiling import show_profile  # noqa: PLC0415
-
-            show_profile(loaded, profile, options, as_json=as_json)
+            _profile(loaded, profile, options, as_json=as_json)
             return
-        engine = prepare(loaded)
-        facts = _facts(loaded, engine, options)
-        folder = new_run(loaded, "bench")
-        parts = Bench(config, sets or [], engine, folder, options)
+        engine, folder = prepare(loaded), new_run(loaded, "bench")
+        load = lambda more: configuration(config, [*(sets or []), *more])  # noqa: E731 - a loader
+        words = [*(["--config", str(config)] if config else []), *(f"--set={each}" for each in sets or [])]
+        repeat = shlex.join(["microq", *sys.argv[1:]])
+        measuring = Benchmark(load, words, engine, folder, options, TERMINAL, repeat)
         with interruptible() as interrupted:
-            for _ in parts.take():
-                _write(folder, parts.result, facts, complete=False)
-        whole = _write(folder, parts.result, facts, complete=not interrupted)
-    result: Result = parts.result
+            measuring.take(run)
+        whole = measuring.write(complete=not interrupted)
+    result = measuring.result
     emit({**whole, "folder": str(folder)}, lambda: benchmark(result, str(folder)), as_json=as_json)
-    raise typer.Exit(INTERRUPTED if interrupted else result.code)
+    raise typer.Exit(ExitCode.INTERRUPTED if interrupted else result.code)
 
 
-def _options(basis: Options, **given: Any) -> Options:
+def _options(basis: BenchOptions, **given: Any) -> BenchOptions:
     known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v}
     return dataclasses.replace(basis, **known)
 
 
-def _facts(config: Config, engine: Any, options: Options) -> dict[str, Any]:
-    """Return what is measured with, on which machine, when, and how to repeat it."""
-    from microq.cli.rounds import machine, versions  # noqa: PLC0415 - --help needs none of it
+def _profile(config: Config, name: str, options: BenchOptions, *, as_json: bool) -> None:
+    from microq.supervisor.runs import new_run
+    from microq.terminal.bench import profiled
+    from microq.workflows.bench import profile, profiled_process
 
-    return {
-        "format": FORMAT,
-        "machine": machine(),
-        "versions": versions(engine),
-        "options": dataclasses.asdict(options),
-        "repeat": shlex.join(["microq", *sys.argv[1:]]),
-        "configuration": config.to_toml(),
-    }
-
-
-def _write(folder: Path, result: Any, facts: dict[str, Any], *, complete: bool) -> dict[str, Any]:
-    from microq.bench.targets import TARGETS, judge  # noqa: PLC0415 - --help needs none of it
-    from microq.views.bench import markdown  # noqa: PLC0415
-
-    judged = [dataclasses.asdict(each) for each in judge(result, TARGETS)]
-    whole = {**facts, "complete": complete, "targets": judged, **result.to_json()}
-    (folder / JSON_FILE).write_text(json.dumps(whole, ensure_ascii=False, indent=2), encoding="utf-8")
-    (folder / MARKDOWN_FILE).write_text(markdown(result, facts), encoding="utf-8")
-    return whole
+    process = profiled_process(config, name)
+    file = new_run(config, "profile") / f"{process}.speedscope.json"
+    with interruptible() as interrupted:
+        spent = run(profile(config, process, file, options, TERMINAL))
+    if interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    data = {"process": process, "file": str(file), "own_time": [dataclasses.asdict(each) for each in spent]}
+    emit(data, lambda: profiled(process, spent, str(file)), as_json=as_json)

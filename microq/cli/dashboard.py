@@ -1,4 +1,4 @@
-"""`microq dashboard`: the page of the system that runs, or of a finished run."""
+"""`microq dashboard`: opens the page of the running system, or of a finished run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from microq.cli.output import ConfigOption, note, of_the_system, run
-from microq.cli.past import config_of, folder_called
+from microq.cli.output import ConfigOption, note, of_the_system, run, say
 from microq.config import Address, Config
 from microq.errors import NotRunningError, UsageError
 
@@ -36,39 +35,42 @@ def dashboard(
     ] = None,
     browser: OpenOption = None,
 ) -> None:
-    """Open the page of the system that runs, or replay a finished run.
+    """Open the page of the running system, or replay a finished run.
 
     \b
-    microq dashboard                                     of the system that runs here
+    microq dashboard                                     the system that runs here
     microq dashboard 2026-11-24T10-02-11-kill-member     a finished run, with a time slider
     """
     loaded = of_the_system(config)
     opens = sys.stdout.isatty() if browser is None else browser
     if finished:
+        from microq.workflows.finished import folder_called
+
         run(_replay(loaded, folder_called(loaded, finished), port, opens=opens))
         return
     if port is not None:
-        raise UsageError("--port is for a finished run; the system that runs has `[dashboard] address`")
+        raise UsageError("--port is for a finished run; the running system has `[dashboard] address`")
     _open(_running(loaded), opens=opens)
 
 
 def _running(config: Config) -> str:
     """Return the page of the system that runs here."""
-    from microq.dashboard.token import address_of  # noqa: PLC0415 - --help needs none of it
-    from microq.system import records  # noqa: PLC0415
+    from microq.dashboard.access import address_of
+    from microq.supervisor import records
 
     if records.supervisor_pid(config) is None:
         raise NotRunningError(
-            f"no system runs in {config.project}; `microq up` starts one, `microq dashboard RUN` shows a finished run"
+            f"no system runs in {config.title}; `microq up` starts one, `microq dashboard RUN` shows a finished run"
         )
     if not config.dashboard.enabled:
-        raise UsageError("[dashboard] enabled = false: the system that runs has no page")
+        raise UsageError("[dashboard] enabled = false: the running system has no page")
     return address_of(config)
 
 
 async def _replay(config: Config, folder: Path, port: int | None, *, opens: bool) -> None:
-    from microq.dashboard.server import show_run  # noqa: PLC0415 - --help needs none of it
-    from microq.system import ports  # noqa: PLC0415
+    from microq.dashboard.server import show_run
+    from microq.supervisor import ports
+    from microq.workflows.finished import config_of
 
     chosen = port or ports.free(1)[0]
     async with show_run(config_of(folder, config), folder, Address("127.0.0.1", chosen)) as page:
@@ -78,6 +80,6 @@ async def _replay(config: Config, folder: Path, port: int | None, *, opens: bool
 
 
 def _open(page: str, *, opens: bool) -> None:
-    typer.echo(page)
+    say(page)
     if opens and not webbrowser.open(page):
         note("No browser could be opened; copy the address into one.")

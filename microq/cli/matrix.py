@@ -1,19 +1,22 @@
-"""`microq chaos all` and `microq chaos controls`: every fault, many runs; and the runs that must fail."""
+"""`microq chaos all` and `microq chaos controls`: the matrix of faults, and the negative controls."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
 
+from microq.backends import with_traits
+from microq.chaos.faults import MOST_MESSAGES
 from microq.cli.output import (
-    INTERRUPTED,
+    TERMINAL,
     ConfigOption,
     JsonOption,
     QueueOption,
@@ -21,21 +24,57 @@ from microq.cli.output import (
     configuration,
     console,
     emit,
+    interruptible,
     note,
     run,
     with_queue,
 )
 from microq.cli.report import JunitOption, report_of, write_junit
-from microq.cli.trials import alone, configured, interruptible, run_trial
-from microq.errors import MicroqError, UsageError
+from microq.errors import ExitCode, MicroqError, UsageError
 
-MOST_MESSAGES = 100_000
-"""More would only take longer: the default queue holds no more."""
+MOST_HELD = 2_000_000
+"""The largest number of messages for `--held`."""
 
 ROWS = "rows.jsonl"
 
 RunsOption = Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many runs of each.")]
 OnlyOption = Annotated[str, typer.Option("--only", help="Names, with commas between them.", show_default="all")]
+HeldOption = Annotated[
+    int,
+    typer.Option(
+        "--held", min=0, max=MOST_HELD, help="Messages sent before the run, which the consumers hold during it."
+    ),
+]
+RereadOption = Annotated[
+    bool,
+    typer.Option("--reread/--no-reread", help="Restart the messages-services at the end, and read them again."),
+]
+_SHARE: Any = {"min": 0.0, "max": 1.0, "show_default": False, "metavar": "SHARE"}
+_SECONDS: Any = {"min": 0.0, "max": 3600.0, "show_default": False, "metavar": "SECONDS"}
+AcceptedOption = Annotated[
+    float | None,
+    typer.Option("--min-accepted", help="Fail if a smaller share of the messages is acknowledged.", **_SHARE),
+]
+AvailabilityOption = Annotated[
+    float | None,
+    typer.Option("--min-availability", help="Fail if a smaller share of the seconds has an acknowledgement.", **_SHARE),
+]
+P99Option = Annotated[
+    float | None,
+    typer.Option("--max-p99", help="Fail if 99 % of the acknowledgements take longer.", **_SECONDS),
+]
+GapOption = Annotated[
+    float | None,
+    typer.Option("--max-gap", help="Fail if the longest time without an acknowledgement is longer.", **_SECONDS),
+]
+
+BOUNDS = {"accepted": "min_accepted", "availability": "min_availability", "p99": "max_p99", "gap": "max_gap"}
+"""Bound in a history -> the option that sets it."""
+
+
+def bounds(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return the bounds that options set."""
+    return {name: options[option] for name, option in BOUNDS.items() if options[option] is not None}
 
 
 def register(commands: typer.Typer) -> None:
@@ -49,13 +88,19 @@ def run_matrix(
     only: OnlyOption = "",
     skip: Annotated[str, typer.Option("--skip", help="Names to leave out.", show_default=False)] = "",
     messages: Annotated[
-        int, typer.Option("--messages", "-m", min=1, max=MOST_MESSAGES, help="Messages acknowledged at least, a run.")
+        int, typer.Option("--messages", "-m", min=1, max=MOST_MESSAGES, help="Minimum number of messages of each run.")
     ] = 5000,
-    connections: Annotated[int, typer.Option("--connections", min=1, max=256, help="Messages under way.")] = 16,
+    connections: Annotated[int, typer.Option("--connections", min=1, max=256, help="Messages in flight.")] = 16,
     times: Annotated[
-        int | None, typer.Option("--times", min=1, help="Repetitions within a run, where a fault has some.")
+        int | None, typer.Option("--times", min=1, help="Repetitions within a run, for faults that repeat.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat all choices.")] = None,
+    held: HeldOption = 0,
+    reread: RereadOption = True,
+    min_accepted: AcceptedOption = None,
+    min_availability: AvailabilityOption = None,
+    max_p99: P99Option = None,
+    max_gap: GapOption = None,
     rows_file: Annotated[
         Path | None, typer.Option("--json", help="Append the rows here.", show_default=".microq/runs/.../rows.jsonl")
     ] = None,
@@ -66,30 +111,43 @@ def run_matrix(
 ) -> None:
     """Run every fault under traffic, each on a fresh system, and show the matrix.
 
-    A run that fails does not end the others. One JSON line a run is written as it ends; Ctrl-C shows what there is.
+    A failed run does not end the others. Each run appends a JSON line when it ends; Ctrl-C shows the results so far.
 
     Exit codes: 1 if a run failed, else 3 if one is unknown or could not be made, else 0.
 
     \b
     microq chaos all                                     each fault once
-    microq chaos all --runs 25 --skip poison             the long one
-    microq chaos all --only kill-member,kill-facade      some
+    microq chaos all --runs 25 --skip poison             many runs
+    microq chaos all --only kill-member,kill-facade      two faults
+    microq chaos all --only kill-member+kill-facade      two faults at once
     """
-    from microq.chaos.matrix import exit_code, plan, run_all  # noqa: PLC0415 - --help needs none of it
-    from microq.chaos.scenario import Trial  # noqa: PLC0415
-    from microq.report.junit import of_row  # noqa: PLC0415
-    from microq.views import matrix as views  # noqa: PLC0415
+    from microq.chaos.matrix import exit_code, plan, run_all
+    from microq.chaos.scenario import Trial
+    from microq.report.junit import of_row
+    from microq.terminal import verdict as views
+    from microq.workflows import trial
+    from microq.workflows.host import run_trial
 
     seed, sets = secrets.randbelow(1 << 32) if seed is None else seed, with_queue(backend, sets)
     options = {} if times is None else {"times": times}
-    alone(config, sets)
-    queue = configuration(config, sets).queue.backend
+    loaded = configuration(config, sets)
+    trial.check_alone(loaded)
+    queue = loaded.queue.backend
     plans = plan(queue, _names(only), _names(skip), runs, seed, **options)
     note(f"{len(plans)} runs; seed {seed}.")
 
+    given = {
+        "min_accepted": min_accepted,
+        "min_availability": min_availability,
+        "max_p99": max_p99,
+        "max_gap": max_gap,
+    }
+
     def once(todo: Any) -> tuple[Any, str]:
-        trial = Trial(todo.fault, messages, todo.seed, connections)
-        return run(run_trial(configured(todo.fault, config, sets), trial, quiet=False))
+        planned = Trial(todo.fault, messages, todo.seed, connections, reread=reread, bounds=bounds(given), held=held)
+        settings = trial.configured(todo.fault, partial(configuration, config), sets)
+        verdict, history = run(run_trial(settings, planned, TERMINAL, quiet=False))
+        return verdict, str(history)
 
     found: list[Any] = []
     with _rows(rows_file, config, sets) as file, interruptible() as interrupted:
@@ -101,12 +159,12 @@ def run_matrix(
             _report(row.verdict, row.history)
     _conclude(found, file.name)
     write_junit(junit, [of_row(row, queue) for row in found])
-    raise typer.Exit(INTERRUPTED if interrupted else exit_code(found))
+    raise typer.Exit(ExitCode.INTERRUPTED if interrupted else exit_code(found))
 
 
 def _conclude(found: Sequence[Any], file: str) -> None:
-    from microq.chaos.matrix import summarize  # noqa: PLC0415 - --help needs none of it
-    from microq.views import matrix as views  # noqa: PLC0415
+    from microq.chaos.matrix import summarize
+    from microq.terminal import verdict as views
 
     if found:
         console().print(views.summaries(summarize(found)))
@@ -114,9 +172,9 @@ def _conclude(found: Sequence[Any], file: str) -> None:
 
 
 def _report(verdict: str, history: str) -> None:
-    """Write the report of a run of many if it did not pass: each takes 2 MB, and those that passed look the same."""
-    from microq.chaos.verdict import Ruling  # noqa: PLC0415 - --help needs none of it
-    from microq.views.cells import nearest  # noqa: PLC0415
+    """Write the report of a run of the matrix if it did not pass: it takes 2 MB, and passed runs look the same."""
+    from microq.chaos.verdict import Ruling
+    from microq.terminal.style import nearest
 
     if history and verdict != Ruling.PASS and (report := report_of(history)):
         note(f"  Report {nearest(report)}")
@@ -124,8 +182,8 @@ def _report(verdict: str, history: str) -> None:
 
 @contextmanager
 def _rows(path: Path | None, config: Path | None, sets: list[str] | None) -> Iterator[IO[str]]:
-    """Open the file of the rows, to append to it: in the folder of a run of its own unless told."""
-    from microq.system import runs  # noqa: PLC0415 - --help needs none of it
+    """Open the file of the rows to append to it: `path`, or a file in a new run's folder."""
+    from microq.supervisor import runs
 
     if path is None:
         path = runs.new_run(configuration(config, sets), "all") / ROWS
@@ -147,15 +205,17 @@ def run_controls(
     as_json: JsonOption = False,
     junit: JunitOption = None,
 ) -> None:
-    """Break one promise at a time, and see that the proof fails: each control must be red.
+    """Break one promise at a time: the check of each control must fail.
 
-    Exit code 0 only if every run was red as expected, else 1.
+    Exit code 0 only if every check failed as expected, else 1.
     """
-    from microq.views import matrix as views  # noqa: PLC0415 - --help needs none of it
+    from microq.terminal import verdict as views
+    from microq.workflows.trial import check_alone
 
     sets = with_queue(backend, sets)
-    alone(config, sets)
-    queue = configuration(config, sets).queue.backend
+    loaded = configuration(config, sets)
+    check_alone(loaded)
+    queue = loaded.queue.backend
     chosen = _chosen(_names(only), queue)
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     note(f"{len(chosen) * runs} runs; seed {seed}.")
@@ -173,45 +233,50 @@ def run_controls(
     ]
     emit(table, lambda: views.controls(found), as_json=as_json)
     if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(0 if all(red == len(got) for _, got, red in found) else 1)
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.FINE if all(red == len(got) for _, got, red in found) else ExitCode.FAILED)
 
 
 def _chosen(names: Sequence[str], backend: str) -> list[Any]:
-    from microq.chaos.controls import CONTROLS  # noqa: PLC0415 - --help needs none of it
+    from microq.chaos.controls import CONTROLS
 
     for name in names:
         if name not in CONTROLS:
-            raise UsageError(f"there is no control {name!r}; there are {', '.join(CONTROLS)}")
-        if backend not in CONTROLS[name].backends:
-            raise UsageError(f"{name} is a control of {' and '.join(CONTROLS[name].backends)}, not of {backend}")
-    mine = [control for control in CONTROLS.values() if backend in control.backends]
+            raise UsageError(f"there is no control {name!r}; the controls are {', '.join(CONTROLS)}")
+        if not CONTROLS[name].suits(backend):
+            raise UsageError(
+                f"{name} is a control of {' and '.join(with_traits(CONTROLS[name].needs))}, not of {backend}"
+            )
+    mine = [control for control in CONTROLS.values() if control.suits(backend)]
     return [control for control in mine if not names or control.name in names]
 
 
 def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) -> tuple[str, bool, float | None]:
-    """Run a control; return what came out, whether it was red as expected, and its seconds: None if it was not run."""
-    from microq.chaos.controls import outcome  # noqa: PLC0415 - --help needs none of it
-    from microq.chaos.scenario import Trial  # noqa: PLC0415
+    """Run a control; return its outcome, whether it was as expected, and its seconds (None if it could not be run)."""
+    from microq.chaos.controls import outcome
+    from microq.chaos.scenario import Trial
+    from microq.workflows.host import run_trial
+    from microq.workflows.trial import configured
 
     note(f"{control.name}: {control.help} Expected: {control.expectation}.")
-    trial = Trial(control.fault, control.messages, seed, defects=control.defects)
+    # A restart would remove what is wrong in the memory of a consumer.
+    trial = Trial(control.fault, control.messages, seed, defects=control.defects, reread=False)
     try:
-        settings = configured(control.fault, config, sets, control.settings)
-        found, history = run(run_trial(settings, trial, quiet=control.quiet))
+        settings = configured(control.fault, partial(configuration, config), sets or [], control.settings)
+        found, history = run(run_trial(settings, trial, TERMINAL, quiet=control.quiet))
     except MicroqError as error:
         note(f"  could not be run: {error}")
         return f"error: {error}", False, None
     note(f"  {outcome(found)}   {history}")
-    _report(found.verdict, history)
+    _report(found.verdict, str(history))
     return outcome(found), control.red(found), found.duration_s
 
 
 def _case(control: Any, queue: str, seed: int, got: tuple[str, bool, float | None]) -> Any:
-    """Return a run of a control as a test case: it passes by being red."""
-    from microq.chaos.matrix import ERROR  # noqa: PLC0415 - --help needs none of it
-    from microq.chaos.verdict import Ruling  # noqa: PLC0415
-    from microq.report.junit import Case  # noqa: PLC0415
+    """Return a run of a control as a test case: it passes if the check failed as expected."""
+    from microq.chaos.matrix import ERROR
+    from microq.chaos.verdict import Ruling
+    from microq.report.junit import Case
 
     text, red, seconds = got
     suite = f"{queue}.{'quiet' if control.quiet else 'live'}"

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from microq.cli.output import ConfigOption, SetOption, configuration, warn_of
-from microq.fleet import Role
-from microq.services import ROLES, place, run
+from microq.cli.output import ConfigOption, SetOption, addressed, warn_of
+from microq.fleet import SERVICES, Role
+from microq.services import place, run
 
 PortOption = Annotated[
     int | None,
@@ -22,29 +22,30 @@ PortOption = Annotated[
     ),
 ]
 
-HELP = {
-    Role.FACADE: "Run the facade in this terminal.",
-    Role.LOGGING: "Run a logging-service in this terminal.",
-    Role.MESSAGES: "Run a messages-service in this terminal.",
-    Role.CONFIG: "Run the config-service in this terminal.",
-}
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", help="The host, if several addresses have this port.", show_default=False),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add a command for each service."""
-    for role in ROLES:
-        app.command(role.value, help=HELP[role])(_command(role))
+    for role, service in SERVICES.items():
+        app.command(role.value, help=service.help)(_command(role))
 
 
 def _command(role: Role) -> Callable[..., None]:
-    def serve(config: ConfigOption = None, sets: SetOption = None, port: PortOption = None) -> None:
-        from microq.engines.provision import KAFKA, extras  # noqa: PLC0415 - --help needs none of it
+    def serve(
+        config: ConfigOption = None, sets: SetOption = None, port: PortOption = None, host: HostOption = None
+    ) -> None:
+        from microq.backends.provision import TRACES, extras
 
-        loaded = configuration(config, sets)
+        loaded = addressed(config, sets)
         for extra in extras(loaded):
-            if extra is not KAFKA or role in {Role.FACADE, Role.MESSAGES}:
+            if extra is TRACES or SERVICES[role].has_queue:
                 extra.check()
-        warn_of([place(role, loaded, port)])
-        run(role, loaded, port)
+        at = place(role, loaded, port, host)
+        warn_of([at])
+        run(role, loaded, at)
 
     return serve

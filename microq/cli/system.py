@@ -1,44 +1,49 @@
-"""`microq up`, `down`, `status`, `queue`, `logs`, and the verbs on single processes."""
+"""`microq up`, `down`, and the verbs on single processes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from microq.cli import COMMANDS
 from microq.cli.output import (
-    INTERRUPTED,
+    TERMINAL,
     ConfigOption,
     JsonOption,
     QueueOption,
     SetOption,
     configuration,
-    download_bars,
     emit,
     note,
     of_the_system,
     run,
+    say,
     with_queue,
 )
-from microq.config import Config
-from microq.errors import UsageError
-from microq.fleet import Snapshot
+from microq.config import Address, Config, located
+from microq.errors import ExitCode, UsageError
+from microq.fleet import SERVER_WORDS, UP, VERBS, Operator, ProcessState, ProcessView, Snapshot, group_of, words_for
 
 NamesArgument = Annotated[
     list[str],
-    typer.Argument(help="Names (messages-5001), groups (messages), ports (5001), or all.", metavar="NAME..."),
+    typer.Argument(
+        help="Names (messages-5001), groups (messages), ports (5001), all, or a server of the queue by its role: "
+        "lowest (address), owner, leader.",
+        metavar="NAME...",
+    ),
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until Ctrl-C.")]
-
-VERBS = {
-    "start": "Start processes and wait until they are ready.",
-    "stop": "Stop processes: SIGTERM, and SIGKILL after 10 s.",
-    "kill": "Kill processes with SIGKILL.",
-    "restart": "Stop processes, then start them.",
-    "pause": "Freeze processes with SIGSTOP.",
-    "resume": "Let paused processes run again.",
+ALREADY = {
+    "start": UP,
+    "stop": frozenset(ProcessState) - UP,
+    "kill": frozenset(ProcessState) - UP,
+    "restart": frozenset[ProcessState](),
+    "pause": frozenset({ProcessState.PAUSED}),
+    "resume": frozenset({ProcessState.READY}),
 }
+"""Verb -> the states in which the verb changes nothing."""
+
 DONE = {
     "start": "Started",
     "stop": "Stopped",
@@ -53,25 +58,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("up")(up)
     app.command("down")(down)
-    app.command("status")(status)
-    app.command("ps", hidden=True)(status)
-    app.command("queue")(queue)
-    for verb, text in VERBS.items():
-        app.command(verb, help=text)(_verb_command(verb))
-
-
-def provide(config: Config) -> Any:
-    """Return what servers are started with, downloading it the first time; None if all of them run elsewhere.
-
-    Raises `MachineError` for what this machine lacks.
-    """
-    from microq.engines import provision  # noqa: PLC0415 - --help needs none of it
-
-    provision.check_extras(config)
-    if not provision.is_needed(config):
-        return None
-    with download_bars() as progress:
-        return provision.provide(config, progress)
+    for verb in VERBS:
+        app.command(verb, help=COMMANDS[verb][1])(_verb_command(verb))
 
 
 def up(
@@ -87,7 +75,7 @@ def up(
     """Start the whole system.
 
     Three members, three logging-services, two messages-services, the facade and the config-service, unless the
-    configuration lists others; with the queue in Kafka three brokers as well.
+    configuration lists others; with the queue in Kafka also three brokers.
 
     \b
     microq up                    in the foreground, with all log lines; Ctrl-C stops it
@@ -95,99 +83,81 @@ def up(
     microq up --no-messages      with the consumers off
     microq up --set messages=3   with three messages-services
     microq up --queue kafka      with the queue in Kafka
+    microq up --name b           a second system, on free ports; other commands take --name too
     """
-    from microq.cli import launch  # noqa: PLC0415 - --help needs none of it
+    from microq.cli.logs import print_all
+    from microq.workflows import machine, start
 
     loaded = configuration(config, with_queue(backend, sets))
-    launch.warn(loaded)
+    start.warn(loaded, TERMINAL)
+    engine = machine.engine_of(loaded, TERMINAL)
     if detach:
-        provide(loaded)
-        run(launch.detached(loaded, no_messages=no_messages))
-    elif run(launch.in_foreground(loaded, provide(loaded), no_messages=no_messages)):
-        raise typer.Exit(INTERRUPTED)
+        run(start.detached(loaded, TERMINAL, no_messages=no_messages))
+        return
+    from microq.workflows.host import in_foreground
+
+    if run(in_foreground(loaded, engine, TERMINAL, print_all, no_messages=no_messages)):
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def down(config: ConfigOption = None) -> None:
-    """Stop everything, leftovers of a crash included."""
-    from microq.cli import ending  # noqa: PLC0415 - --help needs none of it
+    """Stop everything, including what a crash left behind."""
+    from microq.workflows.end import end
 
-    run(ending.end(configuration(config, None)))
-
-
-def status(
-    config: ConfigOption = None,
-    watch: WatchOption = False,
-    as_json: JsonOption = False,
-    prometheus: Annotated[
-        bool, typer.Option("--prometheus", help="Print what Prometheus can scrape, for its file_sd_configs.")
-    ] = False,
-) -> None:
-    """Show every process and the cluster's copies.
-
-    With --watch on one screen, with rates and what happens; as lines where the output is no terminal, and with --json
-    as one JSON object a line. With the queue in Kafka `0 ★ kafka-9091 3/3: 34` is partition 0: its leader, the copies
-    in sync, what waits in it.
-
-    \b
-    microq status --watch
-    microq status --prometheus > microq.json   the targets, whether they are up now or not
-    """
-    if prometheus:
-        from microq.cli.targets import targets  # noqa: PLC0415 - --help needs none of it
-
-        emit(targets(of_the_system(config)), lambda: None, as_json=True)
-        return
-    from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
-    from microq.views import screen, terminal  # noqa: PLC0415
-
-    shown = watching.Shown(screen.screen, screen.line, terminal.status, watching.everything)
-    run(watching.show(configuration(config, None), shown, watch=watch, as_json=as_json))
-
-
-def queue(config: ConfigOption = None, watch: WatchOption = False, as_json: JsonOption = False) -> None:
-    """Show the queue's copies, the primary owner starred."""
-    from microq.cli import watching  # noqa: PLC0415 - --help needs none of it
-    from microq.views import queue as pictures  # noqa: PLC0415
-    from microq.views import screen  # noqa: PLC0415
-
-    shown = watching.Shown(
-        lambda sight, _width, _height: screen.with_lost(sight, pictures.queue(sight.now)),
-        lambda sight: pictures.queue(sight.now),
-        pictures.queue,
-        watching.of_the_queue,
-    )
-    run(watching.show(configuration(config, None), shown, watch=watch, as_json=as_json))
+    run(end(located(config), TERMINAL))
 
 
 def _verb_command(verb: str) -> Callable[..., None]:
     def command(names: NamesArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-        run(_do(configuration(config, None), verb, names, as_json=as_json))
+        run(_do(of_the_system(config), verb, names, as_json=as_json))
 
     return command
 
 
 async def _do(config: Config, verb: str, names: list[str], *, as_json: bool) -> None:
-    from microq.system import control  # noqa: PLC0415 - --help needs none of it
+    from microq.supervisor import control
 
     async with control.connect(config) as operator:
-        act: Callable[[list[str]], Awaitable[list[str]]] = getattr(operator, verb)
-        done = await act(names)
+        names = await _meant(operator, verb, names)
+        done = await operator.act(verb, names)
         view = await operator.snapshot()
-    if not done:
-        raise UsageError(f"nothing to {verb}: {', '.join(names)} {_states(view, names)}")
+    left = [process for process in _named(view, names) if process.name not in done]
+    unfit = [f"{process.name} is {process.state}" for process in left if process.state not in ALREADY[verb]]
+    if unfit and not done:
+        raise UsageError(f"nothing to {verb}: {', '.join(unfit)}")
     if as_json:
-        emit({"verb": verb, "names": done}, lambda: None, as_json=True)
+        emit({"verb": verb, "names": done, "skipped": [process.name for process in left]}, lambda: None, as_json=True)
         return
-    typer.echo(f"{DONE[verb]} {', '.join(done)}")
-    if verb == "kill":
-        note("`microq start NAME` brings it back; `microq status` shows what the others did.")
+    if done:
+        say(f"{DONE[verb]} {', '.join(done)}")
+    if left:
+        note(f"Left as they are: {', '.join(f'{process.name} ({process.state})' for process in left)}")
+    if verb == "kill" and done:
+        what = "it" if len(done) == 1 else "them"
+        note(f"`microq start {' '.join(done)}` brings {what} back; `microq status` shows what the others did.")
 
 
-def _states(view: Snapshot, names: list[str]) -> str:
-    words = {p.name: p for p in view.processes}
-    states = {
-        process.state.value
-        for process in words.values()
-        if {process.name, process.role.value, process.address.rpartition(":")[2], "all"} & set(names)
-    }
-    return f"{'are' if len(states) > 1 else 'is'} {' and '.join(sorted(states))} already"
+async def _meant(operator: Operator, verb: str, names: list[str]) -> list[str]:
+    """Return the names; words such as owner are replaced by the name of the server with that role now."""
+    words = [name for name in names if name in SERVER_WORDS]
+    if not words:
+        return names
+    if verb in {"start", "resume"}:
+        raise UsageError(
+            f"only a server that is up can be the {words[0]}: {verb} it by its name; `microq status` shows the names"
+        )
+    view = await operator.snapshot()
+    found = {word: view.server(word).name for word in words}
+    for word, name in found.items():
+        note(f"the {word} is {name}")
+    return list(dict.fromkeys(found.get(name, name) for name in names))
+
+
+def _named(view: Snapshot, names: list[str]) -> list[ProcessView]:
+    """Return the processes that words on the command line select."""
+    return [
+        process
+        for process in view.processes
+        if {group_of(process.name), process.role.value, "all", *words_for(process.name, Address.parse(process.address))}
+        & set(names)
+    ]

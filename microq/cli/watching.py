@@ -1,4 +1,4 @@
-"""How `status` and `queue` look at a system: once, or again and again until Ctrl-C."""
+"""How `status` and `queue` show a system: once, or repeatedly until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from microq.aio import task_group
+from microq.caveats import caveats
 from microq.cli.output import console, emit, emit_line, note
 from microq.config import Config
-from microq.cues import cues
 from microq.errors import DeadlineError, NotRunningError
 from microq.fleet import Event, Snapshot
-from microq.system import control, records
-from microq.tasks import task_group
-from microq.views.events import event_line
-from microq.views.sight import Sight
+from microq.supervisor import control, records
+from microq.terminal.logs import event_line
+from microq.terminal.screen import Sight
 
 LOOK_SECONDS = 1.0
-"""Pause between two looks while nothing happens."""
+"""Seconds between two snapshots while no event comes."""
 
 ANSWER_SECONDS = 5.0
-"""How long a supervisor may take for one look before it counts as lost."""
+"""Seconds for a supervisor to send a snapshot; after that it counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How a system is shown: on a screen of columns and rows, as a line a look, once, and as data."""
+    """The forms of a view: on a screen, as a line, once, and as data."""
 
     screen: Callable[[Sight, int, int], Any]
     line: Callable[[Sight], Any]
@@ -38,18 +38,18 @@ class Shown:
 
 
 def everything(view: Snapshot) -> dict[str, Any]:
-    """Return all that is known, as data."""
-    return {**view.to_json(), "cues": cues(view, {})}
+    """Return the whole snapshot as data."""
+    return {**view.to_json(), "cues": caveats(view, {})}
 
 
 def of_the_queue(view: Snapshot) -> dict[str, Any]:
-    """Return what is known of the queue, as data."""
+    """Return the queue of a snapshot as data."""
     found = view.to_json()
     return {key: found[key] for key in ("queue", "members", "brokers", "partitions", "taken_at")}
 
 
 async def show(config: Config, shown: Shown, *, watch: bool, as_json: bool) -> None:
-    """Look at the system that runs; raises `NotRunningError` if none does at the beginning."""
+    """Show the running system; raises `NotRunningError` if none runs at the beginning."""
     async with control.connect(config) as operator:
         view = await operator.snapshot()
     if not watch:
@@ -63,12 +63,12 @@ async def show(config: Config, shown: Shown, *, watch: bool, as_json: bool) -> N
             sight.lose(time.time())
             display.lost()
             await asyncio.sleep(LOOK_SECONDS)
-            while records.supervisor_pid(config) is None:  # noqa: ASYNC110 - nobody tells of one that comes
+            while records.supervisor_pid(config) is None:  # noqa: ASYNC110 - its start sends no event
                 await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _watch(config: Config, sight: Sight, display: Display) -> None:
-    """Look and listen until the supervisor ends."""
+    """Take snapshots and events until the supervisor ends."""
     something = asyncio.Event()
 
     async with control.connect(config) as operator, task_group() as tasks:
@@ -95,7 +95,7 @@ async def _watch(config: Config, sight: Sight, display: Display) -> None:
 
 
 class Display:
-    """Shows a sight; this one as data, one JSON object a look."""
+    """Shows a watched system; this class as data, one JSON object for each snapshot."""
 
     def __init__(self, sight: Sight, shown: Shown) -> None:
         self.sight, self.shown = sight, shown
@@ -108,12 +108,12 @@ class Display:
         """Show what happened."""
 
     def lost(self) -> None:
-        """Show that nobody answers."""
+        """Show that the supervisor does not answer."""
         note("The supervisor does not answer; waiting for it.")
 
 
 class Lines(Display):
-    """Prints a line a look and an event, for where there is no screen."""
+    """Prints a line for each snapshot and each event, for output that is not a terminal."""
 
     def __init__(self, sight: Sight, shown: Shown) -> None:
         super().__init__(sight, shown)
@@ -129,7 +129,7 @@ class Lines(Display):
 
 
 class Screen(Display):
-    """Draws on the whole screen of a terminal; made by `_display`."""
+    """Draws on the whole screen of a terminal. `_display` makes it."""
 
     def __init__(self, sight: Sight, shown: Shown, live: Any) -> None:
         super().__init__(sight, shown)
@@ -145,7 +145,7 @@ class Screen(Display):
         self.looked()
 
     def lost(self) -> None:
-        """Show that nobody answers."""
+        """Show that the supervisor does not answer."""
         self.looked()
 
 
@@ -157,7 +157,7 @@ def _display(sight: Sight, shown: Shown, *, as_json: bool) -> Iterator[Display]:
     elif not screen.is_terminal or screen.is_dumb_terminal:
         yield Lines(sight, shown)
     else:
-        from rich.live import Live  # noqa: PLC0415 - pipes need none
+        from rich.live import Live
 
         first = shown.screen(sight, screen.width, screen.height)
         with Live(first, console=screen, screen=True, auto_refresh=False) as live:

@@ -1,1 +1,1 @@
-"""The web dashboard: a page that shows a system while it runs, or a run that is over, and lets its owner act on it."""
+"""The dashboard: a page that shows a running system or a finished run, and lets its user act on the system."""

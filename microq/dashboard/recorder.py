@@ -1,4 +1,4 @@
-"""The recorder: it looks at a running system again and again, writes the timeline of the run, and tells who watches."""
+"""The recorder: takes snapshots of a running system, writes the timeline of the run, and informs the open pages."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from pathlib import Path
 from typing import Any
 
 from microq import timeline
-from microq.cues import cues
-from microq.dashboard.frames import Memory
-from microq.dashboard.points import Pace, Point, thinned
-from microq.dashboard.story import Story
-from microq.dashboard.watching import Watchers
+from microq.aio import Broadcast, task_group
+from microq.caveats import caveats
+from microq.dashboard.state import Memory, Pace, Point, Story, thinned
 from microq.fleet import Operator, ProcessState, Snapshot, Topic
-from microq.tasks import task_group
+
+ServerSent = tuple[str, Any]
+"""One server-sent event: its name and its data."""
+
+WAITING = 200
+"""Events that may wait for one page; if more wait, its stream ends, and it connects again."""
 
 WATCHED_SECONDS = 1.0
-"""Time between two looks while somebody watches, or a scenario runs."""
+"""Seconds between two snapshots while a page is open or a scenario runs."""
 
 IDLE_SECONDS = 10.0
-"""Time between two looks else: looking takes of the system's processors."""
+"""Seconds between two snapshots otherwise: a snapshot uses the same processors as the system."""
 
 LEAST_SECONDS = 0.25
-"""Least time between two looks: what happens makes the next one come at once."""
+"""Minimum seconds between two snapshots: an event causes the next one at once."""
 
 SAME_SECONDS = 60.0
-"""How often the timeline says that nothing changed."""
+"""Seconds after which a snapshot is written to the timeline even if nothing changed."""
 
 MOST_POINTS = 20_000
-"""Points that are kept: of more than five hours that somebody watched."""
+"""The number of points that are kept: more than five hours with an open page."""
 
 
 class Recorder:
-    """What is known of a running system, for the page, and the one who looks at it. Made by `recording`.
+    """Takes the snapshots of a running system, and has its state for the page. `recording` makes it.
 
-    `folder` is that of the run; `least` is the least time between two looks, in seconds.
+    `folder` is that of the run; `least` is the minimum time between two snapshots, in seconds.
     """
 
     def __init__(self, operator: Operator, folder: Path, file: timeline.Writer, least: float) -> None:
@@ -51,10 +54,10 @@ class Recorder:
         self._seen: dict[str, Any] = {"frame": None, "cues": []}
         self.snapshot: Snapshot | None = None
         self.story = Story()
-        self.watchers = Watchers(arrived=self._wake.set)
+        self.watchers = Broadcast[ServerSent](WAITING, joined=self._wake.set)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Take snapshots until cancelled."""
         while True:
             self._wake.clear()
             if self._wanted() or not self._starting:
@@ -69,16 +72,16 @@ class Recorder:
         return bool(len(self.watchers)) or self.story.under_way
 
     async def refresh(self) -> Snapshot:
-        """Return what is known, looking again if that is older than it is while somebody watches."""
+        """Return the last snapshot, or a new one if it is older than `WATCHED_SECONDS`."""
         if self.snapshot is None or time.time() - self.snapshot.taken_at > WATCHED_SECONDS:
             return await self._look()
         return self.snapshot
 
     async def listen(self) -> None:
-        """Listen until the operator's events end, or cancelled."""
+        """Take the operator's events until they end, or until cancelled."""
         async for event in self._operator.events():
             self._file.tell(event)
-            self.watchers.tell("event", self.story.hear(event))
+            self.watchers.send(("event", self.story.hear(event)))
             if event.topic is Topic.PROCESS:
                 (self._starting.add if event.kind == ProcessState.STARTING else self._starting.discard)(event.name)
             self._wake.set()
@@ -86,7 +89,7 @@ class Recorder:
     async def _look(self) -> Snapshot:
         asked = time.time()
         async with self._looking:
-            if self.snapshot is None or self.snapshot.taken_at < asked:  # else somebody has just looked
+            if self.snapshot is None or self.snapshot.taken_at < asked:  # else another task has just taken one
                 self.snapshot = await self._operator.snapshot()
                 self._tell(self.snapshot)
             return self.snapshot
@@ -94,12 +97,12 @@ class Recorder:
     def _tell(self, snapshot: Snapshot) -> None:
         point = self._pace.point(snapshot)
         self._points.append(point)
-        self._seen = {"frame": self._memory.dress(snapshot), "cues": cues(snapshot, self._memory.last)}
-        self.watchers.tell("frame", {**self._seen, "point": point})
+        self._seen = {"frame": self._memory.dress(snapshot), "cues": caveats(snapshot, self._memory.last)}
+        self.watchers.send(("frame", {**self._seen, "point": point}))
         self._write(snapshot)
 
     def _write(self, snapshot: Snapshot) -> None:
-        """Write what changed: a system that is left alone fills no disk."""
+        """Write a snapshot if it changed: an idle system does not fill the disk."""
         at, before = self._written
         shown = _shown(snapshot)
         if shown != before or snapshot.taken_at - at >= SAME_SECONDS:
@@ -107,7 +110,7 @@ class Recorder:
             self._written = (snapshot.taken_at, shown)
 
     def state(self) -> dict[str, Any]:
-        """Return what the page begins with."""
+        """Return the state with which a page begins."""
         return {
             **self._seen,
             "mode": "live",
@@ -120,7 +123,7 @@ class Recorder:
 
 @asynccontextmanager
 async def recording(operator: Operator, folder: Path, least: float = LEAST_SECONDS) -> AsyncIterator[Recorder]:
-    """Yield a recorder that looks and listens, and writes into the folder of the run, until the body is through."""
+    """Yield a running recorder, which writes into the folder of the run, until the body ends."""
     file = timeline.Writer(folder)
     recorder = Recorder(operator, folder, file, least)
     try:
@@ -137,7 +140,7 @@ async def recording(operator: Operator, folder: Path, least: float = LEAST_SECON
 
 
 def _shown(snapshot: Snapshot) -> Any:
-    """Return what of a snapshot tells that something changed; times, memory and processor time always do."""
+    """Return the parts of a snapshot that show a change; times, memory and processor time always differ."""
     processes = tuple((p.name, p.state, p.pid, p.held, tuple(p.counters.items())) for p in snapshot.processes)
     servers = tuple((s.name, s.items, s.backups, s.cluster_safe, s.members_seen) for s in snapshot.servers)
     return processes, servers, snapshot.queue, snapshot.partitions

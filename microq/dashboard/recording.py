@@ -1,4 +1,4 @@
-"""A finished run as the page shows it: read once from the run's folder, never changed."""
+"""A finished run for the page: read once from the run's folder, read-only."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from microq import timeline
+from microq.caveats import caveats
 from microq.chaos import history
-from microq.chaos.herald import TOLD
-from microq.chaos.judge import judge
-from microq.cues import cues
-from microq.dashboard.frames import Memory
-from microq.dashboard.points import Pace, Point, thinned
-from microq.dashboard.story import Story
+from microq.chaos.checker import judge
+from microq.chaos.publish import PUBLISHED
+from microq.dashboard.state import Memory, Pace, Point, Story, thinned
 from microq.errors import UsageError
 from microq.fleet import Event, Snapshot, Topic
 from microq.timeline import Frame
 
 MOST_FRAMES = 1200
-"""Frames that the page gets; of a longer run those in between are left out."""
+"""The largest number of frames for the page; of a longer run some are left out."""
 
 MARGIN_SECONDS = 5.0
-"""What is shown of the system before and after a scenario that used it."""
+"""Seconds of the system's timeline that are shown before and after a scenario that used it."""
 
 
 class Recording:
@@ -32,20 +30,20 @@ class Recording:
 
     def __init__(self, folder: Path, frames: Sequence[Frame], events: Sequence[Event]) -> None:
         self.folder = folder
-        """Where the logs of the system are."""
+        """The folder with the logs of the system."""
         memory, pace, self._story = Memory(), Pace(), Story()
         self._frames: list[dict[str, Any]] = []
         points: list[Point] = []
         for frame in frames:
             snapshot = frame.snapshot
             points.append(pace.point(snapshot))
-            self._frames.append({**memory.dress(snapshot), "cues": cues(snapshot, memory.last)})
+            self._frames.append({**memory.dress(snapshot), "cues": caveats(snapshot, memory.last)})
         self._points = thinned(points)
         self._events = [self._story.hear(event) for event in events]
         self.snapshot: Snapshot | None = frames[-1].snapshot if frames else None
 
     def state(self) -> dict[str, Any]:
-        """Return what the page begins with: the end of the run."""
+        """Return the state with which the page begins: the end of the run."""
         frame = self._frames[-1] if self._frames else None
         return {
             "mode": "replay",
@@ -58,39 +56,39 @@ class Recording:
         }
 
     def frames(self) -> dict[str, Any]:
-        """Return everything that the slider moves over."""
+        """Return all frames for the slider."""
         step = -(-len(self._frames) // MOST_FRAMES) or 1
         return {"frames": self._frames[::step], "points": self._points, "events": self._events}
 
 
 def load(folder: Path) -> Recording:
-    """Read a finished run; a scenario that used a running system is shown with what that one recorded meanwhile.
+    """Read a finished run; a scenario that used a running system is shown with the timeline of that system.
 
     Raises `UsageError` if the folder has no run that can be shown.
     """
-    told = list(_told(folder))
-    used = next((Path(event.facts["folder"]) for event in told if event.facts.get("folder")), folder)
+    announced = list(_announced(folder))
+    used = next((Path(event.facts["folder"]) for event in announced if event.facts.get("folder")), folder)
     moments = list(timeline.read(used))
-    if used.resolve() != folder.resolve() and told:
-        begin, end = told[0].at - MARGIN_SECONDS, told[-1].at + MARGIN_SECONDS
+    if used.resolve() != folder.resolve() and announced:
+        begin, end = announced[0].at - MARGIN_SECONDS, announced[-1].at + MARGIN_SECONDS
         moments = [moment for moment in moments if begin <= moment.at <= end]
     frames = [moment for moment in moments if isinstance(moment, Frame)]
     events = [moment for moment in moments if isinstance(moment, Event)]
-    if told and not any(event.topic is Topic.SCENARIO for event in events):
-        events = sorted([*events, *told], key=lambda event: event.at)
+    if announced and not any(event.topic is Topic.SCENARIO for event in events):
+        events = sorted([*events, *announced], key=lambda event: event.at)
     if not frames:
         raise UsageError(f"{folder} has no timeline to show; `microq report {folder}` shows what its history has")
     return Recording(used, frames, events)
 
 
-def _told(folder: Path) -> Iterator[Event]:
-    """Yield what the herald of a scenario told, and its verdict, from the history in its folder."""
+def _announced(folder: Path) -> Iterator[Event]:
+    """Yield the events of a scenario, and its verdict, from the history in its folder."""
     path = folder / history.FILE
     if not path.exists():
         return
     entries = history.read(path)
     for entry in entries:
-        if entry.kind in TOLD:
+        if entry.kind in PUBLISHED:
             yield Event(entry.wall, folder.name, entry.kind, topic=Topic.SCENARIO, facts=entry.facts)
     if entries[-1].kind == "end":
         facts = json.loads(json.dumps(dataclasses.asdict(judge(entries))))

@@ -1,27 +1,29 @@
-"""The dashboard's server: it shows the system that runs, or a finished run, at one address."""
+"""The dashboard's HTTP server: serves the page of a running system or of a finished run."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from microq.config import Address, Config
-from microq.dashboard import access, acting, reading
+from microq.dashboard.access import address_of, token_of
 from microq.dashboard.actions import open_actions
-from microq.dashboard.page import PAGE, Page
 from microq.dashboard.recorder import recording
-from microq.dashboard.token import address_of, token_of
+from microq.dashboard.routes import PAGE, Page, add_routes
 from microq.errors import DeadlineError, MachineError, MicroqError, NotRunningError, UsageError
 from microq.fleet import Operator
-from microq.plotlyjs import script
+from microq.hints import pasteable
+from microq.report.html import plotly_js
+from microq.web import STYLE, Handler, add_policy, json_response, own_names, refusal, wrong_call
 
 STATIC = Path(__file__).parent / "static"
 
 END_SECONDS = 0.5
-"""How long requests under way may take when the server ends."""
+"""Seconds that open requests may take when the server ends."""
 
 STATUS: tuple[tuple[type[MicroqError], int], ...] = (
     (UsageError, 400),
@@ -29,29 +31,45 @@ STATUS: tuple[tuple[type[MicroqError], int], ...] = (
     (DeadlineError, 504),
     (MicroqError, 500),
 )
-"""What an error of ours is in HTTP; the first that fits."""
+"""The HTTP status of each microq error; the first that matches."""
 
 
 def make_app(page: Page) -> web.Application:
     """Return the application that shows a page."""
-    app = web.Application(middlewares=[access.guard(page.config.dashboard.address.host), _errors])
+    app = web.Application(middlewares=[_guard(page.config.dashboard.address.host), _errors])
     app[PAGE] = page
-    app.on_response_prepare.append(access.add_policy)
+    app.on_response_prepare.append(add_policy)
     app.router.add_get("/", _index)
     app.router.add_get("/static/plotly.min.js", _plotly)
     app.router.add_static("/static", STATIC)
-    reading.add_routes(app)
-    acting.add_routes(app)
+    app.router.add_static("/style", STYLE)
+    add_routes(app)
     return app
 
 
+def _guard(configured: str) -> Any:
+    """Return the middleware that refuses requests that may come from a foreign page, even if they only read."""
+    names = own_names([configured])
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if problem := refusal(request, names):
+            return json_response({"message": problem}, 403)
+        return await handler(request)
+
+    return refuse
+
+
 @web.middleware
-async def _errors(request: web.Request, handler: access.Handler) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        message, headers = wrong_call(request, error)
+        return json_response({"message": message}, error.status, headers)
     except MicroqError as error:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
-        return web.json_response({"message": str(error)}, status=status)
+        return json_response({"message": pasteable(str(error))}, status)
 
 
 async def _index(_request: web.Request) -> web.StreamResponse:
@@ -59,20 +77,18 @@ async def _index(_request: web.Request) -> web.StreamResponse:
 
 
 async def _plotly(_request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(script(), headers={"Cache-Control": "max-age=86400"})
+    return web.FileResponse(plotly_js(), headers={"Cache-Control": "max-age=86400"})
 
 
 @asynccontextmanager
-async def show_system(
-    config: Config, operator: Operator, run: Path, environment: Mapping[str, str]
-) -> AsyncIterator[str]:
-    """Record a system that runs and show it at `[dashboard] address`; yield the page's address, token included.
+async def show_system(config: Config, operator: Operator, run: Path) -> AsyncIterator[str]:
+    """Record a running system and serve its page at `[dashboard] address`; yield the page's address with the token.
 
-    `environment` is that of the system's children. Raises `MachineError` if the address cannot be had.
+    Raises `MachineError` if it cannot listen there.
     """
     token = token_of(config)
     async with (
-        open_actions(config, operator, environment) as actions,
+        open_actions(config, operator) as actions,
         recording(operator, run) as recorder,
         _serving(make_app(Page(config, run, recorder, actions, token)), config.dashboard.address),
     ):
@@ -81,7 +97,7 @@ async def show_system(
 
 @asynccontextmanager
 async def show_run(config: Config, run: Path, address: Address) -> AsyncIterator[str]:
-    """Show a finished run at an address; yield the page's. Raises `UsageError` and `MachineError`."""
+    """Serve the page of a finished run; yield the page's address. Raises `UsageError` and `MachineError`."""
     from microq.dashboard.recording import load  # noqa: PLC0415 - a running system has nothing to replay
 
     async with _serving(make_app(Page(config, run, load(run))), address):

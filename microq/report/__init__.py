@@ -1,1 +1,1 @@
-"""Reports to keep and to hand in: one HTML page that needs nothing else, and JUnit's XML for a CI system."""
+"""Reports: one self-contained HTML page, and JUnit's XML for a CI system."""

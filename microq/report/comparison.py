@@ -6,24 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from microq.bench.comparison import Line, lines
-from microq.bench.found import Found
-from microq.bench.scenes import SCENES
+from microq.bench.comparison import SCENES, Found, Line, lines
 from microq.chaos.matrix import ERROR
 from microq.chaos.verdict import Ruling
-from microq.report.charts import Figure, filling, layout, said
-from microq.report.document import chart, document
-from microq.report.markup import Html, join, right, scrolled, table, tag
-from microq.report.page import SIGNS
-from microq.views.cells import NOTHING
-from microq.views.comparison import cell, folded, notes, quotient, repeated
+from microq.report.charts import filling, layout, said
+from microq.report.html import Figure, Html, chart, document, join, right, scrolled, table, tag
+from microq.report.run import SIGNS
+from microq.terminal.bench import cell, comparison_notes, folded, quotient, repeated
+from microq.terminal.style import NOTHING
 
 LOOKS = (("--first", ""), ("--second", "/"))
 """Colour and pattern of the bars of each queue."""
 
 
 def render(found: Found, facts: Mapping[str, Any], *, complete: bool) -> str:
-    """Return the report as a page of HTML; `facts` say what was measured with, on which machine, and when."""
+    """Return the report as an HTML page; `facts` are the versions, the machine, the options and the date."""
     drawn = {f"chart-{number}": mine for number, mine in enumerate(_charted(found), 1)}
     several = repeated(found)
     figures = {key: bars(mine, found.backends, several=several) for key, mine in drawn.items()}
@@ -45,14 +42,14 @@ def _top(facts: Mapping[str, Any], *, complete: bool) -> Iterator[Html]:
     mine = facts["machine"]
     yield tag("p", f"microq compare, {mine['date']}, {mine['system']}, {mine['cores']} cores", class_="soft")
     if not complete:
-        yield tag("div", tag("p", "Interrupted: this is what there was until then."), class_="cues")
+        yield tag("div", tag("p", "Interrupted: these are the results until then."), class_="cues")
     sections = (("charts", "Side by side"), ("figures", "All figures"), ("runs", "Verdicts"), ("setting", "Setting"))
     links = (tag("li", tag("a", name, href=f"#{key}")) for key, name in sections)
     yield tag("nav", tag("ul", *links), aria_label="Sections")
 
 
 def _charted(found: Found) -> Iterator[list[Line]]:
-    """Yield the lines of each chart: those of one group and one unit that have been measured."""
+    """Yield the lines of each chart: measured lines of one group and one unit."""
     measured = (line for line in lines(found) if line.unit and any(_number(line, b) for b in found.backends))
     for _, mine in groupby(measured, lambda line: (line.group, line.unit)):
         yield list(mine)
@@ -64,7 +61,7 @@ def _number(line: Line, backend: str) -> float | None:
 
 
 def bars(mine: Sequence[Line], backends: Sequence[str], *, several: bool) -> Figure:
-    """Return the bars of some lines of one unit, one for each queue; beside it, of several runs, lowest and highest."""
+    """Return the bars of lines with one unit, one for each backend, with minimum and maximum of several runs."""
     traces = []
     for backend, (colour, pattern) in zip(backends, LOOKS, strict=False):
         traces.append(
@@ -96,7 +93,7 @@ def _chart(key: str, mine: Sequence[Line], backends: Sequence[str]) -> Html:
 def _tables(found: Found) -> Iterator[Html]:
     several = repeated(found)
     yield tag("h2", "All figures", id="figures")
-    yield tag("ul", *(tag("li", note) for note in notes(found, several=several)))
+    yield tag("ul", *(tag("li", note) for note in comparison_notes(found, several=several)))
     head = ("", *(tag("span", backend, class_="number") for backend in found.backends))
     ratio = len(found.backends) > 1
     for group, mine in groupby(folded(lines(found)), lambda line: line.group):
@@ -150,9 +147,9 @@ def _setting(facts: Mapping[str, Any]) -> Iterator[Html]:
 
 
 def _facts(facts: Mapping[str, Any]) -> Html:
-    pairs = (join((tag("dt", name), tag("dd", _told(value)))) for name, value in facts.items())
+    pairs = (join((tag("dt", name), tag("dd", _fact_text(value)))) for name, value in facts.items())
     return tag("dl", *pairs, class_="facts")
 
 
-def _told(value: Any) -> str:
+def _fact_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

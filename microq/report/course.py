@@ -1,6 +1,6 @@
-"""The course of a run, from its history alone: each message's way, what struck when, the longest wait. Pure.
+"""The course of a run, from its history alone: the way of each message, the hits, the longest wait. Pure.
 
-All times are seconds since the first fault, or since the beginning of a run that had none.
+All times are seconds since the first fault, or since the beginning of a run without a fault.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from microq.chaos.checker import longest_wait
 from microq.chaos.evidence import Evidence
 from microq.chaos.history import Entry
-from microq.chaos.timing import longest_wait
 from microq.errors import UsageError
 from microq.message import Outcome
 
 OVER = "the fault is over"
-"""The step with which a fault under traffic ends; with the consumers off, it ends with the last step."""
+"""The step that ends a fault under traffic; with the consumers off, the last step ends it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One send and its outcome, `at` a time, after so many seconds."""
+    """One send: its outcome, the time `at` of the outcome, and its duration in seconds."""
 
     at: float
     seconds: float
@@ -31,7 +31,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One message on its way, the `number`-th that was sent; None is what did not happen."""
+    """The way of one message, the `number`-th that was sent; None: it did not happen."""
 
     number: int
     id: str
@@ -40,19 +40,19 @@ class Way:
     acknowledged: float | None
     stored: float | None
     by: str
-    """Who stored it."""
+    """The instance that stored it."""
     shown: int
-    """By how many consumers, or how many times, it was shown."""
+    """How many times it was shown, by all consumers."""
 
     @property
     def smooth(self) -> bool:
-        """Whether it went as every message should: one send, one storing."""
+        """Whether it was sent once and stored once."""
         return self.attempts == 1 and self.acknowledged is not None and self.shown == 1
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened: a hit of the fault, or a step that was seen after it."""
+    """A hit of the fault, or a step that was observed after it."""
 
     number: int
     at: float
@@ -62,7 +62,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Everything with its time; `band` is from the first hit to the end of the fault, `gap` the longest wait."""
+    """The whole course; `band` is from the first hit to the end of the fault, `gap` is the longest wait."""
 
     ways: tuple[Way, ...]
     attempts: tuple[Attempt, ...]
@@ -75,9 +75,9 @@ class Course:
 
 
 def course(entries: Sequence[Entry]) -> Course:
-    """Return the course of a run. Raises `UsageError` if a time in it is no time."""
+    """Return the course of a run. Raises `UsageError` if a time in it is not finite."""
     if not all(map(math.isfinite, _times(entries))):
-        raise UsageError("this history has a time that is none")
+        raise UsageError("this history has a time that is not a number")
     record = Evidence(entries)
     fault = next(iter(record.of("fault")), None)
     zero = fault or record.begin
@@ -132,7 +132,7 @@ def _ways(record: Evidence, zero: Entry) -> Iterator[Way]:
     for entry in record.of("outcome"):
         if entry.facts["outcome"] == Outcome.ACKNOWLEDGED:
             acknowledged.setdefault(entry.facts["id"], entry.mono - zero.mono)
-    # The consumers' clock is the wall's, which all processes of one machine share.
+    # Consumers note wall time, which all processes of a machine share.
     shown: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for entry in record.shown:
         shown[entry.facts["id"]].append((entry.facts["at"] - zero.wall, entry.facts["instance"]))

@@ -1,32 +1,36 @@
-"""Verdicts as JUnit's XML, which CI systems read: one test case for each run."""
+"""Verdicts as JUnit's XML for CI systems: one test case for each run."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from microq.chaos.checker import CHECKS, judge
 from microq.chaos.history import read
-from microq.chaos.judge import judge
 from microq.chaos.matrix import ERROR, Row
-from microq.chaos.verdict import Ruling, Verdict
-from microq.report.markup import plain
+from microq.chaos.verdict import Ruling, Verdict, named
+from microq.log import escaped
+from microq.report.html import plain
 
 ELEMENTS = {Ruling.FAIL.value: "failure", ERROR: "error", Ruling.UNKNOWN.value: "skipped"}
-"""Verdict -> the element that says so; a pass has none."""
+"""Verdict -> its element; a pass has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: what it is called, how long it took in seconds, its verdict with reasons, and the ids it lost."""
+    """One run: its name, its duration in seconds, its verdict with reasons, and the lists of ids in the verdict.
+
+    `found` is the name of a list, such as `lost` -> its ids.
+    """
 
     suite: str
     name: str
     verdict: str
     seconds: float = 0.0
     reasons: Sequence[str] = ()
-    lost: Sequence[str] = ()
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     history: str = ""
 
 
@@ -34,14 +38,19 @@ def of_verdict(found: Verdict, history: str) -> Case:
     """Return the case of a single run."""
     name = found.scenario if found.seed is None else f"{found.scenario} seed {found.seed}"
     suite = f"{found.queue}.{'quiet' if found.quiet else 'live'}"
-    return Case(suite, name, found.verdict.value, found.duration_s, found.reasons, found.lost, history)
+    return Case(suite, name, found.verdict.value, found.duration_s, found.reasons, _ids(found), history)
 
 
 def of_row(row: Row, backend: str, form: str = "live") -> Case:
-    """Return the case of a run of many; the ids that it lost are in its history."""
-    lost = judge(read(Path(row.history))).lost if row.lost and row.history else ()
+    """Return the case of a run of the matrix; the ids are only in its history."""
+    some = row.history and any(getattr(row, check.name) for check in CHECKS)
+    found = _ids(judge(read(Path(row.history)))) if some else {}
     name = f"{row.fault} run {row.run} seed {row.seed}"
-    return Case(f"{backend}.{form}", name, row.verdict, row.duration_s or 0.0, row.reasons, lost, row.history)
+    return Case(f"{backend}.{form}", name, row.verdict, row.duration_s or 0.0, row.reasons, found, row.history)
+
+
+def _ids(found: Verdict) -> dict[str, Sequence[str]]:
+    return {check.name: ids for check in CHECKS if (ids := getattr(found, check.name))}
 
 
 def write(path: Path, cases: Sequence[Case]) -> None:
@@ -67,7 +76,8 @@ def _add(suite: ET.Element, case: Case) -> None:
     element = ET.SubElement(suite, "testcase", facts)
     if kind := ELEMENTS.get(case.verdict):
         said = ET.SubElement(element, kind, {"message": plain("; ".join(case.reasons)), "type": case.verdict})
-        said.text = plain("\n".join([*case.reasons, *(f"lost: {message}" for message in case.lost)]))
+        ids = (f"{named(name)}: {escaped(message)}" for name, found in case.found.items() for message in found)
+        said.text = plain("\n".join([*case.reasons, *ids]))
     if case.history:
         ET.SubElement(element, "system-out").text = plain(f"History {case.history}")
 

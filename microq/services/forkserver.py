@@ -1,8 +1,8 @@
-"""`python -m microq.services.forkserver`: has imported what every service needs, and forks into one for each order.
+"""`python -m microq.services.forkserver`: imports the modules of the services once, and forks a service for each order.
 
-Of the 0.3 s of processor time that a service needs to start, nine tenths are imports. A line of JSON on standard input
-is an order, `{"argv": [...], "log": path, "folder": path}`; it is answered with a line `{"pid": n}`, and the end of
-that service is told with `{"ended": pid, "status": n}`. The server ends with its input; the services do not.
+A service needs 0.3 s of processor time to start; nine tenths of it are imports. An order is a line of JSON on standard
+input, `{"argv": [...], "log": path, "folder": path}`. The answer is a line `{"pid": n}`, and when that service ends, a
+line `{"ended": pid, "status": n}`. The server ends when its input ends; the services continue.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import signal
 import socket
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from microq.services import ROLES
+from microq import interpreter
+from microq.fleet import SERVICES
+from microq.services import module_of
 from microq.services.__main__ import main
 
-LATER = ("uvloop", "microq.queues.hazelcast")
-"""What services import only when they need it, and all of them do."""
+LATER = ("uvloop", "microq.backends.hazelcast.queue")
+"""Modules that services import late and that all of them need."""
 
 _CHUNK = 1 << 16
 
 
 def serve() -> list[str] | None:
-    """Carry orders out until the input ends; return None then, and in each forked process the words of its order."""
+    """Carry out orders until the input ends, then return None; in a forked process return the `argv` of its order."""
     heard, signals = os.pipe()
     os.set_blocking(heard, False)
     os.set_blocking(signals, False)
@@ -56,7 +57,7 @@ def serve() -> list[str] | None:
 
 
 def _fork(order: dict[str, Any], files: tuple[int, ...]) -> bool:
-    """Return whether this is the forked process, which waits until its parent told that there is one."""
+    """Fork; return True in the child, which first waits until its parent has reported it."""
     mine, its = socket.socketpair()
     with mine, its:
         pid = os.fork()
@@ -65,7 +66,7 @@ def _fork(order: dict[str, Any], files: tuple[int, ...]) -> bool:
             _become(order, files)
             its.send(b"!")
             if not its.recv(1):
-                sys.exit(1)  # nobody knows of this process
+                sys.exit(1)  # the parent is gone, and nothing would end this process
             return True
         its.close()
         mine.recv(1)
@@ -76,7 +77,7 @@ def _fork(order: dict[str, Any], files: tuple[int, ...]) -> bool:
 
 
 def _become(order: dict[str, Any], inherited: tuple[int, ...]) -> None:
-    """Be as if started by itself: a session, a log, a folder, no signals and files of the server's."""
+    """Become independent of the server: a session, a log and a folder of its own, no signal handlers and no files."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -87,9 +88,6 @@ def _become(order: dict[str, Any], inherited: tuple[int, ...]) -> None:
     for file in (log, nothing, *inherited):
         os.close(file)
     os.chdir(order["folder"])
-    # All of them have the server's command line; this is what Linux's `ps` and `top` tell them apart by.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(Path(order["log"]).stem[:15])
 
 
 def _reap() -> None:
@@ -108,14 +106,17 @@ def _say(**words: int) -> None:
 
 
 def prepare() -> None:
-    """Import what the services import, and keep it where it is: what nobody writes is shared by all of them."""
-    for module in (*ROLES.values(), *LATER):
+    """Import the modules of the services, and exempt them from garbage collection: then their memory stays shared."""
+    for role in SERVICES:
+        module_of(role)
+    for module in LATER:
         import_module(module)
     gc.collect()
     gc.freeze()
 
 
 if __name__ == "__main__":
+    interpreter.show_as("microq fork server")
     prepare()
     words = serve()
     if words is not None:

@@ -1,30 +1,37 @@
-"""logging-service: keeps each message under its id in the cluster's `log` map."""
+"""logging-service: writes each message under its id into the cluster's `log` map."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from aiohttp import web
 
 from microq import tracing
+from microq.aio import task_group
+from microq.backends.hazelcast.maps import LogMap
 from microq.config import Config
 from microq.errors import MessageError
-from microq.log import quoted
-from microq.maps import LogMap
+from microq.log import Removed, Stored, quoted
 from microq.message import Message
 from microq.services.app import HEALTH, failure, read_json, reply, traced
 from microq.services.app import make_app as make_service
-from microq.services.listing import Part, in_order, stream
+from microq.services.merges import Mark
+from microq.services.paging import LIST, PARAMETERS, Part, in_order, stream, time_of
+from microq.services.routes import ID, MSG, TEXT, Parameter, Route, add, as_json, listed, record
 from microq.store import StoreOpener, open_store
 
 log = logging.getLogger(__name__)
 
 MAP = web.AppKey("map", LogMap)
 
+MARK = web.AppKey("mark", Mark)
+
+_NO_TIME = '"at" must be the time from the answer to POST /log, in seconds since the epoch'
+
 ENVELOPE = 4096
-"""Bytes that the facade adds to what its client sent: the id and the time."""
+"""Bytes that the facade adds to a client's message: the id and the time."""
 
 
 def make_app(config: Config, name: str, opener: StoreOpener = open_store) -> web.Application:
@@ -35,14 +42,23 @@ def make_app(config: Config, name: str, opener: StoreOpener = open_store) -> web
         health = app[HEALTH]
         async with opener(config, name) as store:
             app[MAP] = store.log
+            mark = app[MARK] = Mark(store.log, store.joined)
             health.ready = lambda: store.connected
             health.held = lambda: health.counters["messages_logged"]
-            yield
+            health.merging = lambda: mark.in_doubt
+            async with task_group() as tasks:
+                following = [tasks.create_task(mark.follow()), tasks.create_task(mark.merges.follow(mark.missing))]
+                yield
+                for task in following:
+                    task.cancel()
 
     app.cleanup_ctx.append(cluster)
-    app.router.add_post("/log", traced(config, _post))
-    app.router.add_get("/log", _list)
-    app.router.add_delete("/log", traced(config, _delete))
+    add(
+        app,
+        replace(_POST, handler=traced(config, _post)),
+        _LIST,
+        replace(_DELETE, handler=traced(config, _delete)),
+    )
     return app
 
 
@@ -51,18 +67,18 @@ async def _post(request: web.Request) -> web.Response:
     listed = fields if isinstance(fields, list) else [fields]
     messages = [_read(item) for item in listed]
     if trace := tracing.traceparent():
-        # Kept with its trace: one that is redelivered from here goes on with it.
-        messages = [dataclasses.replace(message, trace=trace) for message in messages]
+        # Written with its trace: a redelivery from the log continues it.
+        messages = [replace(message, trace=trace) for message in messages]
     health = request.app[HEALTH]
     kept = await request.app[MAP].add(messages)
     conflicts = [m.id for m, k in zip(messages, kept, strict=True) if k.message.text != m.text]
     for entry in kept:
         if entry.new:
             health.count("messages_logged")
-            log.info("stored %s %s", entry.message.id, quoted(entry.message.text))
+            log.info(Stored(entry.message.id, quoted(entry.message.text)))
     known = {"service": health.name, "new": [e.new for e in kept], "at": [e.message.at for e in kept]}
     if conflicts:
-        # Of several the others are kept.
+        # The other messages of the request are written.
         return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts, **known)
     return reply({"status": "success", **known})
 
@@ -80,19 +96,55 @@ async def _list(request: web.Request) -> web.StreamResponse:
 
 
 async def _delete(request: web.Request) -> web.Response:
-    """Take back what the queue refused: a message that was answered with failure must be nowhere.
+    """Remove the entry of a message that the queue refused: a rejected message must be nowhere.
 
-    Only the entry that was written at that time goes: by now the id may have been sent again, and accepted.
+    Only an entry with the given time is removed: meanwhile the id may have been sent again and accepted.
     """
-    # Not a part of the path: an id of dots would change where the path leads.
+    # Not in the path: an id such as ".." would change the path.
     uuid = request.query.get("uuid", "")
-    try:
-        at = float(request.query.get("at", ""))
-    except ValueError as error:
-        raise MessageError('"at" is missing; send the time that the answer to POST /log had') from error
+    if not uuid:
+        raise MessageError('"uuid" is missing; send the id of the entry')
+    at = time_of(request.query.get("at", ""), _NO_TIME)
     removed = await request.app[MAP].take_back(uuid, at)
     if removed:
-        log.info("removed %s, which the queue refused", quoted(uuid))
+        log.info(Removed(uuid))
     elif await request.app[MAP].get(uuid):
         return failure(409, "the id was sent again meanwhile, or redelivered; the entry stays")
     return reply({"status": "success", "removed": removed})
+
+
+_ENTRY = record({"uuid": {**ID, "minLength": 1}, "msg": MSG})
+_WRITTEN = {"service": TEXT, "new": listed({"type": "boolean"}), "at": listed({"type": "number"})}
+
+_POST = Route(
+    "POST",
+    "/log",
+    _post,
+    "Write a message into the log, or several of them.",
+    as_json(record({"status": {"const": "success"}, **_WRITTEN})),
+    takes=as_json({"oneOf": [_ENTRY, listed(_ENTRY)]}, {"uuid": "8f31c2d0", "msg": "hello"}),
+    errors=[422, 504],
+    example="""curl -d '{"uuid": "8f31c2d0", "msg": "hello"}' URL/log""",
+)
+_LIST = Route(
+    "GET",
+    "/log",
+    _list,
+    "The texts of the log.",
+    as_json(LIST, ["hello"]),
+    PARAMETERS,
+    example="curl 'URL/log?full=true'",
+)
+_DELETE = Route(
+    "DELETE",
+    "/log",
+    _delete,
+    "Remove a message that the queue refused: the entry with this id and this time.",
+    as_json(record({"status": {"const": "success"}, "removed": {"type": "boolean"}})),
+    [
+        Parameter("uuid", "query", "The id.", {"type": "string", "minLength": 1}, "8f31c2d0", required=True),
+        Parameter("at", "query", "Its time in the log.", {"type": "number"}, 1795773731.5, required=True),
+    ],
+    errors=[409, 504],
+    example="curl -X DELETE 'URL/log?uuid=8f31c2d0&at=1795773731.5'",
+)

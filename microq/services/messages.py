@@ -1,156 +1,224 @@
-"""messages-service: receives from the queue and keeps what it received in its memory."""
+"""messages-service: receives messages from the queue, stores them, and shows them from its memory."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
 from microq import tracing
-from microq.config import Config, Limits
+from microq.aio import poll_until, running
+from microq.backends import QueueOpener, open_queue
+from microq.backends.base import MessageQueue, Refused
+from microq.capacity import entry_bytes
+from microq.client import listens, open_session
+from microq.config import Address, Config, Limits
 from microq.errors import MessageError, QueueError
-from microq.letters import DeadLetter
-from microq.log import flush
-from microq.message import Message
-from microq.queues import QueueOpener, open_queue
-from microq.queues.base import MessageQueue, Refused
-from microq.services.app import HEALTH, TRACING, reply
+from microq.log import Foreign, Ignored, Took, flush
+from microq.message import DeadLetter, Message
+from microq.services.app import BESIDE, HEALTH, TRACING, reply
 from microq.services.app import make_app as make_service
-from microq.services.claims import PAUSE_SECONDS, Claims, persist, say_received
 from microq.services.health import Health
-from microq.services.held import Held
-from microq.services.listing import Part, stream
+from microq.services.inbox import Inbox
+from microq.services.paging import LIST, PARAMETERS, Part, stream
+from microq.services.room import Guard
+from microq.services.routes import TEXT, Parameter, Route, add, as_json, listed, record
+from microq.services.takeover import PAUSE_SECONDS, Claims, Tenancy, persist, say_received
 from microq.store import Store, StoreOpener, open_store
 from microq.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.5
-"""How long one receive waits on the server; a stop takes no longer than that."""
+"""Seconds that one receive waits on the server; a stop takes no longer."""
 
 ACK_SECONDS = 0.1
-"""Least time between two acknowledgements: each is a write on several servers, and says all that was stored before."""
+"""Minimum seconds between two acknowledgements: each is a write on several servers, and covers all earlier messages."""
 
 LARGEST_BATCH = 256
 
+LARGEST_BYTES = 4 << 20
+"""Bytes of a batch, estimated from the batch before: several copies of a batch are in memory at the same time."""
+
+BESIDE_SECONDS = 5.0
+"""Seconds that a consumer waits for others that start together with it, before it takes waiting messages alone."""
+
+_LOOK = 0.02
+"""Seconds between two checks whether they listen."""
+
 GATHER_SECONDS = 0.02
-"""Least time between two receives, unless there is more than one can bring: what comes meanwhile is one batch."""
+"""Minimum seconds between two receives unless a batch was full: messages that arrive meanwhile form one batch."""
 
 MOST_RAW = 10_000
-"""Characters of an item that is no message which a dead letter keeps."""
+"""Characters that a dead letter keeps of an item that is not a message."""
 
 
 class Consumer:
-    """Moves messages from the queue into memory, each id once in the whole system, and no more than it may hold."""
+    """Moves messages from the queue into memory, each id once in the whole system, up to its bounds."""
 
-    held_type = Held
+    inbox_type = Inbox
 
     def __init__(
-        self, queue: MessageQueue, store: Store, health: Health, limits: Limits, traces: Tracing = tracing.OFF
+        self,
+        queue: MessageQueue,
+        store: Store,
+        health: Health,
+        limits: Limits,
+        traces: Tracing = tracing.OFF,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard, self._usual = guard, 1
         self._queue, self._store, self._health, self._limits = queue, store, health, limits
         self._traces, self._taken_at = traces, 0
         self._stopping = False
         self._unacked = False
         self._acked_at = -math.inf
         self._changed = asyncio.Event()
-        self.held = self.held_type(health.name)
+        self.held = self.inbox_type(health.name)
         self.claims = Claims(store, health, self.held, self._changed.set)
 
     @property
     def room(self) -> int:
-        """How many messages more may be held; after a restart with a lower bound less than none."""
+        """How many more messages it may hold; negative after a restart with a lower bound."""
         return self._limits.max_held - len(self.held)
 
+    @property
+    def full(self) -> bool:
+        """Whether no more messages may be held, or written into the members' memory."""
+        return self.room <= 0 or bool(self._guard and self._guard.full)
+
+    def look_again(self) -> None:
+        """Check again whether there is room."""
+        self._changed.set()
+
+    async def run_beside(self, others: Sequence[Address]) -> None:
+        """Receive until stopped, after all others listen: the first consumer would take all waiting messages."""
+
+        async def all_listen() -> bool:
+            return self._stopping or all([await listens(other) for other in others])
+
+        await poll_until(all_listen, _LOOK, BESIDE_SECONDS)
+        await self.run()
+
     def stop(self) -> None:
-        """Let `run` end after the batch under way."""
+        """Make `run` end after the current batch."""
         self._stopping = True
         self._changed.set()
 
     async def run(self) -> None:
         """Receive until stopped.
 
-        Batches start at one message, double while they come full and are as large as what comes else, so that
-        consumers share a short queue and empty a long one quickly.
+        Batches start at one message. A full batch doubles the size, another one sets it to the number that came: so
+        consumers share a short queue and empty a long one quickly. Batches of large messages have fewer of them.
         """
         batch = 1
         while not self._stopping:
-            if self.room <= 0:
+            if self.full:
                 await self._wait_for_room()
                 continue
-            most = min(batch, self.room)
+            if self._guard and self._guard.left <= 0:
+                await self._next_look()
+                continue
+            most = min(batch, self.room, self._light)
             try:
                 items = await self._queue.receive(most, ACK_SECONDS if self._unacked else WAIT_SECONDS)
             except QueueError as error:
-                log.warning("the queue is away: %s", error)
+                log.warning("the queue is unavailable: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             received_at = time.monotonic()
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == most else max(1, len(items))
+            self._weigh(items)
             await self.handle(items)
             if 0 < len(items) < LARGEST_BATCH:
                 await asyncio.sleep(received_at + GATHER_SECONDS - time.monotonic())
         await self.ack()
 
-    async def _wait_for_room(self) -> None:
-        """Take nothing until messages were given up: what cannot be held stays in the queue, for others or for later.
+    @property
+    def _light(self) -> int:
+        """The number of messages like those of the last batch that fit into `LARGEST_BYTES`."""
+        most = min(LARGEST_BYTES, self._guard.left) if self._guard else LARGEST_BYTES
+        return max(1, most // self._usual)
 
-        When the queue is full as well, the facade accepts no more, so nothing that was accepted is lost.
+    async def _next_look(self) -> None:
+        """Wait until the members have reported their memory again."""
+        self._changed.clear()
+        if not self._stopping:
+            await self._changed.wait()
+
+    def _weigh(self, items: Sequence[Message | Refused]) -> None:
+        sizes = [entry_bytes(each) for each in items if isinstance(each, Message)]
+        if sizes:
+            self._usual = sum(sizes) // len(sizes)
+        if self._guard:
+            self._guard.write(sum(sizes))
+
+    async def _wait_for_room(self) -> None:
+        """Receive nothing while there is no room: the messages stay in the queue, for others or for later.
+
+        If the queue is full too, the facade accepts no more, so no accepted message is lost.
         """
         await self.ack()
-        log.warning(
-            "full: %d messages are held, and [limits] max-held is %d; the rest stays in the queue",
-            len(self.held),
-            self._limits.max_held,
-        )
+        if self.room <= 0:
+            why = f"[limits] max-held is {self._limits.max_held}"
+        else:
+            why = "the members' memory, [hazelcast] heap, has no room for more"
+        log.warning("full: %d messages are held, and %s; other messages stay in the queue", len(self.held), why)
         try:
             await self._queue.leave()
         except QueueError as error:
-            log.warning("the queue may keep messages for this instance: %s", error)
-        while self.room <= 0 and not self._stopping:
+            log.warning("the queue may reserve messages for this instance: %s", error)
+        while self.full and not self._stopping:
             self._changed.clear()
             await self._changed.wait()
         if not self._stopping:
             log.info("there is room again, for %d messages", self.room)
 
     async def handle(self, items: Sequence[Message | Refused]) -> None:
-        """Store what came out of the queue, and only then, at times, let the queue forget it."""
+        """Store items from the queue, and only then, from time to time, acknowledge them to the queue."""
         if items:
-            await self.keep(items)
+            await self.keep(self.note(items))
             self._unacked = True
         if not items or time.monotonic() - self._acked_at >= ACK_SECONDS:
             await self.ack()
 
     async def ack(self) -> None:
-        """Tell the queue that all it gave is stored; if it does not hear that, it gives it again."""
+        """Acknowledge all received items to the queue; without that, it may deliver them again."""
         if not self._unacked:
             return
         try:
             await self._queue.ack()
             self._unacked = False
         except QueueError as error:
-            log.warning("the queue may give messages again: %s", error)
+            log.warning("the queue may deliver messages again: %s", error)
         self._acked_at = time.monotonic()
 
-    async def keep(self, items: Sequence[Message | Refused]) -> None:
-        """Store what came out of the queue, and give up what is no message.
+    def note(self, items: Sequence[Message | Refused]) -> list[Message | Refused]:
+        """Log the ids of items from the queue before anything else: the log of a killed consumer shows what it took.
 
-        The items have left the queue: as long as this process lives, it does not give up on them.
+        Return the items, with those refused that no facade would have accepted.
         """
         items = [self._checked(item) for item in items]
+        if ids := [item.id for item in items if isinstance(item, Message)]:
+            self._taken_at = time.time_ns()
+            self.claims.under_way = ids
+            log.info(Took.of(ids))
+            flush()
+        return items
+
+    async def keep(self, items: Sequence[Message | Refused]) -> None:
+        """Store the messages among noted items, and make dead letters of the others.
+
+        The items have left the queue: this process retries until they are stored.
+        """
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
-            self._taken_at = time.time_ns()
-            self.claims.under_way = [message.id for message in messages]
-            # Before anything else: it is the trace of what a consumer held when it was killed.
-            log.info("took %s", json.dumps(self.claims.under_way))
-            flush()
             await persist(self.store, messages)
             self.claims.under_way = ()
         for item in items:
@@ -158,15 +226,16 @@ class Consumer:
                 await persist(self._store.dead.write, self._give_up(item))
 
     def _checked(self, item: Message | Refused) -> Message | Refused:
-        """Refuse what no facade would have taken: such a message is planted."""
+        """Refuse a message that no facade would have accepted: another program put it there."""
         if isinstance(item, Message) and len(item.text) > self._limits.max_body:
             return Refused(f"longer than {self._limits.max_body} characters", item.text)
         return item
 
     async def store(self, messages: Sequence[Message]) -> None:
-        """Claim messages in the `stored` map, and hold those that are this instance's."""
+        """Claim messages in the `stored` map, and hold those whose claims belong to this instance."""
         began = time.time_ns()
-        kept = [entry.message for entry in await self._store.stored.add(messages)]
+        stored = await self._store.stored.add(messages)
+        kept = [_received(entry.message, message) for entry, message in zip(stored, messages, strict=True)]
         for message, claim, new in zip(messages, kept, self._hold(kept), strict=True):
             with (
                 self._traces.entry("receive", message.trace, "consumer", self._taken_at) as span,
@@ -176,10 +245,10 @@ class Consumer:
                 if new:
                     say_received(claim)
                 else:
-                    log.info("ignored %s, which %s has already", claim.id, claim.by)
+                    log.info(Ignored(claim.id, claim.by))
 
     def _hold(self, claims: Sequence[Message]) -> list[bool]:
-        """Hold what is this instance's, and return for each whether it is that and new."""
+        """Hold the messages whose claims belong to this instance; return for each claim whether it does and is new."""
         name = self._health.name
         added = iter(self.held.add([claim for claim in claims if claim.by == name]))
         new = [claim.by == name and next(added) for claim in claims]
@@ -197,11 +266,18 @@ class Consumer:
             at=time.time(),
             replayable=False,
         )
-        log.error("an item of the queue is a dead letter now, %s: %s", letter.id, item.reason)
+        log.error(Foreign(letter.id, item.reason))
         return letter
 
 
+def _received(claim: Message, message: Message) -> Message:
+    """Return the claim of a message with the message's partition, which is only known from the queue."""
+    return claim if message.partition is None else replace(claim, partition=message.partition)
+
+
 CONSUMER = web.AppKey("consumer", Consumer)
+
+TENANCY = web.AppKey("tenancy", Tenancy)
 
 
 def make_app(
@@ -216,32 +292,47 @@ def make_app(
 
     async def cluster(app: web.Application) -> AsyncIterator[None]:
         health = app[HEALTH]
+        beside: tuple[Address, ...] = app.get(BESIDE, ())
         async with queue_opener(config, name) as queue, store_opener(config, name) as store:
-            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits, app[TRACING])
-            await consumer.claims.refill()
+            guard = Guard(config)
+            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits, app[TRACING], guard)
+            guard.on_look = consumer.look_again
+            tenancy = Tenancy(config, store, health, consumer.held, consumer.claims, lambda: consumer.room)
+            app[TENANCY] = tenancy
+            await tenancy.begin()
+            async with running(tenancy.renew()):
+                await consumer.claims.refill()
             health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)
-            health.full = lambda: consumer.room <= 0
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(consumer.run())
-                reconciling = tasks.create_task(consumer.claims.reconcile_after_joins())
-                yield
-                reconciling.cancel()
+            health.full = lambda: consumer.full
+            health.merging = lambda: consumer.claims.merges.in_doubt and len(consumer.held) > 0
+            async with open_session() as session, asyncio.TaskGroup() as tasks:
+                await guard.look(session)
+                tasks.create_task(consumer.run_beside(beside))
+                async with running(
+                    tenancy.keep(),
+                    tenancy.take_over(),
+                    consumer.claims.reconcile_after_joins(),
+                    guard.watch(session),
+                ):
+                    yield
                 consumer.stop()
+            await tenancy.end()
 
     app.cleanup_ctx.append(cluster)
-    app.router.add_get("/messages", _list)
-    app.router.add_get("/arrivals", _arrivals)
+    add(app, *_ROUTES)
     return app
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
     part = Part.of(request)
-    return await stream(request, part, _pages(request.app[CONSUMER].held, part))
+    await request.app[TENANCY].confirm()
+    return await stream(request, part, _pages(request.app[CONSUMER].held, part, request.app[TENANCY]))
 
 
-async def _pages(held: Held, part: Part) -> AsyncIterator[Sequence[Message]]:
+async def _pages(held: Inbox, part: Part, tenancy: Tenancy) -> AsyncIterator[Sequence[Message]]:
     for page in held.pages(part.after, part.limit):
+        tenancy.check()  # this process may have been paused since the last page
         yield tuple(page.values())
 
 
@@ -249,4 +340,42 @@ async def _arrivals(request: web.Request) -> web.Response:
     place = request.query.get("after", "0")
     if not (place.isascii() and place.isdigit()):
         raise MessageError('"after" must be a whole number')
-    return reply(request.app[CONSUMER].held.arrivals(request.query.get("epoch", ""), int(place)))
+    consumer = request.app[CONSUMER]
+    arrived = consumer.held.arrivals(request.query.get("epoch", ""), int(place))
+    # Read after the arrivals: an id in neither list is certainly not here.
+    return reply({**arrived, "taken": list(consumer.claims.under_way)})
+
+
+_ROUTES = (
+    Route(
+        "GET",
+        "/messages",
+        _list,
+        "The texts that this instance received, in order of arrival.",
+        as_json(LIST, ["hello"]),
+        PARAMETERS,
+        example="curl 'URL/messages?full=true'",
+    ),
+    Route(
+        "GET",
+        "/arrivals",
+        _arrivals,
+        "The ids that were stored since a place of the epoch, which is the life of a process.",
+        as_json(
+            record(
+                {
+                    "epoch": TEXT,
+                    "next": {"type": "integer"},
+                    "ids": listed(TEXT),
+                    "more": {"type": "boolean"},
+                    "taken": listed(TEXT),
+                },
+                taken=listed(TEXT),
+            )
+        ),
+        [
+            Parameter("epoch", "query", "The epoch; without one there are no ids.", TEXT),
+            Parameter("after", "query", "The place.", {"type": "integer", "minimum": 0}),
+        ],
+    ),
+)

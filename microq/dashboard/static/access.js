@@ -1,8 +1,8 @@
-// Who may act: whoever opened the address with the token in it, which is kept for this tab only.
+// Access: a tab may act if its address contained the token; the token is kept for this tab only.
 
 const KEY = "microq-token";
 
-/** Take the token out of the address, so that nobody copies it with the address. */
+/** Take the token out of the address, so that it is not copied with the address. */
 const fromAddress = () => {
   const address = new URL(location.href);
   const token = address.searchParams.get("token");

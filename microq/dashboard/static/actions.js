@@ -4,7 +4,7 @@ import { act } from "./access.js";
 import { $, el, put } from "./dom.js";
 import { plural } from "./words.js";
 
-const CHECKS = { hazelcast: "kill-member", kafka: "kill-leader" };
+const checkOf = (picture) => (picture.partitioned ? "kill-leader" : "kill-member");
 const MESSAGES = 100;
 
 const answer = (text, bad = false) => {
@@ -52,7 +52,7 @@ export const actions = (picture, changed) => {
     running = busy;
     $("acting").disabled = !picture.access || picture.mode === "replay" || picture.lost;
     $("no-access").hidden = picture.access || picture.mode === "replay";
-    $("check").disabled = busy || !faults?.find((each) => each.name === CHECKS[picture.backend])?.runnable;
+    $("check").disabled = busy || !faults?.find((each) => each.name === checkOf(picture))?.runnable;
     $("check-owner").disabled = $("check").disabled;
     $("fault-run").disabled = busy || !chosen()?.runnable;
     put($("fault-run"), busy ? "A scenario is running" : "Run");
@@ -74,7 +74,7 @@ export const actions = (picture, changed) => {
   const know = () => {
     faults = picture.faults;
     $("fault-name").replaceChildren(...faults.map((fault) => el("option", { value: fault.name }, `${fault.name}${fault.runnable ? "" : " (not here)"}`)));
-    const check = CHECKS[picture.backend];
+    const check = checkOf(picture);
     put($("check-name"), `Kill a server: ${check}`);
     $("check-owner").hidden = check === "kill-leader";
     put($("check-help"), `Sends ${MESSAGES} with the consumers off, kills ${check === "kill-leader" ? "a leader" : "the member with the lowest address"}, starts the consumers and counts.`);
@@ -83,7 +83,7 @@ export const actions = (picture, changed) => {
   };
 
   $("fault-name").addEventListener("change", form);
-  $("check").addEventListener("click", () => run(CHECKS[picture.backend], { messages: MESSAGES, quiet: true }));
+  $("check").addEventListener("click", () => run(checkOf(picture), { messages: MESSAGES, quiet: true }));
   $("check-owner").addEventListener("click", () => run("kill-member", { messages: MESSAGES, quiet: true, options: { target: "owner" } }));
   $("fault").addEventListener("submit", (event) => {
     event.preventDefault();

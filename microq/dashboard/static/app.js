@@ -20,7 +20,7 @@ const MOST_EVENTS = 500;
 const MOST_POINTS = 3600;
 
 const picture = {
-  mode: "live", frame: null, point: null, points: [], events: [], cues: [], scenario: null, faults: null, backend: null, queue: null,
+  mode: "live", frame: null, point: null, points: [], events: [], cues: [], scenario: null, faults: null, backend: null, partitioned: false, queue: null,
   now: Date.now() / 1000, access: false, lost: false, paused: false, dismissed: null, skew: 0,
   /** The server's time. */
   clock: () => Date.now() / 1000 + picture.skew,
@@ -30,7 +30,7 @@ let due = false;
 const changed = () => {
   if (due) return;
   due = true;
-  // A page that nobody sees is drawn when somebody does.
+  // A hidden page is drawn when it becomes visible.
   (document.hidden ? setTimeout : requestAnimationFrame)(draw, 500);
 };
 
@@ -58,7 +58,7 @@ const thin = (points) => (points.length > MOST_POINTS ? points.filter((_, place)
 const hears = {
   async state(state) {
     Object.assign(picture, {
-      mode: state.mode, backend: state.backend, faults: state.faults, lost: false, scenario: state.scenario, queue: state.queue, skew: state.now - Date.now() / 1000,
+      mode: state.mode, backend: state.backend, partitioned: state.partitioned, faults: state.faults, lost: false, scenario: state.scenario, queue: state.queue, skew: state.now - Date.now() / 1000,
     });
     summary.name(state);
     set(document.body, "data-mode", state.mode);

@@ -21,11 +21,11 @@ const facts = (picture, process) => {
   if (process.held != null) found.push([process.role === "logging" ? "Entries" : "Messages held", count(process.held)]);
   if (point?.rates?.[process.name] != null) found.push(["Messages now", up ? rate(point.rates[process.name]) : UNKNOWN]);
   for (const [name, value] of Object.entries(process.counters ?? {})) found.push([name.replaceAll("_", " "), count(value)]);
-  if (process.role !== frame.backend && process.role !== "hazelcast") return found;
+  if (!["queue", "maps"].includes(process.role)) return found;
   const queue = servers(frame).find((each) => each.process.name === process.name);
   const figures = queue ? queue.figures : frame.members.find((each) => each.name === process.name);
   const last = frame.last?.[process.name];
-  for (const [name, tell] of lines(process.role === "kafka", Boolean(queue))) found.push([name, figures ? tell(figures) : UNKNOWN]);
+  for (const [name, tell] of lines(frame.apart && Boolean(queue), Boolean(queue))) found.push([name, figures ? tell(figures) : UNKNOWN]);
   if (figures) found.push(["Figures taken", ago(picture.now - figures.taken_at)]);
   else if (last) found.push(["Last seen", `${ago(picture.now - last.taken_at)}: ${count(last.items)} messages, ${count(last.backups)} copies`]);
   return found;

@@ -26,7 +26,7 @@ export const put = (node, text) => {
   if (node.textContent !== wanted) node.textContent = wanted;
 };
 
-const NAMES = /((?:★ )?\b(?:hazelcast|kafka|facade|logging|messages|config)-\d+)/;
+const NAMES = /((?:★ )?\b[a-z]+-(?:\d+(?:\.\d+){3}-)?\d{2,5})\b/;
 
 /** Give a node its text, the names of processes in it strong and in one piece. */
 export const say = (node, text) => {

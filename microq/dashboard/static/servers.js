@@ -14,10 +14,6 @@ const QUEUE = [
 /** What a member of Hazelcast says, line by line. */
 const MEMBER = [
   ["Oldest message", (f) => duration(f.oldest)],
-  ["Offers", (f) => count(f.offers)],
-  ["Polls", (f) => count(f.polls)],
-  ["Rejected", (f) => count(f.rejected)],
-  ["Empty polls", (f) => count(f.empty_polls)],
   ["Log map: owned", (f) => count(f.log_entries)],
   ["Log map: copies", (f) => count(f.log_backups)],
   ["Partitions owned", (f) => count(f.partitions)],
@@ -33,11 +29,11 @@ const BROKER = [
 
 const CLUSTER = [
   ["Servers it sees", (f) => count(f.members_seen)],
-  ["Says: safe", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
+  ["Waits for no copy", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
 ];
 
 /** All lines of one kind of server. */
-export const lines = (kafka, queue = true) => [...(queue ? QUEUE : []), ...(kafka ? BROKER : queue ? MEMBER : MEMBER.slice(5)), ...CLUSTER];
+export const lines = (apart, queue = true) => [...(queue ? QUEUE : []), ...(apart ? BROKER : queue ? MEMBER : MEMBER.slice(1)), ...CLUSTER];
 
 const seen = (last, now) => (last ? `last seen ${ago(now - last.taken_at)}: ${plural(last.items, "message")}, ${plural(last.backups, "copy", "copies")}` : "");
 
@@ -75,11 +71,10 @@ const figuresTable = (table, all, figures, picture) =>
 
 const figuresTables = (picture) => {
   const { frame } = picture;
-  const kafka = frame.backend === "kafka";
-  figuresTable($("server-table"), servers(frame), lines(kafka), picture);
-  $("keepers-part").hidden = !kafka;
-  if (!kafka) return;
-  const keepers = frame.processes.filter((process) => process.role === "hazelcast").map((process) => ({
+  figuresTable($("server-table"), servers(frame), lines(frame.apart), picture);
+  $("keepers-part").hidden = !frame.apart;
+  if (!frame.apart) return;
+  const keepers = frame.processes.filter((process) => process.role === "maps").map((process) => ({
     process, figures: frame.members.find((each) => each.name === process.name) ?? null, last: null, owns: false,
   }));
   figuresTable($("keeper-table"), keepers, lines(false, false), picture);
@@ -101,7 +96,7 @@ const partitionTable = (picture) => {
   $("partitions-part").hidden = !partitions.length;
   const heads = [["Partition"], ["Leader"], ["In sync"], ["Copies"], ["Waiting", true], ["Consumer"]];
   flat($("partition-table"), heads, partitions, (each) => each.number, (each) => [
-    each.number, each.leader ? `★ ${each.leader}` : "✗ nobody", each.in_sync.join(", ") || "nobody",
+    each.number, each.leader ? `★ ${each.leader}` : "✗ none", each.in_sync.join(", ") || "none",
     each.in_sync.length < each.replicas ? `! under-replicated: ${each.in_sync.length} of ${each.replicas}` : `✓ ${each.in_sync.length} of ${each.replicas}`,
     count(each.waiting), each.consumer ?? NOTHING,
   ]);

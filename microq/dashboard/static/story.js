@@ -25,14 +25,19 @@ const steps = (story) => {
 const line = () => el("li");
 const lines = (node, texts) => keyed(node, texts, (text) => text, line, put);
 
+/** The other lists of ids in a verdict, in the order of the terminal; older verdicts lack some. */
+const FOUND = [
+  "unlogged", "unexpected", "vanished", "unstable", "disordered", "differing", "premature", "misplaced", "hidden",
+  "invented", "dead_yet_shown", "unsettled", "redelivered", "dead", "foreign",
+];
+
 const counts = (verdict) => [
   plural(verdict.acknowledged, "acknowledged", "acknowledged"),
   `${verdict.stored} stored`,
   `${verdict.lost.length} lost`,
   `${verdict.duplicated.length} duplicated`,
-  ...(verdict.redelivered.length ? [`${verdict.redelivered.length} redelivered`] : []),
-  ...(verdict.dead.length ? [`${verdict.dead.length} dead`] : []),
-  ...(verdict.first_acknowledgement_s == null ? [] : [`first acknowledgement ${verdict.first_acknowledgement_s.toFixed(2)} s after the fault`]),
+  ...FOUND.filter((name) => verdict[name]?.length).map((name) => `${verdict[name].length} ${name.replaceAll("_", " ")}`),
+  ...(verdict.first_acknowledgement_s == null ? [] : [`first acknowledgement ${verdict.first_acknowledgement_s.toFixed(2)} s after the fault was confirmed`]),
   ...(verdict.longest_gap_s == null ? [] : [`longest gap ${verdict.longest_gap_s.toFixed(2)} s`]),
 ];
 
@@ -90,7 +95,7 @@ const aside = (story, picture) => {
 const aloud = (story, picture) => {
   if (!story) return picture.frame.processes.filter(({ state }) => state !== "ready").map(({ name, state }) => `${name}: ${state}.`).join(" ");
   if (story.verdict) return `${story.verdict.verdict}. ${why(story, picture)}`;
-  return [telling.whatHappened(story) ?? telling.phase(story), story.steps.at(-1)?.what].filter(Boolean).join(" ");
+  return [telling.whatHappened(story, picture.frame) ?? telling.phase(story), story.steps.at(-1)?.what].filter(Boolean).join(" ");
 };
 
 /** Tell it. */
@@ -104,7 +109,7 @@ export const tell = (picture) => {
   put($("where-head"), before ? "Where were the messages?" : "Where are the messages?");
   say($("where"), before ?? telling.whereNow(picture.frame));
   say($("where-now"), before ? `Now: ${telling.whereNow(picture.frame)}` : "");
-  const happened = story ? telling.whatHappened(story) : null;
+  const happened = story ? telling.whatHappened(story, picture.frame) : null;
   put($("what-head"), happened ? "What happened?" : "What happens?");
   say($("what"), happened ?? (story ? telling.phase(story) : telling.whatNow(picture.frame, picture.events)));
   say($("saying"), story ? saying(story, picture.frame) : "");

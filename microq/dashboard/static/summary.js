@@ -17,8 +17,10 @@ export const name = (state) => {
 
 const safe = (frame) => {
   if (!frame.managed) return ["servers run elsewhere", "wait"];
+  if (frame.safe === null) return ["? unknown", "wait"];
   if (frame.safe) return ["✓ safe", "good"];
-  return frame.members.length + frame.brokers.length ? ["! not safe", "bad"] : ["✗ nobody answers", "bad"];
+  if (!(frame.members.length + frame.brokers.length)) return ["✗ no server answers", "bad"];
+  return [`! ${frame.safety.split(":")[0].replace("cluster not safe", "not safe")}`, "bad"];
 };
 
 /** The figures. */
@@ -28,9 +30,9 @@ export const sum = (picture) => {
   const [words, tone] = safe(frame);
   put($("safe"), words);
   set($("safe"), "data-tone", tone);
-  put($("owner-head"), frame.backend === "kafka" ? "Leaders" : "Primary owner");
+  put($("owner-head"), frame.partitioned ? "Leaders" : "Primary owner");
   const owners = frame.owners ?? [];
-  put($("owner"), owners.length ? `★ ${frame.backend === "kafka" ? owners.map((each) => each.replace("kafka-", "")).join(", ") : list(owners)}` : UNKNOWN);
+  put($("owner"), owners.length ? `★ ${frame.partitioned ? owners.map((each) => each.replace(`${frame.backend}-`, "")).join(", ") : list(owners)}` : UNKNOWN);
   put($("depth"), count(depth(frame)));
   put($("accepted"), rate(point?.accepted));
   put($("delivered"), rate(point?.delivered));

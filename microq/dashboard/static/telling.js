@@ -2,13 +2,11 @@
 
 import { SIGN, UP, ago, count, list, plural, state } from "./words.js";
 
-const SERVER = { hazelcast: "member", kafka: "broker" };
-
 /** The servers of the queue: their figures, the process beside them, and what they are to the queue. */
 export const servers = (frame) => {
-  const figures = frame.backend === "kafka" ? frame.brokers : frame.members;
+  const figures = frame.apart ? frame.brokers : frame.members;
   return frame.processes
-    .filter((process) => process.role === frame.backend)
+    .filter((process) => process.role === "queue")
     .map((process) => ({
       process,
       // What a process said before it ended is no figure of now.
@@ -43,27 +41,27 @@ const ownedSentence = (copies, was) => {
   const [owner] = owners;
   const holders = copies.filter((each) => each.backups > 0 && each !== owner);
   const verb = total === 1 ? (was ? "was" : "is") : was ? "were" : "are";
-  const told = copiesSentence(owner.name, owner.owned, holders);
-  return `${plural(total, "message")} ${verb} on ★ ${owner.name} (the primary owner); ${was ? told.replace(/\bholds?\b/g, "held") : told}.`;
+  const shown = copiesSentence(owner.name, owner.owned, holders);
+  return `${plural(total, "message")} ${verb} on ★ ${owner.name} (the primary owner); ${was ? shown.replace(/\bholds?\b/g, "held") : shown}.`;
 };
 
 /** Where the messages are now. */
 export const whereNow = (frame) => {
-  const known = servers(frame).filter((each) => each.figures);
+  const known = servers(frame).filter((each) => each.figures && each.figures.items != null);
   if (!frame.managed) return "The servers of the queue run elsewhere; where the copies are cannot be seen from here.";
-  if (!known.length) return "No server of the queue answers, so nobody knows now.";
+  if (!known.length) return "Unknown now: no server of the queue answers.";
   const copies = known.map(({ process, figures }) => ({ name: process.name, owned: figures.items, backups: figures.backups }));
-  const told = ownedSentence(copies, false);
+  const shown = ownedSentence(copies, false);
   const answering = new Set(copies.map((each) => each.name));
   const orphans = frame.partitions.filter((each) => !answering.has(each.leader)).map((each) => each.number);
-  const leaderless = orphans.length ? ` Nobody leads partition ${list(orphans.map(String))} at this moment.` : "";
-  if (told) return told + leaderless;
+  const leaderless = orphans.length ? ` Partition ${list(orphans.map(String))} has no leader at this moment.` : "";
+  if (shown) return shown + leaderless;
   const owners = frame.owners ?? [];
   const silent = owners.filter((name) => !known.some((each) => each.process.name === name));
   if (silent.length) return `★ ${list(silent)} does not answer, and no other server has taken over yet.`;
-  if (depth(frame) === null) return "The queue does not answer at this moment, so nobody says who owns it.";
+  if (depth(frame) === null) return "The queue does not answer at this moment, so its owner is unknown.";
   if (depth(frame)) return `${plural(depth(frame), "message")} wait in the queue; which server holds them is being asked.`;
-  const who = frame.backend === "kafka" ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
+  const who = frame.partitioned ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
   return `The queue is empty: no message waits. ${owners.length ? `★ ${who}.` : ""}`;
 };
 
@@ -71,28 +69,30 @@ export const whereNow = (frame) => {
 export const whatNow = (frame, events) => {
   const broken = frame.processes.filter((process) => process.state !== "ready");
   if (!broken.length) return `Nothing is broken: all ${frame.processes.length} processes are up.`;
-  const told = broken.slice(0, 4).map((process) => {
+  const shown = broken.slice(0, 4).map((process) => {
     const event = events.findLast((each) => each.topic === "process" && each.name === process.name);
     const when = event ? ` ${ago(frame.taken_at - event.at)}` : "";
     return `${SIGN[process.state]} ${process.name}: ${state(process)}${when}`;
   });
   const more = broken.length > 4 ? `, and ${broken.length - 4} more` : "";
-  return `${told.join("; ")}${more}.`;
+  return `${shown.join("; ")}${more}.`;
 };
 
 /** Why a kill would lose nothing now, or that it would. */
 export const whyNow = (frame, backups) => {
-  const word = SERVER[frame.backend];
+  const word = frame.words.server;
   const all = servers(frame);
   const up = all.filter((each) => UP.has(each.process.state)).length;
   if (backups === 0) return "backup-count is 0: the queue has no copies. A killed owner's messages are lost.";
-  if (!frame.safe) return "Not every copy is in place. Until it is, one more kill could lose messages.";
-  if (frame.backend === "kafka") {
+  if (frame.safe === null) return `Unknown now: ${frame.safety}.`;
+  if (!frame.safe) return `Not every copy is in place: ${frame.safety.replace("cluster not safe: ", "")}. Until it is, one more kill could lose messages.`;
+  if (frame.partitioned) {
+    if (!frame.partitions.length) return `Which ${word}s keep the partitions is unknown now.`;
     const least = Math.min(...frame.partitions.map((each) => each.in_sync.length));
-    return `Every partition is kept by ${plural(least, "broker")} in sync, so another one can lead if its leader dies.`;
+    return `Every partition is kept by ${plural(least, word)} in sync, so another one can lead if its leader dies.`;
   }
   const copies = Math.min(backups, up - 1);
-  if (copies < 1) return "Only one member is left, so there is no copy anywhere else.";
+  if (copies < 1) return `Only one ${word} is left, so there is no copy anywhere else.`;
   return `Every message has ${plural(copies, "copy", "copies")} on other ${word}s: any ${
     copies === 1 ? "one" : copies} of ${up} may die and nothing is lost.`;
 };
@@ -137,7 +137,7 @@ const DONE = [[/^(kill|bounce)/, "killed"], [/^stop/, "stopped"], [/^pause/, "fr
 export const done = (fault) => DONE.find(([pattern]) => pattern.test(fault))?.[1] ?? null;
 
 /** What was hit, and what it was to the queue. */
-export const whatHappened = (story) => {
+export const whatHappened = (story, frame) => {
   const hits = [...new Map(story.faults.map((event) => [event.facts.target, event.facts])).values()];
   if (!hits.length) return null;
   return hits
@@ -145,10 +145,8 @@ export const whatHappened = (story) => {
       const was = done(fault);
       const what = was ? `${target} was ${was}` : `${fault} hit ${target}`;
       const held = story.before?.members?.[target];
-      if (!/^(hazelcast|kafka)-/.test(target)) return `${what}.`;
-      const role = owner
-        ? target.startsWith("kafka-") ? "It was a leader ★" : "It was the primary owner ★"
-        : target.startsWith("kafka-") ? "It led no partition" : "It was not the primary owner";
+      if (!target.startsWith(`${frame.backend}-`)) return `${what}.`;
+      const role = owner ? `It was ${frame.words.owner} ★` : frame.partitioned ? "It led no partition" : "It was not the primary owner";
       if (!held) return `${what}. ${role}.`;
       const holding = owner ? ` and held ${plural(held[0], "message")}` : `: it held ${held[1] ? `${plural(held[1], "copy", "copies")}` : "no copy"}, no message of its own`;
       return `${what}. ${role}${holding}.`;

@@ -15,13 +15,9 @@ const LANES = [
   { key: "config", title: "Configuration" },
 ];
 
-const QUEUE_TITLE = { hazelcast: "Hazelcast: queue and log map", kafka: "Kafka: queue" };
 const CLIENT = { name: "client", role: "client", state: "ready" };
 
-const laneOf = (process, backend) => {
-  if (process.role === backend) return "queue";
-  return process.role === "hazelcast" ? "map" : process.role;
-};
+const laneOf = (process) => (process.role === "maps" ? "map" : process.role);
 
 const bar = (kind) => el("span", { class: "bar" }, el("span", { class: "track-of" }, el("i", { class: `fill ${kind}` })), el("span", { class: "amount" }));
 
@@ -47,18 +43,18 @@ const level = (node, value, most, text) => {
 
 /** What a server of the queue says: its items, its copies, what it leads. */
 const server = (parts, { process, figures, last, owns }, most, picture) => {
-  const kafka = picture.frame.backend === "kafka";
-  const role = owns ? (kafka ? "★ leader" : "★ primary owner") : figures?.backups ? "holds copies" : "holds nothing now";
+  const { apart, partitioned } = picture.frame;
+  const role = owns ? (partitioned ? "★ leader" : "★ primary owner") : figures?.backups ? "holds copies" : "holds nothing now";
   const leads = figures?.leads?.length ? ` of ${plural(figures.leads.length, "partition")}: ${figures.leads.join(", ")}` : "";
   put(parts.role, figures ? role + leads : "figures: n/a");
-  level(parts.own, figures?.items ?? 0, most, figures ? plural(figures.items, "message") : null);
+  level(parts.own, figures?.items ?? 0, most, figures?.items != null ? plural(figures.items, "message") : null);
   const follows = figures?.follows?.length ? ` (partition ${figures.follows.join(", ")})` : "";
-  level(parts.copy, figures?.backups ?? 0, most, figures ? plural(figures.backups, "copy", "copies") + follows : null);
+  level(parts.copy, figures?.backups ?? 0, most, figures?.backups != null ? plural(figures.backups, "copy", "copies") + follows : null);
   const seen = last ?? null;
   if (!figures) {
     put(parts.note, seen ? `last seen ${ago(picture.now - seen.taken_at)}: ${plural(seen.items, "message")}, ${plural(seen.backups, "copy", "copies")}` : "");
   } else {
-    put(parts.note, kafka ? mebibytes(process.rss) : `log map: ${count(figures.log_entries)} + ${plural(figures.log_backups, "copy", "copies")}`);
+    put(parts.note, apart ? mebibytes(process.rss) : `log map: ${count(figures.log_entries)} + ${plural(figures.log_backups, "copy", "copies")}`);
   }
 };
 
@@ -93,7 +89,7 @@ const update = (picture, all, most) => (item, { process }) => {
   if (mine) return server(parts, mine, most, picture);
   parts.own.hidden = parts.copy.hidden = true;
   if (process === CLIENT) return put(parts.role, rate(picture.point?.accepted));
-  if (process.role === "hazelcast") return keeper(parts, process, picture.frame.members.find((each) => each.name === process.name));
+  if (process.role === "maps") return keeper(parts, process, picture.frame.members.find((each) => each.name === process.name));
   return service(parts, process, picture);
 };
 
@@ -113,7 +109,7 @@ const streams = (picture, all) => {
     found.push({ from: facade.name, to: "logging*", rate: point?.accepted, label: "log" });
   }
   const logs = up("logging").reduce((sum, process) => sum + (rates[process.name] ?? 0), 0);
-  found.push({ from: "logging*", to: frame.backend === "kafka" ? "map*" : "queue*", rate: logs, label: "store" });
+  found.push({ from: "logging*", to: frame.apart ? "map*" : "queue*", rate: logs, label: "store" });
   for (const consumer of up("messages")) {
     const sources = frame.partitions.filter((each) => each.consumer === consumer.name && each.leader).map((each) => each.leader);
     const from = sources.length ? [...new Set(sources)] : target;
@@ -143,11 +139,11 @@ export const topology = (opens) => {
     const most = Math.max(1, depth(frame) ?? 0, ...all.flatMap(({ figures }) => (figures ? [figures.items, figures.backups] : [])));
     const groups = new Map(LANES.map(({ key }) => [key, []]));
     groups.get("client").push({ process: CLIENT });
-    for (const process of frame.processes) groups.get(laneOf(process, frame.backend))?.push({ process });
+    for (const process of frame.processes) groups.get(laneOf(process))?.push({ process });
     const shown = LANES.filter(({ key }) => groups.get(key).length);
-    set(map, "data-backend", frame.backend);
+    set(map, "data-apart", frame.apart ? "yes" : null);
     keyed(map.lanes ??= map.appendChild(el("div", { class: "lanes" })), shown, ({ key }) => key, ({ key }) => lane(key), (node, { key, title }) => {
-      put(node.firstChild, key === "queue" ? QUEUE_TITLE[frame.backend] : title);
+      put(node.firstChild, key === "queue" ? `${frame.words.product}: ${frame.apart ? "queue" : "queue and log map"}` : title);
       keyed(node.lastChild, groups.get(key), ({ process }) => process.name, making, update(picture, all, most));
     });
     last = streams(picture, all);

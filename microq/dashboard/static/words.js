@@ -50,9 +50,13 @@ export const list = (names) =>
 
 export const plural = (number, word, many = `${word}s`) => `${count(number)} ${number === 1 ? word : many}`;
 
+/** Why a process ended. A server that ran out of memory ends with status 3. */
+const why = (process) =>
+  process.exit_status === 3 && ["queue", "maps"].includes(process.role) ? "out of memory" : process.exit_status;
+
 /** The state of a process in words: exited (-9). */
 export const state = (process) =>
-  process.state === "exited" && process.exit_status != null ? `exited (${process.exit_status})` : process.state;
+  process.state === "exited" && process.exit_status != null ? `exited (${why(process)})` : process.state;
 
 /** An id that fits a table. */
 export const short = (id) => (id.length > 12 ? `${id.slice(0, 8)}…` : id);

@@ -1,0 +1,85 @@
+"""Make the class-data archives: run a single server, which writes the classes that it has loaded into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from microq.backends import backend
+from microq.backends.base import Backend
+from microq.backends.jars import Archive, Engine
+from microq.config import Address, Config
+from microq.errors import MachineError, MicroqError
+from microq.fleet import SERVERS, Event, Role, backend_of
+from microq.supervisor import ports, records
+from microq.supervisor.process import Process, executing
+from microq.supervisor.readiness import says, until
+from microq.supervisor.topology import ProcessSpec, server_environment
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+WRITE_SECONDS = 60.0
+"""Seconds that the JVM may take to write the archive when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """An archive to make with a single server of a backend, in the environment of its role."""
+
+    role: Role
+    backend: Backend
+    archive: Archive
+
+
+def missing(engine: Engine, config: Config) -> list[Lesson]:
+    """Return the archives that do not exist yet."""
+    roles = {each.name: role for role in SERVERS if (each := backend_of(config, role))}
+    lessons = [
+        Lesson(roles[name], backend(name), parts.archive) for name, parts in engine.parts.items() if name in roles
+    ]
+    return [lesson for lesson in lessons if not lesson.archive.made]
+
+
+async def train(engine: Engine, config: Config, run: str) -> None:
+    """Make the missing archives for this Java and these jars, with child processes of a run.
+
+    After a failure starts only stay slower.
+    """
+    for lesson in missing(engine, config):
+        folder = lesson.archive.path.parent
+        try:
+            with tempfile.TemporaryDirectory(dir=folder, prefix="training-") as scratch:
+                fresh = await _run(lesson, engine, config, run, Path(scratch))
+                fresh.replace(lesson.archive.path)
+        except (MicroqError, OSError) as error:
+            log.warning("no class-data archive was made, starts stay slower: %s", error)
+
+
+async def _run(lesson: Lesson, engine: Engine, config: Config, run: str, scratch: Path) -> Path:
+    command = lesson.backend.lone_argv(config, scratch, engine, ports.reserve)
+    output = scratch / "classes"
+    spec = ProcessSpec("archive", lesson.role, Address("127.0.0.1", 1))  # no process connects to it
+    process = Process(spec, scratch / "archive.log", records.Book(config, run), _ignore)
+    start = executing(server_environment(config, lesson.role, run), named=True)
+    await process.spawn(lesson.archive.training_argv(command, Path(output.name)), start)
+    psutil.Process(process.pid).nice(10)  # the system that has just started has priority
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(process.watch())
+        try:
+            await until(process, says(process, lesson.backend.ready_line), START_SECONDS)
+            await process.stop(WRITE_SECONDS)
+        finally:
+            await process.kill()
+    if not output.exists():
+        raise MachineError(f"the JVM wrote none: {process.new_log()[-300:]}")
+    return output
+
+
+def _ignore(_event: Event) -> None:
+    pass

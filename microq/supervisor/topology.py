@@ -1,0 +1,142 @@
+"""The processes that a configuration asks for, and the order of their start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microq import interpreter
+from microq.backends import java
+from microq.config import NAME_VARIABLE, Address, Config
+from microq.errors import UnknownNameError
+from microq.fleet import STAGES, Detour, Role, addresses, backend_of, group_of, name_of, words_for
+from microq.supervisor import ports
+
+SERVICE = (*interpreter.PYTHON_M, "microq.services")
+"""The start of a service's command line."""
+
+FORKSERVER = (*interpreter.PYTHON_M, "microq.services.forkserver")
+"""The command line of the fork server of the services."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process to run: its name, its role and its address.
+
+    Behind a detour it listens at `hidden`, and a link at its address forwards to it.
+    """
+
+    name: str
+    role: Role
+    address: Address
+    hidden: Address | None = None
+
+    @property
+    def door(self) -> Address:
+        """The address at which the process itself listens."""
+        return self.hidden or self.address
+
+
+def specs(config: Config, detours: Sequence[Detour] = ()) -> list[ProcessSpec]:
+    """Return every process of the configured system, in the order of the start."""
+    hidden = {detour.name: detour.hidden for detour in detours}
+    found = []
+    for role in (role for stage in STAGES for role in stage):
+        listed = _addresses(config, role)
+        named = [(name_of(config, role, address), address) for address in listed]
+        found += [ProcessSpec(name, role, address, hidden.get(name)) for name, address in named]
+    return found
+
+
+def _addresses(config: Config, role: Role) -> Sequence[Address]:
+    """Return the addresses of a role's processes; none for servers that run elsewhere or are not configured."""
+    servers = backend_of(config, role)
+    return () if servers and not servers.managed(config) else addresses(config, role)
+
+
+def check_ports(listed: Sequence[ProcessSpec]) -> None:
+    """Raise `PortTakenError` if another process listens on an address of these processes."""
+    for spec in listed:
+        ports.check(spec.name, spec.door)
+
+
+def plan_detours(config: Config) -> list[Detour]:
+    """Return a detour for every process of the system, each with a free port of loopback.
+
+    The links listen at the configured addresses and are opened before the system starts. Raises `PortTakenError` if
+    one of these addresses is in use.
+    """
+    listed = specs(config)
+    check_ports(listed)
+    # The configured ports are free too, but the links need them.
+    hidden = ports.reserve(len(listed), {spec.address.port for spec in listed})
+    return [
+        Detour(spec.name, spec.address, Address("127.0.0.1", port)) for spec, port in zip(listed, hidden, strict=True)
+    ]
+
+
+def select(known: Sequence[ProcessSpec], words: Sequence[str]) -> list[str]:
+    """Return the names that words on a command line select: a name, a group such as `messages`, an address, or `all`.
+
+    The port of an address is enough; it may select several processes.
+
+    Raises `UnknownNameError`.
+    """
+    chosen: set[str] = set()
+    for word in words:
+        hits = {
+            spec.name
+            for spec in known
+            if word in (*words_for(spec.name, spec.address), group_of(spec.name), spec.role.value, "all")
+        }
+        if not hits:
+            groups = sorted({group_of(spec.name) for spec in known})
+            raise UnknownNameError(word, [*groups, *(spec.name for spec in known)])
+        chosen |= hits
+    return [spec.name for spec in known if spec.name in chosen]
+
+
+def service_argv(
+    spec: ProcessSpec, config_file: Path, defect: str = "", beside: Sequence[ProcessSpec] = ()
+) -> list[str]:
+    """Return the command line of a service, with a defect if a scenario asks for one.
+
+    Services `beside` it start together with it; those of one role share the waiting messages from the first one on.
+    """
+    role, place = spec.role.value, ["--host", spec.address.host, "--port", str(spec.address.port)]
+    begin = (*interpreter.PYTHON_M, "microq.services.faulty", defect) if defect else SERVICE
+    bind = ["--bind", str(spec.hidden)] if spec.hidden else []
+    others = [word for other in beside for word in ("--beside", str(other.door))]
+    return [*begin, role, "--config", str(config_file), *place, *bind, *others]
+
+
+def child_environment(config: Config, run: str) -> dict[str, str]:
+    """Return the environment of services: without microq's variables, whose values are in the configuration file."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MICROQ_")}
+    # The HTTP library reads the machine's certificates when it is imported: 2 MB and 40 ms that no service needs.
+    return {
+        **interpreter.environment(kept),
+        **_marks(config, run),
+        "PYTHONUNBUFFERED": "1",
+        "SSL_CERT_FILE": os.devnull,
+        "SSL_CERT_DIR": os.devnull,
+    }
+
+
+def server_environment(config: Config, role: Role, run: str) -> dict[str, str]:
+    """Return the environment of the servers of a role: it contains only configured and harmless variables."""
+    servers = backend_of(config, role)
+    settings = servers.settings(config).environment if servers else ()
+    return {**java.environment(settings), **_marks(config, run)}
+
+
+def _marks(config: Config, run: str) -> dict[str, str]:
+    """Return the environment variables that mark a child of this run."""
+    return {
+        "MICROQ_RUN": run,
+        "MICROQ_PROJECT": str(config.project),
+        NAME_VARIABLE: config.name,
+        "MICROQ_SUPERVISOR": str(os.getpid()),
+    }

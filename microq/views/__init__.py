@@ -1,1 +1,0 @@
-"""Pictures of the system: snapshots, events and verdicts in, renderables out."""

@@ -1,0 +1,185 @@
+"""A trial: made from options, checked against the system, run on it, and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from microq.backends import with_traits
+from microq.chaos.controls import NO_REDELIVERY
+from microq.chaos.faults import CHECKS, FAULTS, MESSAGES_LIVE, MESSAGES_QUIET, MOST_SEED, has_quiet_form
+from microq.chaos.faults.base import Fault, Say, options_of, summary
+from microq.chaos.faults.servers import KINDS
+from microq.chaos.history import FILE, record
+from microq.chaos.publish import publishing
+from microq.chaos.scenario import Stage, Trial, check_room, quietly, scenario
+from microq.chaos.timeouts import Timeouts
+from microq.chaos.verdict import Verdict
+from microq.client import open_session
+from microq.config import Config
+from microq.errors import UsageError
+from microq.fleet import Operator
+from microq.supervisor import records, runs, topology
+from microq.workflows.finished import write_report
+
+RUNS_HERE = "a system runs here already"
+
+
+# -- its options ------------------------------------------------------------------------------------------------------
+
+
+def make(name: str, options: Mapping[str, Any]) -> Fault:
+    """Return a fault with some of its options; raises `UsageError` for an unknown name or option."""
+    kind: Any = FAULTS.get(name)
+    if kind is None:
+        raise UsageError(f"no fault is called {name!r}; `microq chaos list` shows them")
+    known = {option.name: option for option in options_of(kind)}
+    if unknown := sorted(set(options) - known.keys()):
+        raise UsageError(f"{name} has no option {', '.join(map(repr, unknown))}")
+    for option, value in options.items():
+        known[option].check(value)
+    fault: Fault = kind(**options)
+    return fault
+
+
+def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any) -> tuple[Trial, bool]:  # noqa: FBT001 - as asked for
+    """Return the trial of a fault, and whether its consumers are off.
+
+    Other options have the defaults of the fault's command; `more` are fields of `Trial`. Raises `UsageError` if the
+    fault has no quiet form.
+    """
+    if quiet:
+        quietly(fault)
+    off = type(fault) in CHECKS if quiet is None else quiet
+    count = messages or (MESSAGES_QUIET if off else MESSAGES_LIVE)
+    seed = more.pop("seed", None)
+    seed = secrets.randbelow(MOST_SEED) if seed is None else seed
+    return Trial(fault, count, seed, defects=NO_REDELIVERY if off else {}, **more), off
+
+
+# -- its system -------------------------------------------------------------------------------------------------------
+
+
+def needs(kind: type[Fault] | Fault, config: Config, settings: Sequence[str] = ()) -> str:
+    """Return what a system with this configuration lacks for a fault; empty if the fault can use it."""
+    here = f"queue.backend={config.queue.backend}"  # a setting that it has already is not needed
+    lacking = [each for each in (*kind.settings, *settings) if each != here]
+    return ", ".join([*lacking, *(["links between its processes"] if kind.needs_links else [])])
+
+
+def configured(
+    fault: Fault, load: Callable[[Sequence[str]], Config], sets: Sequence[str], settings: Sequence[str] = ()
+) -> Config:
+    """Return the configuration of the running system, else the one that fault and options ask for.
+
+    `load` loads a configuration with settings in the form of `--set`. Raises `UsageError` if the fault needs another
+    system than the running one.
+    """
+    config = load([*fault.settings, *settings, *sets])
+    if records.supervisor_pid(config) is None:
+        fault.check(config, config.servers)  # before anything is started for nothing
+        return config
+    running = records.in_force(config)
+    if lacking := needs(fault, running, settings):
+        raise UsageError(f"{RUNS_HERE}, and {fault.name} needs a new one, with {lacking}; `microq down` ends it")
+    if [each for each in sets if each != f"queue.backend={running.queue.backend}"]:
+        raise UsageError(f"{RUNS_HERE}, so --set or --queue would change nothing; `microq down` ends it")
+    return running
+
+
+def check_alone(config: Config) -> None:
+    """Raise `UsageError` if a system runs here, or `PortTakenError`: each run needs a fresh system."""
+    if records.supervisor_pid(config) is not None:
+        raise UsageError(f"{RUNS_HERE}, and each run needs a fresh one; `microq down` ends it")
+    if not records.leftovers(config):  # those are ended first
+        topology.check_ports(topology.specs(config))
+
+
+def offered(config: Config) -> list[dict[str, Any]]:
+    """Return every fault for the page: its options, and why it cannot be applied to the running system."""
+    return [_offered(name, kind, config) for name, kind in FAULTS.items()]
+
+
+def _offered(name: str, kind: type[Fault], config: Config) -> dict[str, Any]:
+    why_not = _why_not(kind, config)
+    return {
+        "name": name,
+        "help": summary(kind).rstrip("."),
+        "quiet": has_quiet_form(kind),
+        "quiet_default": kind in CHECKS,
+        "runnable": not why_not,
+        "why_not": why_not,
+        "fields": [
+            {
+                **{key: getattr(option, key) for key in ("name", "help", "least", "most", "default")},
+                "type": option.type.__name__,
+                "choices": KINDS if option.name == "target" else (),
+            }
+            for option in options_of(kind)
+        ],
+    }
+
+
+def _why_not(kind: type[Fault], config: Config) -> str:
+    if lacking := needs(kind, config):
+        return f"it needs a new system, with {lacking}: `microq down`, then `microq chaos {kind.name}`"
+    if not kind.suits(config.queue.backend):
+        return f"it is a fault of {' and '.join(with_traits(kind.needs))}"
+    return "" if config.managed else "microq did not start the servers"
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reserved(config: Config, trial: Trial, *, quiet: bool) -> Iterator[Path]:
+    """Hold the lock of scenarios, and yield the folder of a new run.
+
+    Raises `UsageError` if another scenario runs, or the queue cannot hold what the trial sends.
+    """
+    if quiet:  # before anything is started for nothing
+        check_room(config, trial)
+    with runs.only_scenario(config):
+        yield runs.new_run(config, trial.fault.name.replace("+", "-"))
+
+
+async def run_on(  # noqa: PLR0913 - a trial, the system, and who hears of it
+    operator: Operator,
+    config: Config,
+    trial: Trial,
+    folder: Path,
+    say: Say,
+    *,
+    quiet: bool,
+    restore: bool,
+    links: Any = None,
+) -> tuple[Verdict, Path]:
+    """Run a trial on a system; return its verdict and its history, which is written into `folder`.
+
+    `restore`: the system ran before, and is restored afterwards, even if this is cancelled.
+    """
+    history = folder / FILE
+    async with open_session() as session, publishing(operator, folder.name) as publisher:
+        with record(history, publisher.note) as written:
+            timeouts, tell = Timeouts.of(config), publisher.also(say)
+            stage = Stage(config, operator, session, written, tell, restore=restore, links=links, timeouts=timeouts)
+            verdict = await scenario(stage, trial, quiet=quiet).run()
+        publisher.verdict(verdict.to_json(str(history)))
+        return verdict, history
+
+
+async def run_here(operator: Operator, config: Config, trial: Trial, *, quiet: bool) -> tuple[Verdict, Path]:
+    """Run a trial on the running system, restore it, and write the history and the report.
+
+    Raises `UsageError` if another scenario runs in this project, or the system lacks something for this one.
+    """
+    if lacking := needs(trial.fault, config):
+        raise UsageError(f"{trial.fault.name} needs a new system, with {lacking}")
+    with reserved(config, trial, quiet=quiet) as folder:
+        verdict, history = await run_on(operator, config, trial, folder, lambda _: None, quiet=quiet, restore=True)
+    await asyncio.to_thread(write_report, history)
+    return verdict, history
