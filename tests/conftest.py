@@ -2,107 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
+import compileall
+import json
 import os
-import subprocess
-import sys
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+from support.project import Project, make_project, up
 
-from microq.config import Config, Queue, load
-from microq.engines.provision import check_extras, provide
+import microq
+from microq.backends.provision import check_extras, provide
+from microq.config import Config, Queue
 from microq.errors import MachineError
-from microq.system import ports, records
 
-pytest_plugins = ("browser",)
+pytest_plugins = ("support.browser", "support.schedule", "support.watchdog")
 """Fixtures that have a module of their own."""
 
-SECONDS = 120
 
-PORTS = range(20_000, 32_000)
-"""Where tests listen: above the ports that microq chooses by itself, below those of clients."""
-
-
-_given: deque[int] = deque(maxlen=2000)
-"""Ports that tests were given, which need not listen there yet, or may be about to do so again."""
+def take_signals(numbers: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) -> None:
+    """Have the signals that a job in the background of a script ignores; every child has them from us."""
+    for number in numbers:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, and that nobody else of these tests was given lately."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    mine = PORTS[int(worker) :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
-    found = ports.free(count, sorted({*mine} - {*_given}))
-    _given.extend(found)
-    return found
+take_signals()
 
 
-@dataclass(frozen=True)
-class Project:
-    """A folder with a configuration on free ports, and the `microq` command run in it."""
-
-    folder: Path
-
-    @property
-    def config(self) -> Config:
-        return load(self.folder / "config.toml", environ={})
-
-    def microq(self, *words: str, stdin: str = "", seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "microq", *words],
-            cwd=self.folder,
-            env=environment(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-
-    def alive(self) -> list[psutil.Process]:
-        """Whatever of this project runs, the supervisor included."""
-        left = [leftover.process for leftover in records.leftovers(self.config)]
-        pid = records.supervisor_pid(self.config)
-        return [*left, psutil.Process(pid)] if pid else left
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile microq once for all processes of the tests: where Python writes no bytecode each would compile it."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(microq.__file__).parent, quiet=1)
 
 
-def environment() -> dict[str, str]:
-    """What a command of a user has around it, at home and in CI."""
-    # The size is put there by the readline library, which pytest loads.
-    foreign = {"COLUMNS", "LINES", *(key for key in os.environ if key.startswith("MICROQ_"))} - {"MICROQ_CACHE"}
-    return {key: value for key, value in os.environ.items() if key not in foreign}
-
-
-def make_project(folder: Path, *, messages: int = 2, others: int = 3, extra: str = "") -> Project:
-    """Make a project with so many messages-services, and so many `others` of each kind that may be several."""
-    ports = iter(free_ports(6 + 2 * others + messages))
-
-    def local(count: int) -> str:
-        return "[" + ", ".join(f'"127.0.0.1:{next(ports)}"' for _ in range(count)) + "]"
-
-    text = (
-        "[service_ips]\n"
-        f"messages-service = {local(messages)}\n"
-        f"logging-service = {local(others)}\n"
-        f'facade-service = "127.0.0.1:{next(ports)}"\n'
-        f'config-service = "127.0.0.1:{next(ports)}"\n'
-        f"[kafka]\nkafka-brokers = {local(3)}\n"
-        f'[dashboard]\naddress = "127.0.0.1:{next(ports)}"\n'
-        "[hazelcast]\n"
-        f'hazelcast-cluster-name = "test-{next(iter(free_ports(1)))}"\n'
-        f"hazelcast-clients = {local(others)}\n{extra}"
-    )
-    (folder / "config.toml").write_text(text, encoding="utf-8")
-    return Project(folder)
-
-
-small = pytest.mark.parametrize("project", [{"messages": 1, "others": 1}], indirect=True, ids=["small"])
-"""Marks a test whose `project` has one process of each kind, because their number makes no difference to it."""
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture
@@ -141,18 +80,6 @@ def kafka_engine(engine: None) -> None:
         pytest.skip(str(error))
 
 
-@contextmanager
-def up(folder: Path, *words: str) -> Iterator[Project]:
-    """Bring a real system up in a new folder, and down again."""
-    found = make_project(folder)
-    started = found.microq("up", "-d", *words)
-    assert started.returncode == 0, started.stderr
-    yield found
-    ended = found.microq("down")
-    assert ended.returncode == 0, ended.stderr
-    assert not found.alive()
-
-
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
     """One real system, up for all tests that only read, send, or restore what they break."""
@@ -160,6 +87,24 @@ def system(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[P
         yield found
 
 
-def run(main: object) -> object:
-    """Run a test's coroutine."""
-    return asyncio.run(main)  # type: ignore[arg-type]
+@pytest.fixture(autouse=True)
+def system_left_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """See after each test that shares the system whether all of it runs; mend it if not, and fail the test."""
+    shared: Project | None = request.getfixturevalue("system") if "system" in request.fixturenames else None
+    yield
+    if shared is None:
+        return
+    broken = {name: state for name, state in states(shared).items() if state != "ready"}
+    if not broken:
+        return
+    shared.microq("resume", "all")
+    if shared.microq("start", "all").returncode or {*states(shared).values()} != {"ready"}:
+        shared.microq("down")
+        assert shared.microq("up", "-d").returncode == 0
+    pytest.fail(f"the shared system was left with {broken}")
+
+
+def states(shared: Project) -> dict[str, str]:
+    """Every process of a system, and its state, or that the supervisor is away."""
+    told = shared.microq("status", "--json").stdout
+    return {each["name"]: each["state"] for each in json.loads(told)["processes"]} if told else {"supervisor": "away"}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from asyncio import run
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
-from sights import figures
+from support.snapshots import figures
 
 from microq.chaos.faults import FAULTS
-from microq.chaos.faults.base import Hit, dropped, gone, restarted
-from microq.chaos.faults.members import KillLeader, KillMember, KillTwoMembers, MemberFault, PauseMember
+from microq.chaos.faults.base import Arena, Hit, dropped, gone, restarted
 from microq.chaos.faults.network import SplitCluster
+from microq.chaos.faults.servers import KillLeader, KillMember, KillTwoMembers, PauseMember, ServerFault
+from microq.chaos.faults.services import KillLogging
+from microq.chaos.history import record
 from microq.chaos.matrix import make
 from microq.config import Address, Config
 from microq.errors import UsageError
@@ -27,7 +32,7 @@ PORTS = (15701, 5702, 5703)
 
 
 def member(port: int, state: ProcessState = ProcessState.READY) -> ProcessView:
-    return ProcessView(f"hazelcast-{port}", Role.HAZELCAST, f"127.0.0.1:{port}", state, pid=port)
+    return ProcessView(f"hazelcast-{port}", Role.QUEUE, f"127.0.0.1:{port}", state, pid=port)
 
 
 def snapshot(*members: ProcessView, owner: str | None = "hazelcast-5703") -> Snapshot:
@@ -36,7 +41,7 @@ def snapshot(*members: ProcessView, owner: str | None = "hazelcast-5703") -> Sna
     return Snapshot(0.0, "", (*(members or map(member, PORTS)), facade), (), queue)
 
 
-def targets(fault: MemberFault, view: Snapshot, seed: int = 0) -> list[str]:
+def targets(fault: ServerFault, view: Snapshot, seed: int = 0) -> list[str]:
     return [hit.target for hit in fault.choose(view, Random(seed))]
 
 
@@ -79,23 +84,25 @@ def test_the_second_victim_is_the_lowest_of_the_others(target: str, chosen: list
 def test_only_members_that_are_up_are_chosen() -> None:
     view = snapshot(member(5702, ProcessState.EXITED), member(5703), member(15701))
     assert targets(KillMember("lowest"), view) == ["hazelcast-5703"]
-    with pytest.raises(UsageError, match="2 members cannot lose 2"):
+    with pytest.raises(UsageError, match="needs 3 members, so that one survives; 2 are there"):
         KillMember("lowest", members=2).choose(view, Random(0))
-    with pytest.raises(UsageError, match=r"5702 is no member that is up; .* hazelcast-5703, hazelcast-15701"):
+    with pytest.raises(UsageError, match=r"5702 is not a member that is up; .* hazelcast-5703, hazelcast-15701"):
         KillMember("5702").choose(view, Random(0))
 
 
 @pytest.mark.parametrize("target", ["nosuch", " ", "facade-5000", "5000", "hazelcast", "127.0.0.1", "all"])
 def test_what_is_no_member_is_refused(target: str) -> None:
-    with pytest.raises(UsageError, match="no member that is up; there are lowest, owner, leader, backup, random, haz"):
+    with pytest.raises(
+        UsageError, match="not a member that is up; choose one of lowest, owner, leader, backup, random, haz"
+    ):
         KillMember(target).choose(snapshot(), Random(0))
-    with pytest.raises(UsageError, match="is no member"):
+    with pytest.raises(UsageError, match="is not a member"):
         KillMember(target).check(HAZELCAST, [Address("127.0.0.1", port) for port in PORTS])
 
 
 @pytest.mark.parametrize("view", [snapshot(owner=None), replace(snapshot(), queue=None)])
-def test_an_owner_that_nobody_knows_is_refused(view: Snapshot) -> None:
-    with pytest.raises(UsageError, match="nobody knows now who owns the queue"):
+def test_unknown_owner_is_refused(view: Snapshot) -> None:
+    with pytest.raises(UsageError, match="which server owns the queue is unknown now"):
         KillMember("owner").choose(view, Random(0))
 
 
@@ -107,7 +114,7 @@ def test_a_seed_repeats_the_choice() -> None:
 
 def test_two_members_are_two() -> None:
     assert targets(KillTwoMembers(), snapshot()) == ["hazelcast-5703", "hazelcast-5702"]
-    with pytest.raises(UsageError, match="2 members cannot lose 2"):
+    with pytest.raises(UsageError, match=r"2 of 3 members are up, .* `microq start hazelcast"):
         KillTwoMembers().check(HAZELCAST, [Address("127.0.0.1", port) for port in PORTS[:2]])
 
 
@@ -159,7 +166,7 @@ def test_a_pause_happened_when_the_others_dropped_it(state: ProcessState, others
 @pytest.mark.parametrize(
     ("others_see", "seen"), [((2, 2), True), ((1, 1), True), ((1, 2), True), ((3, 1), False), ((2,), False)]
 )
-def test_a_pause_happened_also_when_those_who_dropped_it_fell_apart(others_see: tuple[int, ...], *, seen: bool) -> None:
+def test_pause_is_proved_even_if_the_others_split(others_see: tuple[int, ...], *, seen: bool) -> None:
     view = snapshot(member(5702, ProcessState.PAUSED), member(5703), member(5701))
     told = zip((5703, 5701), others_see, strict=False)
     members = tuple(figures(f"hazelcast-{port}", seen=count) for port, count in told)
@@ -182,7 +189,7 @@ BROKERS = (9092, 9091, 9093)
 
 def brokers(*up: int, owner: str = "kafka-9092") -> Snapshot:
     processes = tuple(
-        ProcessView(f"kafka-{port}", Role.KAFKA, f"127.0.0.1:{port}", ProcessState.READY, pid=port) for port in up
+        ProcessView(f"kafka-{port}", Role.QUEUE, f"127.0.0.1:{port}", ProcessState.READY, pid=port) for port in up
     )
     waiting = {9091: 30, 9092: 50, 9093: 20}
     names = tuple(f"kafka-{port}" for port in sorted(up))
@@ -192,7 +199,7 @@ def brokers(*up: int, owner: str = "kafka-9092") -> Snapshot:
         if port != 9093
     )
     queue = QueueView("kafka", "messages-queue", 100, 1000, 2, owner)
-    members = tuple(member(port) for port in PORTS)
+    members = tuple(replace(member(port), role=Role.MAPS) for port in PORTS)
     return Snapshot(0.0, "", (*members, *processes), (), queue, backend="kafka", partitions=partitions)
 
 
@@ -206,7 +213,7 @@ def brokers(*up: int, owner: str = "kafka-9092") -> Snapshot:
         (PauseMember("9093"), "kafka-9093"),
     ],
 )
-def test_with_kafka_a_broker_is_the_target(fault: MemberFault, chosen: str) -> None:
+def test_with_kafka_a_broker_is_the_target(fault: ServerFault, chosen: str) -> None:
     fault.check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
     assert targets(fault, brokers(*BROKERS)) == [chosen]
 
@@ -217,13 +224,47 @@ def test_every_leader_is_an_owner() -> None:
     assert {hit.target: hit.owner for hit in hits} == {"kafka-9091": True, "kafka-9092": True, "kafka-9093": False}
 
 
-def test_brokers_that_leave_no_majority_are_not_killed_by_a_quiet_fault() -> None:
+def test_quiet_fault_keeps_a_majority_of_brokers() -> None:
     with pytest.raises(UsageError, match=r"without 2 of 3 brokers .* kill-two-members"):
         KillMember(members=2).check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
     KillTwoMembers().check(KAFKA, [Address("127.0.0.1", port) for port in BROKERS])
 
 
 @pytest.mark.parametrize(("fault", "config"), [(KillLeader(), HAZELCAST), (SplitCluster(), KAFKA)])
-def test_a_fault_of_the_other_queue_is_refused(fault: MemberFault, config: Config) -> None:
+def test_a_fault_of_the_other_queue_is_refused(fault: ServerFault, config: Config) -> None:
     with pytest.raises(UsageError, match=r"is a fault of (kafka|hazelcast), and the queue is (hazelcast|kafka)'s"):
         fault.check(config, [Address("127.0.0.1", port) for port in BROKERS])
+
+
+class Loggers:
+    """An operator of logging-services, and the traffic through them: it notes who was up while it was waited for."""
+
+    def __init__(self, count: int) -> None:
+        self.states = {f"logging-{5003 + number}": ProcessState.READY for number in range(count)}
+        self.waited: list[int] = []
+
+    async def snapshot(self) -> Snapshot:
+        views = (ProcessView(name, Role.LOGGING, "127.0.0.1:5003", state, pid=1) for name, state in self.states.items())
+        return Snapshot(0.0, "", tuple(views), (), None)
+
+    async def kill(self, names: Sequence[str]) -> Sequence[str]:
+        self.states |= dict.fromkeys(names, ProcessState.EXITED)
+        return names
+
+    async def start(self, names: Sequence[str]) -> Sequence[str]:
+        self.states |= dict.fromkeys(names, ProcessState.READY)
+        return names
+
+    async def passes(self, _count: int) -> bool:
+        self.waited.append(sum(state is ProcessState.READY for state in self.states.values()))
+        return True
+
+
+@pytest.mark.parametrize(("count", "waited"), [(1, [1]), (3, [3, 2])])
+def test_lone_service_restarts_before_any_wait(tmp_path: Path, count: int, waited: list[int]) -> None:
+    loggers: Any = Loggers(count)
+    with record(tmp_path / "history.jsonl") as history:
+        arena = Arena(loggers, HAZELCAST, history, loggers, Random(0), lambda _text: None, "kill-logging", 400)
+        run(KillLogging(times=1).strike(arena))
+    assert loggers.waited == waited
+    assert {*loggers.states.values()} == {ProcessState.READY}

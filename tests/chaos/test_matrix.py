@@ -9,23 +9,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from microq.backends import BACKENDS
+from microq.chaos.checker import judge
 from microq.chaos.controls import CONTROLS
 from microq.chaos.faults import FAULTS
+from microq.chaos.faults.base import Arena, Fault, combine
+from microq.chaos.forensics import _taken
 from microq.chaos.history import Entry
-from microq.chaos.inquiry import _taken
-from microq.chaos.judge import judge
 from microq.chaos.matrix import ERROR, Plan, Row, exit_code, make, plan, run_all, summarize
 from microq.chaos.verdict import Ruling, Verdict
 from microq.errors import StartTimeoutError, UsageError
-from microq.queues import BACKENDS
-from microq.views import matrix as views
+from microq.terminal import verdict as views
 
 QUEUE = "hazelcast"
 
 
 def test_every_fault_is_run_as_often_as_asked() -> None:
     plans = plan(QUEUE, [], [], 2, 7)
-    mine = [name for name, fault in FAULTS.items() if QUEUE in fault.backends]
+    mine = [name for name, fault in FAULTS.items() if fault.suits(QUEUE)]
     assert len(mine) > 10
     assert [(todo.fault.name, todo.run) for todo in plans] == [(name, run) for run in (1, 2) for name in mine]
     assert len({todo.seed for todo in plans}) == len(plans)
@@ -43,7 +44,7 @@ def test_each_queue_has_its_faults() -> None:
     # What kills a member kills a leader, and is not done twice; who asks for it by its name gets it.
     assert kafka < hazelcast
     assert [todo.fault.name for todo in plan("kafka", ["kill-leader"], [], 1, 0)] == ["kill-leader"]
-    with pytest.raises(UsageError, match="kill-leader is a fault of kafka, not of hazelcast"):
+    with pytest.raises(UsageError, match="kill-leader is a fault of kafka, and the queue is hazelcast's"):
         plan("hazelcast", ["kill-leader"], [], 1, 0)
 
 
@@ -56,6 +57,52 @@ def test_options_reach_the_faults_that_have_them() -> None:
     consumer, facade, member = plan(QUEUE, ["kill-member", "kill-consumer", "kill-facade"], [], 1, 0, times=2)[::-1]
     assert (consumer.fault, facade.fault) == (make("kill-facade", times=2), make("kill-consumer", times=2))
     assert member.fault == make("kill-member", target="owner")
+
+
+def test_two_faults_at_once_are_one_of_the_matrix() -> None:
+    [todo] = plan(QUEUE, ["kill-member+kill-facade"], [], 1, 0, times=2)
+    assert todo.fault.name == "kill-member+kill-facade"
+    assert todo.fault == combine([make("kill-member", target="owner"), make("kill-facade", times=2)])
+
+
+def test_together_faults_need_what_each_needs() -> None:
+    both = combine([make("full-queue"), make("slow-network")])
+    assert (both.needs_links, both.settings, both.bounds) == (True, ("queue.max-size=100",), {"accepted": 0})
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("poison+poison", "poison is named twice"),
+        ("kill-member+pause-member", "both act on the servers"),
+        ("rolling-restart+kill-facade", "both act on the facade"),
+        ("slow-network+cut-client", "both act on the links"),
+        ("kill-member+nonsense", "there is no fault 'nonsense'"),
+        ("split-cluster+kill-facade", "split-cluster is a fault of hazelcast, and the queue is kafka's"),
+    ],
+)
+def test_what_cannot_be_done_together_is_refused(names: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan("kafka" if "split" in names else QUEUE, [names], [], 1, 0)
+
+
+class Full(Fault):
+    """It needs another queue than `full-queue`."""
+
+    name = "other"
+    settings = ("queue.max-size=7",)
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset()
+
+    async def strike(self, arena: Arena) -> None:
+        raise NotImplementedError
+
+
+def test_faults_that_need_different_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"one needs queue.max-size=100, the other one queue.max-size=7"):
+        combine([make("full-queue"), Full()])
 
 
 @pytest.mark.parametrize(
@@ -87,6 +134,7 @@ def verdict(ruling: Ruling) -> Verdict:
         at("read", instance="logging-1", role="logging"),
         at("logged", instance="logging-1", id="a", by="logging-1"),
         at("shown", instance="messages-1", id="a" if ruling is not Ruling.FAIL else "b", at=1.0),
+        at("end"),
     ]
     found = judge(entries)
     assert found.verdict is ruling
@@ -111,7 +159,7 @@ def rows(*outcomes: Ruling | Exception) -> list[Row]:
 
 
 def test_the_matrix_goes_on_after_what_goes_wrong() -> None:
-    late, full = StartTimeoutError("facade-1", 40.0, []), OSError(28, "No space left on device")
+    late, full = StartTimeoutError("facade-1", 40.0, ""), OSError(28, "No space left on device")
     found = rows(Ruling.FAIL, late, Ruling.UNKNOWN, full, Ruling.PASS)
     assert [row.verdict for row in found] == ["fail", ERROR, "unknown", ERROR, "pass"]
     assert "facade-1 was not ready" in found[1].reasons[0]
@@ -187,7 +235,7 @@ def test_what_a_consumer_took_is_read_from_its_log(tmp_path: Path) -> None:
     lines = [
         '2026-11-24T14:00:00.000 INFO    messages-1       took ["a", "b c"]',
         '2026-11-24T14:00:00.000 INFO    messages-1       received x "took [\\"forged\\"]"',
-        "2026-11-24T14:00:00.000 INFO    messages-1       took 3 messages back into memory",
+        "2026-11-24T14:00:00.000 INFO    messages-1       loaded 3 stored messages into memory",
         '2026-11-24T14:00:00.000 INFO    messages-1       took ["b c", 3, "d"]',
         '2026-11-24T14:00:00.000 INFO    messages-1       took ["e"',
         "2026-11-24T14:00:00.000 INFO    messages-1       took [nonsense]",

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from fakes import PLAIN
-from inprocess import InProcess
-from sights import figures
+from support.fakes import PLAIN
+from support.inprocess import InProcess
+from support.snapshots import figures
 
-from microq.chaos.recovery import Copies, until_safe, watch
+from microq.chaos.recovery import Copies, until_settled, watch
 from microq.config import Config
 from microq.figures import MemberFigures, QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
@@ -35,7 +35,7 @@ def snapshot(*members: MemberFigures, owner: str | None = A, up: Sequence[str] =
     processes = tuple(
         ProcessView(
             name,
-            Role.HAZELCAST,
+            Role.QUEUE,
             f"127.0.0.1:{name[-1]}",
             ProcessState.READY if name in up else ProcessState.EXITED,
         )
@@ -67,47 +67,55 @@ def told(
     return done, steps
 
 
-def test_each_step_is_told_when_it_is_seen() -> None:
+def test_step_is_reported_when_it_is_seen() -> None:
     done, steps = told(NOT_NOTICED, ONE_NOTICED, ORPHANED, PROMOTED, COPIED, SAFE)
     assert done
-    assert steps == ["left the member list", "backup promoted to owner", "new backups made", "cluster safe"]
+    assert steps == ["left the member list", "backup promoted to owner", "new backups made", "1 of 2 backups in place"]
 
 
-def test_a_step_is_not_told_before_all_survivors_agree() -> None:
+def test_step_is_reported_after_all_survivors_agree() -> None:
     done, steps = told(NOT_NOTICED, ONE_NOTICED, seconds=0.2)
     assert not done
     assert steps == [
-        "not seen in 0.2 s: left the member list, backup promoted to owner, new backups made, cluster safe"
+        "not seen in 0.2 s: left the member list, backup promoted to owner, new backups made, 1 of 2 backups in place"
     ]
 
 
-def test_what_was_not_seen_in_time_is_told() -> None:
+def test_step_not_seen_in_time_is_reported() -> None:
     done, steps = told(ORPHANED, PROMOTED, seconds=0.2)
     assert not done
     assert steps[:2] == ["left the member list", "backup promoted to owner"]
-    assert steps[2:] == ["not seen in 0.2 s: new backups made, cluster safe"]
+    assert steps[2:] == ["not seen in 0.2 s: new backups made, 1 of 2 backups in place"]
 
 
-def test_nobody_is_promoted_when_a_backup_dies() -> None:
+def test_no_backup_is_promoted_when_a_backup_dies() -> None:
     after = snapshot(figures(A, items=10, seen=2), figures(C, backups=10, seen=2), up=(A, C))
-    assert told(after, killed=[B]) == (True, ["left the member list", "new backups made", "cluster safe"])
+    assert told(after, killed=[B]) == (True, ["left the member list", "new backups made", "1 of 2 backups in place"])
 
 
-def test_a_last_survivor_has_nobody_to_copy_to() -> None:
+def test_last_survivor_has_no_server_for_copies() -> None:
     last = snapshot(figures(C, items=10, seen=1), owner=C, up=[C])
-    assert told(last, killed=[A, B]) == (True, ["left the member list", "backup promoted to owner", "cluster safe"])
+    assert told(last, killed=[A, B]) == (
+        True,
+        ["left the member list", "backup promoted to owner", "0 of 2 backups in place"],
+    )
 
 
 def test_without_backups_none_are_waited_for() -> None:
     after = snapshot(figures(B, seen=2), figures(C, seen=2), owner=B, up=GONE)
-    assert "new backups made" not in told(after, backups=0)[1]
+    steps = told(after, backups=0)[1]
+    assert steps == [
+        "left the member list",
+        "another member owns the queue, which is empty there",
+        "0 of 0 backups in place",
+    ]
 
 
 def test_a_member_that_does_not_answer_has_not_agreed() -> None:
     silent = snapshot(figures(B, items=10, seen=2), owner=B, up=GONE)
     done, steps = told(silent, SAFE)
     assert done
-    assert steps[0] == "backup promoted to owner"
+    assert steps[:2] == ["left the member list", "backup promoted to owner"]
 
 
 @pytest.mark.parametrize(
@@ -121,17 +129,17 @@ def test_a_member_that_does_not_answer_has_not_agreed() -> None:
         (snapshot(), False),
     ],
 )
-def test_safe_means_that_all_who_are_up_answer_and_agree(view: Snapshot, *, is_safe: bool) -> None:
-    assert view.safe is is_safe
+def test_settled_means_that_all_who_are_up_answer_and_agree(view: Snapshot, *, is_safe: bool) -> None:
+    assert view.settled is is_safe
 
 
 def test_waiting_for_safety_ends_when_it_is_there() -> None:
-    assert asyncio.run(until_safe(Replay(PLAIN, ORPHANED, COPIED, SAFE), 5.0))
-    assert not asyncio.run(until_safe(Replay(PLAIN, ORPHANED, COPIED), 0.1))
+    assert asyncio.run(until_settled(Replay(PLAIN, ORPHANED, COPIED, SAFE), 5.0))
+    assert not asyncio.run(until_settled(Replay(PLAIN, ORPHANED, COPIED), 0.1))
 
 
 def test_copies_say_who_has_what() -> None:
     copies = Copies.of(HEALTHY)
     assert (copies.items, copies.backups, set(copies.owners)) == (10, 20, {A})
     assert str(copies) == f"★ {A} owns 10, backs up 0; {B} owns 0, backs up 10; {C} owns 0, backs up 10"
-    assert str(Copies.of(snapshot())) == "no server of the queue says what it holds"
+    assert str(Copies.of(snapshot())) == "no server of the queue reports its items"

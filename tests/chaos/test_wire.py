@@ -7,7 +7,6 @@ import struct
 from types import ModuleType
 
 import pytest
-from frames import REPLY_BYTES, chain, error, frame, reply, request
 from hazelcast.protocol.codec import (
     map_put_all_codec,
     map_put_codec,
@@ -22,11 +21,12 @@ from hazelcast.protocol.codec import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support.hazelcast_frames import REPLY_BYTES, chain, error, frame, reply, request
 
-from microq.chaos.dialogues import Turns, dialogue_of
-from microq.chaos.wire import Kind, Reply, kind_of
-from microq.chaos.wire_hazelcast import EMPTY, REQUESTS, Calls, Head, Scanner
-from microq.chaos.wire_kafka import Exchanges
+from microq.backends.base import Kind, Reply
+from microq.backends.hazelcast.protocol import EMPTY, REQUESTS, Calls, Head, Scanner
+from microq.backends.kafka.protocol import Exchanges
+from microq.chaos.proxy import Turns, dialogue_of, kind_of, wire_of
 
 OFFER, POLL, DRAIN, PUT_IF_ABSENT, SIZE = 196864, 197888, 199168, 69120, 197376
 
@@ -60,23 +60,34 @@ def test_a_request_of_the_client_is_read_as_it_wrote_it() -> None:
 
 @pytest.mark.parametrize(
     ("greeting", "kind"),
-    [(b"CP2", Kind.CLIENT), (b"HZC\x00", Kind.MEMBER), (b"GET / HTTP/1.1", Kind.HTTP), (b"CP1", Kind.HTTP)],
+    [(b"CP2", Kind.CLIENT), (b"HZC\x00", Kind.PEER), (b"GET / HTTP/1.1", Kind.HTTP), (b"CP1", Kind.HTTP)],
 )
 def test_the_first_bytes_say_what_is_spoken(greeting: bytes, kind: Kind) -> None:
-    assert kind_of(greeting, "hazelcast-5701") is kind
+    assert kind_of(greeting, wire_of("hazelcast-5701")) is kind
 
 
 @pytest.mark.parametrize("first", [b"\x00\x00\x00\x19", b"CP2", b"GET"])
-def test_what_leads_to_a_broker_is_a_client_of_kafka_whatever_it_says(first: bytes) -> None:
-    assert kind_of(first, "kafka-9092") is Kind.KAFKA
+def test_connection_to_a_broker_counts_as_a_client(first: bytes) -> None:
+    assert kind_of(first, wire_of("kafka-9092")) is Kind.CLIENT
+
+
+@pytest.mark.parametrize("first", [b"\x00\x00\x00\x19", b"CP2", b"GET"])
+def test_connection_to_a_service_counts_as_http(first: bytes) -> None:
+    assert kind_of(first, wire_of("messages-5001")) is Kind.HTTP
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
-    [(Kind.CLIENT, Calls), (Kind.KAFKA, Exchanges), (Kind.HTTP, Turns), (Kind.MEMBER, type(None))],
+    ("name", "kind", "found"),
+    [
+        ("hazelcast-5701", Kind.CLIENT, Calls),
+        ("hazelcast-5701", Kind.PEER, type(None)),
+        ("hazelcast-5701", Kind.HTTP, Turns),
+        ("kafka-9092", Kind.CLIENT, Exchanges),
+        ("facade-5000", Kind.HTTP, Turns),
+    ],
 )
-def test_what_follows_depends_on_what_is_spoken(kind: Kind, found: type) -> None:
-    assert type(dialogue_of(kind)) is found
+def test_what_follows_depends_on_what_is_spoken(name: str, kind: Kind, found: type) -> None:
+    assert type(dialogue_of(kind, wire_of(name))) is found
 
 
 MESSAGES = st.tuples(
@@ -141,7 +152,7 @@ def test_an_error_is_no_reply_that_can_be_lost() -> None:
     assert answers(error(1), asked=[(OFFER, 1)]) == []
 
 
-def test_a_reply_that_brings_nothing_is_none_that_takes_something() -> None:
+def test_reply_without_items_is_no_dequeue() -> None:
     null, begin, end = (frame(b"", flags=flag) for flag in (1 << 10, 1 << 12, 1 << 11))
     item = frame(struct.pack(">ii", 0, -11) + b"\x00\x00\x00\x02{}")
     asked = [(POLL, 1), (DRAIN, 2), (POLL, 3), (DRAIN, 4)]

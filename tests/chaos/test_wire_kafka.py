@@ -13,10 +13,10 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.produce import ProduceRequest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka_frames import COMMIT, FETCH, METADATA, PRODUCE, committed, fetched, produced, reply, request, sized
+from support.kafka_frames import COMMIT, FETCH, METADATA, PRODUCE, committed, fetched, produced, reply, request, sized
 
-from microq.chaos.wire import Reply
-from microq.chaos.wire_kafka import CALLS, LARGEST, Exchanges
+from microq.backends.base import Reply
+from microq.backends.kafka.protocol import CALLS, LARGEST, Exchanges
 
 OFFERED = {PRODUCE: (0, 13), FETCH: (4, 18), COMMIT: (2, 10)}
 """Key of a call -> the versions that Kafka 4.3.1 offers."""
@@ -134,7 +134,7 @@ def test_an_error_is_no_reply_that_can_be_lost(key: int, write: Callable[..., by
     assert answers(write(1, 6, 0), asked=[request(key, 1)]) == [(0, CALLS[key].reply)]
 
 
-def test_a_fetch_that_brings_nothing_is_none_that_takes_something() -> None:
+def test_fetch_without_records_is_no_dequeue() -> None:
     replies = [
         fetched(1, b""),
         fetched(2, b"", b"", b""),

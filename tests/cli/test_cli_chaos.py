@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from commands import complaint
-from conftest import Project
+from support.commands import complaint
+from support.project import Project
 
 from microq.chaos.faults import FAULTS
-from microq.system import runs
-from microq.views.matrix import summary
+from microq.chaos.faults.base import summary
+from microq.supervisor import runs
 
 
 def test_the_list_is_the_registry(project: Project) -> None:
@@ -38,15 +38,18 @@ def test_the_help_of_a_fault_is_its_docstring(project: Project, name: str) -> No
         ("all --only nonsense", "there is no fault 'nonsense'; there are kill-member,"),
         ("all --skip nonsense", "there is no fault 'nonsense'"),
         ("all --only poison --skip poison", "no fault is left to run"),
-        ("controls --only nonsense", "there is no control 'nonsense'; there are no-backup,"),
-        ("pause-member --target nosuch", "--target nosuch is no member"),
-        ("kill-two-members --set members=2", "2 members cannot lose 2"),
+        ("controls --only nonsense", "there is no control 'nonsense'; the controls are no-backup,"),
+        ("pause-member --target nosuch", "--target nosuch is not a member"),
+        ("kill-two-members --set members=2", "needs 3 members, so that one survives; 2 are there"),
         ("full-queue --set queue.max-size=none", "max-size"),
         ("split-cluster --queue kafka", "split-cluster is a fault of hazelcast, and the queue is kafka's"),
         ("kill-leader --queue hazelcast", "kill-leader is a fault of kafka, and the queue is hazelcast's"),
         ("kill-member --members 2 --queue kafka", "without 2 of 3 brokers nothing can be sent or received"),
-        ("kill-leader --target nosuch", "--target nosuch is no broker that is up; there are lowest, owner, leader,"),
-        ("all --only split-cluster --queue kafka", "split-cluster is a fault of hazelcast, not of kafka"),
+        (
+            "kill-leader --target nosuch",
+            "--target nosuch is not a broker that is up; choose one of lowest, owner, leader,",
+        ),
+        ("all --only split-cluster --queue kafka", "split-cluster is a fault of hazelcast, and the queue is kafka's"),
         ("controls --only no-backup --queue kafka", "no-backup is a control of hazelcast, not of kafka"),
         ("controls --only one-ack", "one-ack is a control of kafka, not of hazelcast"),
     ],
@@ -76,15 +79,15 @@ def test_wrong_options_get_a_usage(project: Project, words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ("full-queue", "a system runs here already, and full-queue needs one of its own, with queue.max-size=100"),
+        ("full-queue", "a system runs here already, and full-queue needs a new one, with queue.max-size=100"),
         ("kill-facade --set messages=1", "a system runs here already, so --set or --queue would change nothing"),
-        ("kill-leader", "and kill-leader needs one of its own, with queue.backend=kafka"),
+        ("kill-leader", "and kill-leader needs a new one, with queue.backend=kafka"),
         ("kill-facade --queue kafka", "a system runs here already, so --set or --queue would change nothing"),
         ("all", "a system runs here already, and each run needs a fresh one"),
         ("controls", "a system runs here already, and each run needs a fresh one"),
     ],
 )
-def test_what_needs_a_system_of_its_own_refuses_the_one_that_runs(system: Project, words: str, part: str) -> None:
+def test_fault_that_needs_new_system_refuses_running_one(system: Project, words: str, part: str) -> None:
     assert part in complaint(system.microq("chaos", *words.split()), 2)
 
 

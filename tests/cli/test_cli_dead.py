@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from commands import complaint, until
-from conftest import Project
+from support.commands import complaint, until
+from support.project import Project
 
-from microq import hz
-from microq.letters import DeadLetter
-from microq.store import DEAD_MAP
+from microq.backends.hazelcast import client as hz
+from microq.message import DeadLetter
+from microq.store import names
 
 
 def letter(message_id: str, text: str = "hello", *, replayable: bool = True) -> DeadLetter:
@@ -23,7 +23,7 @@ def letter(message_id: str, text: str = "hello", *, replayable: bool = True) -> 
 
 async def planted(system: Project, *letters: DeadLetter) -> None:
     async with hz.connect(system.config, "the test") as cluster:
-        dead = await cluster.map(DEAD_MAP)
+        dead = await cluster.map(names("messages-queue").dead)
         await dead.clear()
         for each in letters:
             await dead.set(each.id, each.to_json())
@@ -75,7 +75,7 @@ def test_what_is_replayed_is_shown_and_what_cannot_be_stays(system: Project, pla
     plant(letter("replayed-1", "said again"), letter("foreign", "[]", replayable=False))
     done = system.microq("dead", "replay", "all")
     assert (done.returncode, done.stdout) == (0, "Replayed 1 dead letter.\n")
-    assert done.stderr.startswith("1 cannot be replayed, for they are no messages of microq")
+    assert done.stderr.startswith("1 cannot be replayed: they are not messages of microq")
     assert ids(system) == ["foreign"]
     until(lambda: "said again" in json.loads(system.microq("read", "-n", "12", "--json").stdout)["messages"])
 
@@ -83,14 +83,14 @@ def test_what_is_replayed_is_shown_and_what_cannot_be_stays(system: Project, pla
 @pytest.mark.parametrize("verb", ["replay", "drop"])
 def test_an_unknown_id_is_one_line_and_changes_nothing(verb: str, system: Project, plant: Any) -> None:
     plant(letter("id-1"))
-    assert "nosuch is no dead letter" in complaint(system.microq("dead", verb, "id-1", "nosuch"), 2)
+    assert "nosuch is not a dead letter" in complaint(system.microq("dead", verb, "id-1", "nosuch"), 2)
     assert ids(system) == ["id-1"]
 
 
 def test_one_that_cannot_be_replayed_says_so_and_changes_nothing(system: Project, plant: Any) -> None:
     plant(letter("id-1"), letter("foreign", replayable=False))
     line = complaint(system.microq("dead", "replay", "id-1", "foreign"), 2)
-    assert "foreign is no message of microq and cannot be replayed" in line
+    assert "foreign is not a message and cannot be replayed" in line
     assert set(ids(system)) == {"id-1", "foreign"}
 
 

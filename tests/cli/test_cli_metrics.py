@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 
-from conftest import Project, small
+from support.project import Project, small
 
 from microq.log import parse
 
@@ -39,7 +39,7 @@ def test_without_a_page_the_supervisor_is_no_target(project: Project) -> None:
 
 
 @small
-def test_the_targets_of_a_running_system_answer_and_its_lines_are_json(project: Project, engine: None) -> None:
+def test_targets_of_running_system_answer_and_log_json(project: Project, engine: None) -> None:
     started = project.microq("up", "-d", "--set", "logging=2", "--set", "logs.format=json")
     assert started.returncode == 0, started.stderr
     try:

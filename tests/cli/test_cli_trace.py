@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 
-from commands import ask, complaint
-from conftest import Project
-from journeys import Run
+from support.commands import ask, complaint
+from support.journeys import Run
+from support.project import Project
 
 
 def a_run(project: Project, name: str) -> Run:
@@ -58,7 +58,7 @@ def test_what_is_not_known_is_said_in_one_line(project: Project) -> None:
     run = a_run(project, "one")
     for n in range(9):
         run.carries(f"abcd-{n}", "t", 1.0 + n)
-    assert "speaks of a message 'nothing'" in complaint(project.microq("trace", "nothing"), 1)
+    assert "has a message 'nothing'" in complaint(project.microq("trace", "nothing"), 1)
     assert "at least 4 characters" in complaint(project.microq("trace", "abc"), 1)
     several = complaint(project.microq("trace", "abcd"), 2)
     assert "abcd-0, abcd-1, abcd-2, abcd-3, abcd-4, and more" in several
@@ -71,3 +71,35 @@ def test_a_short_id_that_is_whole_is_enough(project: Project) -> None:
     run.carries("a", "first", 1.0)
     run.carries("ab", "second", 2.0)
     assert "first" in project.microq("trace", "a").stdout
+
+
+def test_a_message_is_found_by_its_whole_text(project: Project) -> None:
+    run, long = a_run(project, "one"), "x" * 300 + ' "quoted"'
+    run.carries("abcd-1", "msg7", 1.0)
+    for number in range(70, 80):
+        run.carries(f"abcd-{number}", f"msg{number}", float(number))
+    run.carries("abcd-long", long, 200.0)
+    assert "abcd-1 " in project.microq("trace", "msg7").stdout
+    assert "abcd-77 " in project.microq("trace", "msg77").stdout
+    assert "abcd-long" in project.microq("trace", long).stdout
+    assert "has a message 'msg'" in complaint(project.microq("trace", "msg"), 1)
+    assert "has a message 'sg77'" in complaint(project.microq("trace", "sg77"), 1)
+
+
+def test_several_with_one_text_are_listed_the_newest_first(project: Project) -> None:
+    run = a_run(project, "one")
+    for number in range(8):
+        run.carries(f"abcd-{number}", "msg7", 1.0 + number)
+    line = complaint(project.microq("trace", "msg7"), 2)
+    assert "several messages have the text 'msg7', the newest are abcd-7 (" in line
+    assert line.index("abcd-7") < line.index("abcd-3")
+    assert "abcd-2" not in line
+    assert "and more; give the id" in line
+    assert "msg7" in project.microq("trace", "abcd-2").stdout
+
+
+def test_an_id_goes_before_a_text(project: Project) -> None:
+    run = a_run(project, "one")
+    run.carries("msg7", "the text of one", 1.0)
+    run.carries("abcd-2", "msg7", 2.0)
+    assert "the text of one" in project.microq("trace", "msg7").stdout

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Done, ask, command, complaint, until
-from conftest import Project, environment
+from support.commands import Done, ask, command, complaint, until
+from support.project import Project, environment
 
 
 def shown(system: Project) -> tuple[list[str], list[str]]:
@@ -137,7 +137,7 @@ def test_read_as_json(system: Project) -> None:
     for got in data["reads"]:
         assert got["logging_service"] in map(str, ips.logging_service)
         assert got["messages_service"] in map(str, ips.messages_service)
-    assert set(data) == {"reads", "logs", "messages"}
+    assert (set(data), data["hidden"]) == ({"reads", "logs", "messages", "hidden"}, {})
 
 
 def test_read_without_consumers_shows_the_logs_and_says_so(system: Project) -> None:
@@ -237,3 +237,31 @@ def test_a_part_of_both_sets_can_be_read(system: Project) -> None:
     later = json.loads(system.microq("read", "-n", "1", "--after", "4e9", "--json").stdout)
     assert (later["logs"], later["messages"]) == ([], [])
     assert system.microq("read", "--limit", "10001").returncode == 2
+
+
+def test_what_arrived_is_counted_by_instance(system: Project) -> None:
+    summary(system.microq("send", "20", "--prefix", "checked-", "--json"))
+    found = json.loads(system.microq("read", "--check", "--json").stdout)
+    names = [f"messages-{address.port}" for address in sorted(system.config.service_ips.messages_service)]
+    assert (list(found["by"]), found["away"], found["twice"]) == (names, [], [])
+    assert sum(found["by"].values()) == found["arrived"]
+    assert not [each for each in found["missing"] if each["msg"].startswith("checked-")]
+    shown = system.microq("read", "--check")
+    assert shown.stdout.startswith(f"{found['arrived']} of {found['logged']} arrived: {names[0]} ")
+    assert "leave out --limit" in complaint(system.microq("read", "--check", "--limit", "5"), 2)
+
+
+def test_send_with_consumers_off_says_what_waits(system: Project) -> None:
+    try:
+        assert system.microq("stop", "messages").returncode == 0
+        sent = system.microq("send", "3", "--prefix", "waits-")
+        assert sent.returncode == 0
+        assert "No messages-service is up: 3 wait in the queue." in sent.stderr
+        assert "`microq queue`" in sent.stderr
+        assert "`microq start messages`" in sent.stderr
+        checked = system.microq("read", "--check")
+        assert checked.returncode == 3
+        assert "the queue holds 3" in checked.stdout
+    finally:
+        assert system.microq("start", "messages").returncode == 0
+    assert summary(system.microq("send", "1", "--json"))["waiting"] is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
+import subprocess
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -14,16 +16,25 @@ from typing import Protocol
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from conftest import Project, make_project
-from fakes import FakeQueue
+from aiokafka.protocol.offset import OffsetRequest
+from support.fakes import FakeQueue
+from support.memory_backend import Memory as MemoryTable
+from support.memory_backend.server import RunningNodes, open_servers
+from support.plug import plugged_in
+from support.project import Project, free_ports, make_project
 
-from microq import brokers, hz, kfk
-from microq.config import Config
-from microq.errors import QueueAwayError, QueueError, QueueFullError, UsageError
+from microq.aio import poll_until
+from microq.allowance import Allowance
+from microq.backends import open_queue, put_raw
+from microq.backends.base import EMPTY, Head, MessageQueue, Refused, Seat
+from microq.backends.hazelcast import client as hz
+from microq.backends.kafka import client as kfk
+from microq.backends.kafka import monitor as brokers
+from microq.client import open_session
+from microq.config import Address, Config, Queue
+from microq.errors import QueueError, QueueFullError, QueueUnavailableError, UsageError
 from microq.message import Message
-from microq.queues import open_queue
-from microq.queues.base import MessageQueue, Refused
-from microq.system import control
+from microq.supervisor import control
 
 JOINING = 10.0
 """Seconds that a first receive may wait: a consumer of Kafka joins its group before."""
@@ -81,8 +92,7 @@ class Kafka:
         config = project.config
         self.project = project
         self.config = replace(
-            config,
-            kafka=replace(config.kafka, partitions=1),
+            config.with_settings("kafka", partitions=1),
             queue=replace(config.queue, backend="kafka", name=topic, max_size=MOST),
         )
 
@@ -91,7 +101,7 @@ class Kafka:
 
     async def plant(self, item: object) -> None:
         raw = item.encode() if isinstance(item, str) else pickle.dumps(item)
-        client = AIOKafkaProducer(bootstrap_servers=[str(each) for each in self.config.kafka.kafka_brokers])
+        client = AIOKafkaProducer(bootstrap_servers=[str(each) for each in self.config.servers])
         async with client:
             await client.send_and_wait(self.config.queue.name, raw)
 
@@ -102,6 +112,53 @@ class Kafka:
     async def mend(self) -> None:
         async with control.connect(self.project.config) as operator:
             await operator.start(["kafka"])
+
+
+class Plugged:
+    """The third backend: its nodes alone, without any system around them."""
+
+    def __init__(self, folder: Path) -> None:
+        addresses = tuple(Address("127.0.0.1", port) for port in free_ports(3))
+        config = Config("the test", folder, queue=Queue(backend="memory", max_size=MOST))
+        self.config = replace(config, backends={**config.backends, "memory": MemoryTable(memory_nodes=addresses)})
+        self._folder, self._running = folder, list[subprocess.Popen[bytes]]()
+
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[RunningNodes]:
+        seats = [Seat(f"memory-{address.port}", address) for address in self.config.servers]
+        async with open_servers(self.config, self._folder, None, seats, free_ports) as found:
+            yield found
+
+    def _started(self, commands: Sequence[Sequence[str]]) -> list[subprocess.Popen[bytes]]:
+        with (self._folder / "nodes.log").open("ab") as log:
+            return [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+
+    async def mend(self) -> None:
+        """Start the nodes, and wait until they are one cluster."""
+        async with self.servers() as servers, open_session() as session:
+            names = [f"memory-{address.port}" for address in self.config.servers]
+            self._running = self._started([servers.argv(name, alone=False) for name in names])
+
+            async def joined() -> bool:
+                return [each.members_seen for each in (await servers.ask(session, names)).figures] == [3, 3, 3]
+
+            assert await poll_until(joined, 0.05, 60)
+
+    async def cut(self) -> None:
+        for each in self._running:
+            each.kill()
+        for each in self._running:
+            each.wait()
+
+    def open(self) -> AbstractAsyncContextManager[MessageQueue]:
+        return open_queue(self.config, "the test")
+
+    async def plant(self, item: object) -> None:
+        await put_raw(self.config, [item if isinstance(item, str) else repr(item)])
+
+    async def clear(self) -> None:
+        async with self.open() as queue:
+            await queue.receive(MOST, 0)
 
 
 class Hazelcast:
@@ -150,19 +207,36 @@ def brokers_project(tmp_path_factory: pytest.TempPathFactory, engine: None) -> I
     assert project.microq("down").returncode == 0
 
 
+@pytest.fixture(scope="module")
+def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugged]:
+    with plugged_in(tmp_path_factory.mktemp("installed")):
+        found = Plugged(tmp_path_factory.mktemp("nodes"))
+        asyncio.run(found.mend())
+        yield found
+        asyncio.run(found.cut())
+
+
 @pytest.fixture
 def kafka(brokers_project: Project) -> Kafka:
     return Kafka(brokers_project, f"topic-{uuid.uuid4()}")
 
 
-@pytest.fixture(params=["memory", "hazelcast", "kafka"])
+@pytest.fixture(params=["plugged", "hazelcast", "kafka"])
+def real(request: pytest.FixtureRequest) -> Plugged | Hazelcast | Kafka:
+    found: Plugged | Hazelcast | Kafka = request.getfixturevalue(request.param)
+    if not isinstance(found, Kafka):
+        asyncio.run(found.clear())
+    return found
+
+
+@pytest.fixture(params=["memory", "plugged", "hazelcast", "kafka"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "memory":
         return Memory()
     if request.param == "kafka":
         found: Kafka = request.getfixturevalue("kafka")
         return found
-    real: Hazelcast = request.getfixturevalue("hazelcast")
+    real: Hazelcast | Plugged = request.getfixturevalue(request.param)
     asyncio.run(real.clear())
     return real
 
@@ -222,13 +296,14 @@ def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
 
 def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
-        assert await queue.waiting_since() == inf
-        await queue.put([Message("a", "a", 1.5), Message("b", "b", 2.5)])
-        assert [await queue.waiting_since() for _ in range(2)] == [1.5, 1.5]
+        assert await queue.head() == EMPTY
+        first, second = (Message(i, i, at, since=at + 7, epoch="e") for i, at in (("a", 1.5), ("b", 2.5)))
+        await queue.put([first, second])
+        assert [await queue.head() for _ in range(2)] == [Head(1.5, 8.5, "e")] * 2
+        assert await take(queue) == [first]
+        assert await queue.head() == Head(2.5, 9.5, "e")
         await take(queue)
-        assert await queue.waiting_since() == 2.5
-        await take(queue)
-        assert await queue.waiting_since() == inf
+        assert await queue.head() == EMPTY
 
     run(backend, test)
 
@@ -238,9 +313,9 @@ def test_what_is_no_message_says_nothing_of_when(backend: Backend, item: object)
     async def test(queue: MessageQueue) -> None:
         await backend.plant(item)
         await queue.put(messages("a"))
-        assert await queue.waiting_since() is None
+        assert await queue.head() is None
         await take(queue)
-        assert await queue.waiting_since() == 12.5
+        assert await queue.head() == Head(12.5, 0.0)
 
     run(backend, test)
 
@@ -299,7 +374,7 @@ def test_no_message_comes_out_twice(backend: Backend) -> None:
     run(backend, test)
 
 
-def test_what_waits_for_a_consumer_that_left_goes_to_the_others_until_it_receives_again(backend: Backend) -> None:
+def test_left_consumer_gives_messages_to_others(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages(*"abcd"))
         assert await take(queue, 2) == messages("a", "b")
@@ -330,12 +405,38 @@ def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
     run(backend, test)
 
 
+def test_several_clients_of_one_facade_keep_the_bound_together(real: Plugged | Hazelcast | Kafka) -> None:
+    async def main() -> int:
+        bound, taken = Allowance(), 0
+        async with AsyncExitStack() as stack:
+            opened = [open_queue(real.config, f"worker-{n}", bound) for n in range(4)]
+            queues = [await stack.enter_async_context(each) for each in opened]
+
+            async def fill(name: str, queue: MessageQueue) -> None:
+                nonlocal taken
+                for number in range(MOST):
+                    with contextlib.suppress(QueueFullError):
+                        await queue.put(messages(f"{name}{number}"))
+                        taken += 1
+
+            await asyncio.gather(*(fill(name, queue) for name, queue in zip("abcd", queues, strict=True)))
+            assert await queues[0].size() == MOST
+            assert len(await take_all(queues[0])) == MOST
+            await queues[0].ack()
+            await queues[1].put(messages("again"))
+            assert await take_all(queues[0]) == messages("again")
+            await queues[0].ack()
+        return taken
+
+    assert asyncio.run(main()) == MOST
+
+
 def test_somebody_owns_the_queue(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages("a"))
         owner = await queue.owner()
         assert owner is not None
-        if isinstance(backend, Hazelcast | Kafka):
+        if isinstance(backend, Plugged | Hazelcast | Kafka):
             assert owner in map(str, backend.config.servers)
 
     run(backend, test)
@@ -383,7 +484,7 @@ def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
         assert view.queue
         owned = {figures.name: figures.items for figures in view.members}
         backed = {figures.name: figures.backups for figures in view.members}
-        assert sorted(owned.values()) == sorted(backed.values()) == [0, 3]
+        assert {0, 3} == {*owned.values()} == {*backed.values()}
         assert owned[view.queue.owner or ""] == 3
 
     asyncio.run(hazelcast.clear())
@@ -397,7 +498,9 @@ def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages("a", "b", "c"))
         async with kfk.connect(kafka.config.servers, "the test") as client:
-            figures, partitions = await brokers.read_all(client, kafka.config.queue.name, kafka.config.servers)
+            figures, partitions = await brokers.read_all(
+                client, kafka.config, kafka.config.servers, lambda at: f"kafka-{at.port}"
+            )
         assert [(partition.waiting, len(partition.in_sync)) for partition in partitions] == [(3, 3)]
         assert sorted((each.items, each.backups) for each in figures) == [(0, 3), (0, 3), (3, 0)]
         assert all(each.cluster_safe and each.members_seen == 3 for each in figures)
@@ -406,7 +509,7 @@ def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
     run(kafka, test)
 
 
-def test_what_nobody_acked_comes_again_and_what_was_acked_does_not(kafka: Kafka) -> None:
+def test_only_unacknowledged_items_are_delivered_again(kafka: Kafka) -> None:
     async def test() -> None:
         async with kafka.open() as queue:
             await queue.put(messages("a", "b", "c"))
@@ -420,15 +523,38 @@ def test_what_nobody_acked_comes_again_and_what_was_acked_does_not(kafka: Kafka)
     asyncio.run(test())
 
 
+def test_what_is_confirmed_is_deleted_and_nothing_else(kafka: Kafka) -> None:
+    async def begin() -> int:
+        """Where the partition begins now."""
+        async with kfk.connect(kafka.config.servers, "the test") as client:
+            (partition,) = (await client.layout(kafka.config.queue.name)).partitions
+            assert partition.leader is not None
+            request = OffsetRequest(-1, 0, [(kafka.config.queue.name, [(0, -2)])])
+            answer = await client.ask(partition.leader, request)
+            return int(answer.topics[0][1][0][3])
+
+    async def test(queue: MessageQueue) -> None:
+        await queue.put(messages("a", "b"))
+        assert await queue.receive(2, JOINING) == messages("a", "b")
+        assert await begin() == 0  # they were taken, and are not stored yet
+        await queue.put(messages("c"))
+        await queue.ack()
+        assert await begin() == 2
+        assert await queue.size() == 1
+        assert await take(queue) == messages("c")
+
+    run(kafka, test)
+
+
 def test_when_others_put_is_not_known(kafka: Kafka) -> None:
     async def test(queue: MessageQueue) -> None:
         async with kafka.open() as other:
             await other.put([Message("a", "a", 1.5)])
             await queue.put([Message("b", "b", 2.5)])
-            assert await other.waiting_since() == 1.5
-            assert await queue.waiting_since() is None
+            assert await other.head() == Head(1.5, 0.0)
+            assert await queue.head() is None
             await take(queue)
-            assert await queue.waiting_since() == 2.5
+            assert await queue.head() == Head(2.5, 0.0)
 
     run(kafka, test)
 
@@ -439,7 +565,7 @@ def test_a_topic_with_too_few_copies_is_refused(kafka: Kafka) -> None:
     async def test() -> None:
         async with kfk.connect(kafka.config.servers, "the test") as client:
             await client.create(topic, 1, 1, {})
-        with pytest.raises(UsageError, match=f"the topic {topic} is there with 1 of 3 copies; delete it, or set"):
+        with pytest.raises(UsageError, match=f"the topic {topic} exists with 1 of 3 copies; delete it, or set"):
             async with kafka.open():
                 pass
 
@@ -455,7 +581,9 @@ def test_what_two_brokers_cannot_keep_is_refused_for_certain(kafka: Kafka, broke
             await operator.kill(names[:2])
             try:
                 async with asyncio.timeout(60):
-                    with pytest.raises(QueueAwayError, match="only 1 of 3 brokers can be reached, and 2 must have"):
+                    with pytest.raises(
+                        QueueUnavailableError, match="only 1 of 3 brokers can be reached, and 2 must have"
+                    ):
                         await _once_noticed(lambda: queue.put(messages("b")))
             finally:
                 await operator.start(names[:2])
@@ -475,15 +603,15 @@ def test_without_a_server_it_is_away(backend: Backend) -> None:
                 lambda: queue.put(messages("a")),
                 lambda: queue.receive(1, 0.1),
                 queue.size,
-                queue.waiting_since,
+                queue.head,
             ):
-                with pytest.raises(QueueAwayError):
+                with pytest.raises(QueueUnavailableError):
                     await _once_noticed(ask)
 
     try:
         run(backend, test)
     finally:
-        if isinstance(backend, Hazelcast | Kafka):
+        if isinstance(backend, Plugged | Hazelcast | Kafka):
             asyncio.run(backend.mend())
 
 
@@ -492,7 +620,7 @@ async def _once_noticed(ask: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await ask()
-        except QueueAwayError:
+        except QueueUnavailableError:
             raise
         except QueueError:
             await asyncio.sleep(0.1)

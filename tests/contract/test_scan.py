@@ -9,14 +9,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import Project
+from support.project import Project
 
-from microq import hz
+from microq.backends.hazelcast import client as hz
+from microq.backends.hazelcast.maps import PAGE, MessageMap
 from microq.config import Config
-from microq.maps import PAGE, MessageMap
+from microq.errors import UsageError
 from microq.message import Message
-from microq.store import LOG_MAP
-from microq.system import control
+from microq.store import names
+from microq.supervisor import control
 
 COUNT = 20_000
 
@@ -51,6 +52,18 @@ def test_every_entry_comes_once(system: Project, count: int) -> None:
         async with opened(system.config, "scanned") as [(proxy, entries)]:
             await fill(proxy, 0, count)
             assert await counted(entries) == once(0, count)
+
+    asyncio.run(main())
+
+
+def test_cluster_of_another_name_is_refused_at_once(system: Project) -> None:
+    config = system.config.with_settings("hazelcast", hazelcast_cluster_name="other")
+
+    async def main() -> None:
+        # Not after the 600 s for which a cluster that starts would be waited for.
+        with pytest.raises(UsageError, match=r'its name is not "other", as \[hazelcast\] hazelcast-cluster-name says'):
+            async with hz.connect(config, "the test", seconds=600):
+                pass
 
     asyncio.run(main())
 
@@ -94,7 +107,10 @@ def test_ids_that_another_map_lacks_are_told_once(system: Project) -> None:
 
 def test_what_was_there_comes_once_although_a_member_dies(project: Project, engine: None) -> None:
     async def main() -> None:
-        async with opened(project.config, LOG_MAP) as [(proxy, entries)], control.connect(project.config) as operator:
+        async with (
+            opened(project.config, names(project.config.queue.name).log) as [(proxy, entries)],
+            control.connect(project.config) as operator,
+        ):
             await fill(proxy, 0, COUNT)
             found = Counter[str]()
             async for page in entries.scan():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +12,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from conftest import free_ports, run
-from operators import FakeOperator
+from support.operators import FakeOperator
+from support.project import free_ports, run
 
 from microq.client import open_session
 from microq.config import Address, Config, Dashboard
-from microq.dashboard.access import HEADER, is_ours
+from microq.dashboard.access import HEADER, token_of
 from microq.dashboard.server import show_system
-from microq.dashboard.token import token_of
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def shown(folder: Path) -> AsyncIterator[tuple[FakeOperator, Config, aioht
     address = Address("127.0.0.1", free_ports(1)[0])
     config = replace(Config("the test", folder), dashboard=Dashboard(address))
     operator = FakeOperator()
-    async with show_system(config, operator, folder, {}), open_session() as session:
+    async with show_system(config, operator, folder), open_session() as session:
         yield operator, config, session
 
 
@@ -35,24 +35,6 @@ async def ask(session: aiohttp.ClientSession, method: str, url: str, body: Any =
         assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         assert isinstance(await response.json(), dict)
         return response.status
-
-
-@pytest.mark.parametrize(
-    ("host", "ours"),
-    [
-        ("127.0.0.1:5080", True),
-        ("[::1]:5080", True),
-        ("LocalHost", True),
-        ("box:5080", True),
-        ("evil.example:5080", False),
-        ("localhost.evil.example", False),
-        ("127.0.0.1.evil.example", False),
-        ("", False),
-        ("[x", False),
-    ],
-)
-def test_only_addresses_and_our_own_names_are_us(host: str, ours: bool) -> None:  # noqa: FBT001 - a case
-    assert is_ours(host, "Box") is ours
 
 
 def test_a_foreign_host_or_origin_is_refused_even_to_read(tmp_path: Path) -> None:
@@ -73,7 +55,7 @@ def test_a_foreign_host_or_origin_is_refused_even_to_read(tmp_path: Path) -> Non
     run(main())
 
 
-def test_whoever_has_no_token_changes_nothing(tmp_path: Path) -> None:
+def test_request_without_token_changes_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with shown(tmp_path) as (operator, config, session):
             url = f"{config.dashboard.address.url}/api/process"
@@ -117,3 +99,39 @@ def test_the_token_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.write_text("", encoding="ascii")
     assert len(token_of(config)) > 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "word"),
+    [
+        ("GET", "/nowhere", 404, "GET /api/state"),
+        ("PUT", "/api/send", 405, "POST"),
+        ("POST", "/api/state", 405, "GET, HEAD"),
+    ],
+)
+def test_a_wrong_call_is_answered_with_the_right_ones(
+    tmp_path: Path, method: str, path: str, status: int, word: str
+) -> None:
+    async def main() -> None:
+        async with (
+            shown(tmp_path) as (_, config, session),
+            session.request(method, config.dashboard.address.url + path) as response,
+        ):
+            text = await response.text()
+            assert (response.status, text.endswith("}\n")) == (status, True)
+            assert word in json.loads(text)["message"]
+            assert status != 405 or word in response.headers["Allow"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"[" * 100_000, b"{", b""])
+def test_a_body_that_is_no_json_is_said(tmp_path: Path, body: bytes) -> None:
+    async def main() -> None:
+        async with shown(tmp_path) as (_, config, session):
+            headers = {HEADER: token_of(config), "Content-Type": "application/json; charset=klingon"}
+            url = config.dashboard.address.url + "/api/process"
+            async with session.post(url, data=body, headers=headers) as response:
+                assert (response.status, await response.json()) == (400, {"message": "the body is not JSON"})
+
+    run(main())

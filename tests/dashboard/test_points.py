@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from microq.dashboard.points import Pace, thinned
+from microq.dashboard.state import Pace, thinned
 from microq.figures import QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
-from microq.latency import Latencies
+from microq.metrics import Latencies
 
 FACADE = ProcessView("facade-5000", Role.FACADE, "127.0.0.1:5000", ProcessState.READY, pid=1, rss=45, cpu_s=1.0)
 CONSUMERS = [

@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from conftest import run
-from fakes import until
-from operators import SNAPSHOT, FakeOperator
+from support.fakes import until
+from support.operators import SNAPSHOT, FakeOperator
+from support.project import run
 
 from microq import timeline
-from microq.dashboard import watching
-from microq.dashboard.recorder import recording
-from microq.dashboard.watching import Watchers
+from microq.aio import Broadcast
+from microq.dashboard.recorder import WAITING, ServerSent, recording
 from microq.fleet import Event, Topic
 from microq.timeline import Frame
 
@@ -26,7 +25,7 @@ def test_an_event_reaches_who_watches_and_brings_a_look(tmp_path: Path) -> None:
     async def main() -> None:
         operator = FakeOperator()
         async with recording(operator, tmp_path) as recorder:
-            watching = recorder.watchers.watch()
+            watching = recorder.watchers.listen()
             first = asyncio.ensure_future(anext(watching))
             await asyncio.sleep(0)
             operator.told.put_nowait(Event(1.0, "hazelcast-5701", "exited", "by SIGKILL"))
@@ -51,7 +50,7 @@ def test_who_comes_while_nobody_watched_waits_for_no_look(tmp_path: Path) -> Non
         async with recording(operator, tmp_path, least=0.0) as recorder:
             await until(lambda: operator.looks == 1)  # the next one is due in ten seconds
             async with asyncio.timeout(5):
-                assert (await anext(recorder.watchers.watch()))[0] == "frame"
+                assert (await anext(recorder.watchers.listen()))[0] == "frame"
             assert operator.looks == 2
 
     run(main())
@@ -121,18 +120,18 @@ def test_the_scenario_that_runs_is_told_to_who_comes_later(tmp_path: Path) -> No
 
 def test_who_is_too_slow_is_let_go_and_the_others_hear_on() -> None:
     async def main() -> None:
-        watchers = Watchers()
-        slow, quick = watchers.watch(), watchers.watch()
+        watchers = Broadcast[ServerSent](WAITING)
+        slow, quick = watchers.listen(), watchers.listen()
         waits = [asyncio.ensure_future(anext(each)) for each in (slow, quick)]
         await asyncio.sleep(0)
-        watchers.tell("event", 0)
+        watchers.send(("event", 0))
         await asyncio.gather(*waits)
-        for number in range(1, watching.WAITING + 5):
-            watchers.tell("event", number)
+        for number in range(1, WAITING + 5):
+            watchers.send(("event", number))
             assert (await anext(quick))[1] == number
-        assert [number async for _, number in slow] == list(range(1, watching.WAITING + 1))
+        assert [number async for _, number in slow] == list(range(1, WAITING + 1))
         watchers.end()
         assert [each async for each in quick] == []
-        assert [each async for each in watchers.watch()] == []
+        assert [each async for each in watchers.listen()] == []
 
     run(main())

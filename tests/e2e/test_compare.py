@@ -7,17 +7,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from commands import command, complaint
-from conftest import Project
+from support.commands import command, complaint
+from support.project import Project
 
 SCENES = ("kill-quiet", "kill-live", "pause-live")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("engine")
 def test_both_queues_are_measured_and_nothing_is_left(project: Project) -> None:
     words = ["compare", "--quick", "--seconds", "0.5", "--seed", "7", "--junit", "junit.xml", "--json"]
-    done = project.microq(*words, seconds=280)
+    done = project.microq(*words, seconds=570)
     # A machine that others use may leave a fault unproved; nothing may fail.
     assert done.returncode in {0, 3}, done.stderr
     assert not project.alive()
@@ -51,7 +51,7 @@ def test_both_queues_are_measured_and_nothing_is_left(project: Project) -> None:
 @pytest.mark.usefixtures("engine")
 def test_an_interrupt_shows_what_there_is_and_leaves_nothing(moment: str, starts: int, project: Project) -> None:
     with command(project, "compare", "--only", "hazelcast", "--quick", "--json") as running:
-        running.says(moment)
+        running.says(moment, 120)
         running.interrupt()
         assert running.ended() == 130
         found = json.loads(running.out)
@@ -72,5 +72,5 @@ def test_what_cannot_be_compared_is_refused(project: Project) -> None:
     refused = project.microq("compare", "--only", "hazelcast", "--set", "hazelcast.managed=false")
     assert "[hazelcast] managed = false" in complaint(refused, 2)
     refused = project.microq("compare", "--only", "hazelcast", "--set", "members=1")
-    assert "1 members cannot lose 1" in complaint(refused, 2)
+    assert "kill-member needs 2 members, so that one survives; 1 is there" in complaint(refused, 2)
     assert not (project.folder / ".microq").exists()

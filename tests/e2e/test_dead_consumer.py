@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from commands import until
-from conftest import Project, make_project
+from support.commands import until
+from support.project import Project, make_project
 
-from microq import hz
+from microq.backends.hazelcast import client as hz
 from microq.client import open_session, read_messages
 from microq.message import Message
-from microq.system import control
-from microq.system.control import ControlClient
+from microq.supervisor import control
+from microq.supervisor.control import ControlClient
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -109,7 +109,7 @@ def test_what_a_killed_consumer_held_arrives_once_and_is_counted(running: Projec
     assert after["dead"] == 0
 
 
-def test_poison_is_a_dead_letter_and_what_comes_behind_it_is_shown(running: Project) -> None:
+def test_poison_is_a_dead_letter_and_later_messages_are_shown(running: Project) -> None:
     async def plant() -> None:
         async with hz.connect(running.config, "a stranger") as cluster:
             proxy = await cluster.queue(running.config.queue.name)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ask, command, until
-from conftest import Project, free_ports, make_project
+from support.commands import ask, command, until
+from support.project import Project, free_ports, make_project
 
 from microq.config import Address
 
@@ -31,7 +31,7 @@ def held(address: Address) -> dict[str, Any]:
     return found
 
 
-def test_a_full_system_refuses_what_it_cannot_take_and_loses_nothing(tmp_path: Path) -> None:
+def test_full_system_refuses_messages_and_loses_none(tmp_path: Path) -> None:
     project = make_project(tmp_path, others=1, extra=EXTRA)
     up = project.microq("up", "-d")
     assert up.returncode == 0, up.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser import complaints
-from histories import at, begin, copies, drained, fault, logged, sent, shown, whole
 from playwright.sync_api import Browser, Page
+from support.browser import complaints
+from support.histories import at, begin, copies, drained, fault, logged, sent, shown, whole
 
-from microq.report.page import render
+from microq.report.run import render
 
 MESSAGES = [f"m{number}" for number in range(200)]
 HOSTILE = "</script><img src=x onerror=document.title='struck'>"

@@ -7,10 +7,10 @@ from typing import Any
 
 import psutil
 import pytest
-from commands import told
-from conftest import Project, small
+from support.commands import told
+from support.project import Project, small
 
-from microq.system.records import alive
+from microq.supervisor.records import alive
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -26,7 +26,7 @@ def workers(project: Project) -> list[psutil.Process]:
 
 
 @small
-def test_a_facade_of_two_workers_is_killed_paused_and_measured_as_one(project: Project) -> None:
+def test_facade_of_two_workers_is_one_process_of_the_system(project: Project) -> None:
     assert project.microq("up", "-d", "--set", "facade.workers=2").returncode == 0
     before = workers(project)
     assert len(before) == 2

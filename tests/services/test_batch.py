@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from conftest import run
-from fakes import FakeMap, FakeQueue, facade, logging_app, serving
+from support.fakes import FakeMap, FakeQueue, facade, logging_app, serving
+from support.project import run
 
-from microq.batch import Batch
-from microq.client import open_session
+from microq.client import Batch, one_by_one, open_session, send_all
 from microq.config import Address
 from microq.message import Message, Outcome, Receipt
-from microq.sending import one_by_one, send_all
 
 
 async def sent(address: Address, texts: AsyncIterator[str], most: int = 4) -> list[Receipt]:
@@ -81,7 +79,7 @@ def breaking(after: int) -> web.Application:
     return app
 
 
-def test_what_was_under_way_when_it_broke_is_indeterminate_and_the_rest_goes_on() -> None:
+def test_broken_connection_is_indeterminate() -> None:
     async def main() -> None:
         async with serving(breaking(after=2)) as address:
             receipts = await sent(address, one_by_one([str(number) for number in range(9)]), most=1)
@@ -104,7 +102,7 @@ def test_nobody_there_rejects_every_text() -> None:
     run(main())
 
 
-def test_a_facade_that_hangs_is_given_up_and_one_that_is_not_asked_is_not() -> None:
+def test_hanging_facade_is_given_up_only_if_it_was_asked() -> None:
     async def main() -> None:
         app = web.Application()
 

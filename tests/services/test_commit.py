@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from conftest import run
-from fakes import until
+from support.fakes import until
+from support.project import run
 
-from microq.errors import MicroqError, QueueAwayError, QueueFullError
-from microq.services.commit import MOST, GroupCommit
+from microq.errors import MicroqError, QueueFullError, QueueUnavailableError
+from microq.services.acceptance import MOST, GroupCommit
 
 Commit = GroupCommit[int, int]
 
@@ -29,20 +29,20 @@ class Flush:
         self.batches.append(list(items))
         await self.go.acquire()
         if self.fails:
-            raise QueueAwayError("nobody is there")
+            raise QueueUnavailableError("nobody is there")
         return [QueueFullError(f"no room for {item}") if item in self.refuses else 10 * item for item in items]
 
 
 @asynccontextmanager
 async def committing(
-    heaviest: int = 10**6, patience: float | None = None
+    heaviest: int = 10**6, patience: float = 30.0
 ) -> AsyncIterator[tuple[Commit, Flush, asyncio.TaskGroup]]:
     async with asyncio.TaskGroup() as tasks:
         flush = Flush()
         yield GroupCommit(tasks, flush, lambda item: item, heaviest, patience), flush, tasks
 
 
-def test_a_lone_item_waits_for_nobody_and_the_rest_leaves_together() -> None:
+def test_lone_item_leaves_at_once_and_others_together() -> None:
     async def main() -> None:
         async with committing() as (commit, flush, tasks):
             first = tasks.create_task(commit.submit(1))
@@ -98,7 +98,7 @@ def test_an_error_is_everybodys_and_the_next_batch_goes_on() -> None:
             flush.fails = True
             flush.go.release()
             results = await asyncio.gather(commit.submit(1), commit.submit(2), return_exceptions=True)
-            assert [type(result) for result in results] == [QueueAwayError] * 2
+            assert [type(result) for result in results] == [QueueUnavailableError] * 2
             flush.fails = False
             flush.go.release()
             assert await commit.submit(3) == 30

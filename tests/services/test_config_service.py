@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fakes import PLAIN, calling
+from support.fakes import PLAIN, calling
 
 from microq.services.config import make_app
 
@@ -33,7 +33,7 @@ def test_a_name_in_the_tables_answers_its_value(name: str, value: object) -> Non
     assert asyncio.run(ask(name)) == (200, {name: value})
 
 
-@pytest.mark.parametrize("name", ["nothing", "max-size", "messages_service", "a%2Fb", "project"])
+@pytest.mark.parametrize("name", ["nothing", "max-size", "messages_service", "a%2Fb", "project", "environment"])
 def test_another_name_answers_404_in_the_one_shape(name: str) -> None:
     status, body = asyncio.run(ask(name))
     assert (status, body["status"]) == (404, "failure")

@@ -11,15 +11,28 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import free_ports
-from fakes import PLAIN, Caller, FakeClient, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app
 from hazelcast.errors import HazelcastError
+from support.fakes import (
+    PLAIN,
+    Caller,
+    FakeClient,
+    FakeMap,
+    FakeQueue,
+    FakeStore,
+    Stub,
+    calling,
+    facade,
+    logging_app,
+    messages_app,
+    until,
+)
+from support.project import free_ports
 
+from microq.backends.base import Refused
 from microq.client import FacadeClient
 from microq.config import Address, Limits
-from microq.errors import QueueAwayError, QueueFullError, QueueUncertainError
+from microq.errors import QueueFullError, QueueIndeterminateError, QueueUnavailableError
 from microq.message import Message, Outcome
-from microq.queues.base import Refused
 
 
 def nobody() -> Address:
@@ -56,7 +69,7 @@ def test_the_id_is_the_clients_if_it_gave_one() -> None:
     asyncio.run(main())
 
 
-def test_a_full_queue_answers_503_and_the_log_entry_is_taken_back() -> None:
+def test_full_queue_answers_503_and_removes_log_entry() -> None:
     async def main() -> None:
         log = FakeMap()
         async with facade(FakeQueue(most=0), [logging_app(log)]) as client:
@@ -82,7 +95,7 @@ def test_an_id_with_any_characters_is_taken_back_too() -> None:
     asyncio.run(main())
 
 
-def test_a_repeat_that_the_queue_refuses_leaves_the_first_ones_log_entry() -> None:
+def test_refused_repeat_leaves_first_log_entry() -> None:
     async def main() -> None:
         log, queue = FakeMap(), FakeQueue(most=1)
         async with facade(queue, [logging_app(log)]) as client:
@@ -93,10 +106,10 @@ def test_a_repeat_that_the_queue_refuses_leaves_the_first_ones_log_entry() -> No
     asyncio.run(main())
 
 
-def test_an_absent_cluster_answers_503_and_the_log_entry_is_taken_back() -> None:
+def test_unavailable_cluster_answers_503_removes_log_entry() -> None:
     async def main() -> None:
         log, queue = FakeMap(), FakeQueue()
-        queue.errors.append(QueueAwayError("no member"))
+        queue.errors.append(QueueUnavailableError("no member"))
         async with facade(queue, [logging_app(log)]) as client:
             assert (await client.post({"msg": "a"}))[0] == 503
             assert not log.entries
@@ -104,10 +117,36 @@ def test_an_absent_cluster_answers_503_and_the_log_entry_is_taken_back() -> None
     asyncio.run(main())
 
 
-def test_an_uncertain_put_answers_504_with_the_id_and_keeps_the_log_entry() -> None:
+@pytest.mark.parametrize("error", [QueueUnavailableError("no member"), QueueIndeterminateError("no answer")])
+def test_a_facade_whose_queue_does_not_answer_is_not_ready(error: Exception) -> None:
+    async def main() -> None:
+        queue = FakeQueue()
+        async with facade(queue, [logging_app(FakeMap())]) as client:
+            assert (await client.get("/readyz"))[0] == 200
+            queue.errors.append(error)
+            status, body = await client.get("/readyz")
+            assert status == 503
+            assert "no connection to the cluster" in body["message"]
+            assert (await client.get("/readyz"))[0] == 200
+
+    asyncio.run(main())
+
+
+def test_a_facade_without_any_member_of_its_maps_is_not_ready() -> None:
+    async def main() -> None:
+        store = FakeStore()
+        async with facade(FakeQueue(), [logging_app(FakeMap())], store=store) as client:
+            assert (await client.get("/readyz"))[0] == 200
+            store.client.up = False
+            assert (await client.get("/readyz"))[0] == 503
+
+    asyncio.run(main())
+
+
+def test_indeterminate_put_answers_504_keeps_log_entry() -> None:
     async def main() -> None:
         log, queue = FakeMap(), FakeQueue()
-        queue.errors.extend([QueueUncertainError("no backup confirmed it")] * 100)
+        queue.errors.extend([QueueIndeterminateError("no backup confirmed it")] * 100)
         async with facade(queue, [logging_app(log)]) as client:
             status, body = await client.post({"msg": "a", "uuid": "id-1"})
             assert (status, body["status"], body["uuid"]) == (504, "failure", "id-1")
@@ -117,7 +156,7 @@ def test_an_uncertain_put_answers_504_with_the_id_and_keeps_the_log_entry() -> N
     asyncio.run(main())
 
 
-def test_an_uncertain_put_is_tried_again_and_a_later_refusal_does_not_make_it_certain() -> None:
+def test_refusal_after_indeterminate_put_is_504() -> None:
     class FullAtLast(FakeQueue):
         async def put(self, messages: Sequence[Message]) -> None:
             if not self.errors:
@@ -126,12 +165,12 @@ def test_an_uncertain_put_is_tried_again_and_a_later_refusal_does_not_make_it_ce
 
     async def main() -> None:
         log, queue = FakeMap(), FakeQueue()
-        queue.errors.append(QueueUncertainError("no backup confirmed it"))
+        queue.errors.append(QueueIndeterminateError("no backup confirmed it"))
         async with facade(queue, [logging_app(log)]) as client:
             assert (await client.post({"msg": "a"}))[0] == 200
             assert texts(queue) == ["a"]
         full = FullAtLast()
-        full.errors.append(QueueUncertainError("no backup confirmed it"))
+        full.errors.append(QueueIndeterminateError("no backup confirmed it"))
         async with facade(full, [logging_app(log)]) as client:
             assert (await client.post({"msg": "b", "uuid": "id-b"}))[0] == 504
             assert "id-b" in log.entries
@@ -139,7 +178,7 @@ def test_an_uncertain_put_is_tried_again_and_a_later_refusal_does_not_make_it_ce
     asyncio.run(main())
 
 
-def test_a_refused_message_whose_entry_cannot_be_taken_back_is_uncertain() -> None:
+def test_refusal_with_entry_not_removed_is_indeterminate() -> None:
     class FailingRemove(FakeMap):
         async def remove_if_same(self, key: str, value: Any) -> bool:
             raise HazelcastError(key, value)
@@ -152,7 +191,7 @@ def test_a_refused_message_whose_entry_cannot_be_taken_back_is_uncertain() -> No
     asyncio.run(main())
 
 
-def test_the_same_id_with_another_text_answers_422_and_is_not_put() -> None:
+def test_same_id_with_another_text_answers_422() -> None:
     async def main() -> None:
         queue = FakeQueue()
         async with facade(queue, [logging_app(FakeMap())]) as client:
@@ -217,6 +256,32 @@ def test_a_logging_service_that_is_away_is_passed_over() -> None:
     asyncio.run(main())
 
 
+def test_a_put_that_hangs_does_not_delay_the_messages_after_it() -> None:
+    """A killed member leaves such a put behind: it ends with the backup timeout."""
+
+    class HangsOnce(FakeQueue):
+        hung = False
+
+        async def put(self, messages: Sequence[Message]) -> None:
+            if not self.hung:
+                self.hung = True
+                await released.wait()
+            await super().put(messages)
+
+    async def main() -> None:
+        queue = HangsOnce()
+        async with facade(queue, [logging_app(FakeMap())]) as client, asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(client.post({"msg": "a"}))
+            await until(lambda: queue.hung)
+            assert (await client.post({"msg": "b"}))[0] == 200
+            assert not first.done()
+            released.set()
+            assert (await first)[0] == 200
+
+    released = asyncio.Event()
+    asyncio.run(main())
+
+
 def test_a_logging_service_that_hangs_is_passed_over() -> None:
     async def main() -> None:
         queue, hanging = FakeQueue(), Stub(hangs=True)
@@ -229,7 +294,7 @@ def test_a_logging_service_that_hangs_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(("behind", "expected"), [(503, 503), (500, 504), (504, 504)])
-def test_a_failing_logging_service_is_rejected_or_uncertain_as_it_knew(behind: int, expected: int) -> None:
+def test_failing_logging_service_is_rejected_or_indeterminate(behind: int, expected: int) -> None:
     async def main() -> None:
         queue = FakeQueue()
         async with facade(queue, [Stub(behind).app]) as client:
@@ -266,9 +331,10 @@ BAD_BODIES = [
     (b"[" * 100_000, "not JSON"),
     (b"\xff\xfe", "not UTF-8"),
     ('{"msg": "Straße"}'.encode("latin-1"), "not UTF-8"),
-    (b"[]", "JSON object"),
-    (b'"msg"', "JSON object"),
+    (b"[]", "/facade/batch"),
     (b"null", "JSON object"),
+    (b"123", "not a number"),
+    (b"true", "not true"),
     (b"{}", '"msg" is missing'),
     (b'{"text": "a"}', '"msg" is missing'),
     (b'{"msg": 1}', '"msg" must be text'),
@@ -288,7 +354,8 @@ def test_a_bad_body_answers_400_with_the_reason_and_goes_nowhere(data: bytes, re
     async def main() -> None:
         queue, log = FakeQueue(), FakeMap()
         async with facade(queue, [logging_app(log)]) as client:
-            status, body = await client.call("POST", "/facade", data=data)
+            declared = {"Content-Type": "application/json"}
+            status, body = await client.call("POST", "/facade", data=data, headers=declared)
             assert (status, body["status"]) == (400, "failure")
             assert reason in body["message"]
             assert not queue.items
@@ -327,7 +394,7 @@ def test_an_emoji_text_of_100_kib_arrives_whole() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "🐝", "\\u0007", '\\"'])
-def test_a_body_just_within_the_limit_passes_the_logging_service_too(letter: str) -> None:
+def test_body_just_within_limit_passes_logging_service_too(letter: str) -> None:
     async def main() -> None:
         room = (1 << 20) - len('{"msg": ""}')
         data = '{"msg": "' + letter * (room // len(letter.encode())) + '"}'
@@ -407,7 +474,7 @@ def test_a_get_combines_both_sets_and_says_where_they_came_from() -> None:
     asyncio.run(main())
 
 
-def test_a_get_without_messages_services_still_shows_the_logs_and_says_who_is_away() -> None:
+def test_get_without_messages_services_shows_logs() -> None:
     async def main() -> None:
         log = FakeMap({"a": Message("a", "hello", 1.0, "logging-1").to_json()})
         absent = nobody()
@@ -432,10 +499,10 @@ def test_the_queue_view_has_size_owner_and_settings() -> None:
     asyncio.run(main())
 
 
-def test_the_queue_view_of_a_queue_that_does_not_answer_has_no_size() -> None:
+def test_view_of_silent_queue_has_no_size() -> None:
     async def main() -> None:
         queue = FakeQueue()
-        queue.errors.append(QueueAwayError("no member"))
+        queue.errors.append(QueueUnavailableError("no member"))
         async with facade(queue, [nobody()]) as client:
             assert (await client.get("/queue"))[1]["size"] is None
 
@@ -448,10 +515,11 @@ def test_the_counters_tell_the_three_outcomes() -> None:
         async with facade(queue, [logging_app(FakeMap())]) as client:
             await client.post({"msg": "a"})
             await client.post({"msg": ""})
-            queue.errors.extend([QueueUncertainError("unknown")] * 100)
+            queue.errors.extend([QueueIndeterminateError("unknown")] * 100)
             await client.post({"msg": "b"})
             counters = (await client.get("/healthz"))[1]["counters"]
-            assert counters == {f"messages_{outcome}": 1 for outcome in ("acknowledged", "rejected", "uncertain")}
+            outcomes = {f"messages_{outcome}": 1 for outcome in ("acknowledged", "rejected", "indeterminate")}
+            assert counters == {**outcomes, "messages_redelivered": 0, "messages_relogged": 0, "log_lines_lost": 0}
 
     asyncio.run(main())
 
@@ -476,7 +544,7 @@ def test_the_client_knows_the_outcome_from_the_status(status: int, outcome: Outc
     asyncio.run(main())
 
 
-def test_the_client_knows_nothing_of_a_facade_that_hangs_and_rejects_where_none_is() -> None:
+def test_hanging_facade_is_indeterminate_none_rejects() -> None:
     async def main() -> None:
         async with calling(Stub(hangs=True).app) as client:
             hanging = await FacadeClient(client.session, client.address).send("a", seconds=0.1)
@@ -486,7 +554,7 @@ def test_the_client_knows_nothing_of_a_facade_that_hangs_and_rejects_where_none_
     asyncio.run(main())
 
 
-def test_a_resend_under_way_with_a_refused_send_is_never_acknowledged_without_its_log_entry() -> None:
+def test_resend_is_acknowledged_only_if_logged() -> None:
     class Slow(FakeQueue):
         """Refuses the first put after a while, in which the second one comes and is taken."""
 
@@ -510,13 +578,13 @@ def test_a_resend_under_way_with_a_refused_send_is_never_acknowledged_without_it
     asyncio.run(main())
 
 
-def test_a_refused_message_that_an_unanswered_write_left_in_the_log_is_not_called_rejected() -> None:
+def test_refusal_with_entry_left_is_not_rejected() -> None:
     async def main() -> None:
         log = FakeMap()
 
         async def write_and_fail(request: web.Request) -> web.Response:
-            fields = await request.json()
-            await log.put_if_absent(fields["uuid"], Message(fields["uuid"], fields["msg"]).to_json())
+            for fields in await request.json():
+                await log.put_if_absent(fields["uuid"], Message(fields["uuid"], fields["msg"]).to_json())
             return web.json_response({}, status=504)
 
         failing = web.Application()

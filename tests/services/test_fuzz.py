@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from fakes import PLAIN, FakeMap, FakeQueue, facade, logging_app, messages_app, serving
-from malformed import Places, drawn, say_all, undocumented
+from support.fakes import PLAIN, FakeMap, FakeQueue, facade, logging_app, messages_app, serving
+from support.malformed import Places, drawn, say_all, undocumented
 
 from microq.services import config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,20 +12,16 @@ from typing import Any
 import psutil
 import pytest
 from aiohttp import web
-from commands import ends_with_its_starter
-from fakes import FakeQueue
-from inprocess import in_process
+from support.commands import ends_with_its_starter
+from support.fakes import FakeQueue
+from support.inprocess import in_process
 
-from microq.bench.batch import batch
+from microq.bench.ceiling import doing_nothing
+from microq.bench.experiments import Holding, measure_batch, measure_lag
 from microq.bench.generator import Generator, generating
-from microq.bench.held import Holding
-from microq.bench.lag import lag
 from microq.bench.load import Sent, send_for
-from microq.bench.nothing import doing_nothing
-from microq.bench.pace import LEAST_FOR_P999, System
-from microq.bench.rates import level
+from microq.bench.measure import CLIENT, LEAST_FOR_P999, System, measure_level, peaks, sizes
 from microq.bench.result import Held, Lag, Level, Lines
-from microq.bench.usage import CLIENT, peaks, sizes
 from microq.client import open_session
 from microq.config import Address
 from microq.errors import MachineError, RemoteError
@@ -88,11 +85,10 @@ async def everything(folder: Path) -> tuple[Level, Lines, Lag, Held, Held]:
     ):
         groups = {"here": [psutil.Process().pid], CLIENT: [sender.pid]}
         system = System(session, running.config, groups, sender, 20)
-        one = await level(system, sender, nothing, 4, 0.4)
-        behind = await lag(system, session, sender, running.config, 100, 0.5)
-        facade = running.config.service_ips.facade_service
-        many = await batch(system, sender, facade, groups["here"], 300)
-        holding = Holding(running.config, system, sender, reader, nothing, 0.3)
+        one = await measure_level(system, nothing, 4, 0.4)
+        behind = await measure_lag(system, 100, 0.5)
+        many = await measure_batch(system, groups["here"], 300)
+        holding = Holding(system, reader, nothing, 0.3)
         await holding.fill(100)  # there are more already
         least = await holding.measure(100)
         await holding.fill(4000)
@@ -172,7 +168,47 @@ def test_a_rate_is_kept_whatever_the_answers_take() -> None:
     assert few.late_s > 2 > enough.late_s
 
 
-def test_it_ends_with_whoever_started_it() -> None:
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda generator, address: generator.send(address, 2, 0.3),
+        lambda generator, address: generator.send_spaced(address, 2, 20, 0.3),
+        lambda generator, address: generator.send_lines(address, 5),
+    ],
+    ids=["rate", "spaced", "lines"],
+)
+def test_refusals_are_no_figure(send: Callable[[Generator, Address], Awaitable[Any]]) -> None:
+    async def full(request: web.Request) -> web.Response:
+        await request.read()
+        answer = {"status": "failure", "message": "the members' memory is 75 % full"}
+        return web.json_response(answer, status=503, headers={"Retry-After": "0.01"})
+
+    async def full_for_lines(request: web.Request) -> web.StreamResponse:
+        answers = web.StreamResponse()
+        await answers.prepare(request)
+        async for _ in request.content:
+            line = {"code": 503, "status": "failure", "message": "the members' memory is 75 % full"}
+            await answers.write(json.dumps(line).encode() + b"\n")
+        return answers
+
+    async def refused() -> None:
+        app = web.Application()
+        app.router.add_post("/facade", full)
+        app.router.add_post("/facade/batch", full_for_lines)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            async with generating() as generator:
+                await send(generator, Address("127.0.0.1", runner.addresses[0][1]))
+        finally:
+            await runner.cleanup()
+
+    with pytest.raises(MachineError, match=r"of \d+ messages \d+ were not acknowledged: .*memory is 75 % full"):
+        asyncio.run(refused())
+
+
+def test_child_ends_with_its_parent() -> None:
     ends_with_its_starter(STARTER)
 
 

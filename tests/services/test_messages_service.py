@@ -12,14 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, consumer, ids_of, messages_app, until
 from hazelcast.errors import HazelcastError
+from support.fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, consumer, ids_of, messages_app, until
 
+from microq.backends.base import Refused
 from microq.config import Limits
-from microq.errors import QueueAwayError, QueueError, QueueUncertainError
-from microq.letters import DeadLetter
-from microq.message import Message
-from microq.queues.base import Refused
+from microq.errors import QueueError, QueueIndeterminateError, QueueUnavailableError
+from microq.message import DeadLetter, Message
 from microq.services.app import HEALTH
 from microq.services.health import Health
 from microq.services.messages import GATHER_SECONDS, LARGEST_BATCH, Consumer
@@ -50,7 +49,7 @@ def counted(health: Health) -> dict[str, int]:
     return {name: count for name, count in health.counters.items() if count}
 
 
-def test_everything_in_the_queue_is_held_in_order_and_stored_under_this_name() -> None:
+def test_received_messages_are_held_in_order_and_stored() -> None:
     stored = FakeMap()
     found, health = consume(FakeQueue(messages(1000)), stored)
     assert [m.text for page in found.held.pages() for m in page.values()] == [f"msg{n}" for n in range(1000)]
@@ -93,7 +92,7 @@ def test_a_refused_item_is_counted_and_the_rest_flows_on(caplog: pytest.LogCaptu
     assert [line for line in caplog.messages if line.startswith("an item of the queue is a dead letter now")]
 
 
-def test_nothing_is_lost_when_the_map_fails_a_few_times_before_it_writes() -> None:
+def test_failing_map_loses_nothing() -> None:
     stored = FakeMap()
     stored.errors.extend(HazelcastError("not now") for _ in range(3))
     found, health = consume(FakeQueue(messages(5)), stored)
@@ -109,7 +108,7 @@ def test_a_write_whose_confirmation_was_lost_is_no_duplicate() -> None:
     assert counted(health) == {"messages_received": 5}
 
 
-def test_a_map_that_is_away_for_a_while_gets_everything_when_it_is_back() -> None:
+def test_unavailable_map_gets_everything_when_it_is_back() -> None:
     async def main() -> Consumer:
         queue, stored = FakeQueue(messages(50)), FakeMap()
         away = consumer(queue, stored)
@@ -140,14 +139,14 @@ def test_a_stop_waits_for_what_has_left_the_queue() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("error", [QueueAwayError("away"), QueueUncertainError("the answer was lost")])
+@pytest.mark.parametrize("error", [QueueUnavailableError("away"), QueueIndeterminateError("the answer was lost")])
 def test_a_queue_that_fails_is_asked_again(error: Exception) -> None:
     queue = FakeQueue(messages(3))
     queue.errors.append(error)
     assert len(consume(queue, FakeMap())[0].held) == 3
 
 
-def test_batches_start_at_one_double_while_full_and_are_what_came_else() -> None:
+def test_batch_size_starts_at_one_and_doubles_while_full() -> None:
     class Asked(FakeQueue):
         sizes: list[int]
 
@@ -194,7 +193,7 @@ def test_a_restarted_instance_takes_its_own_back_into_memory() -> None:
     assert ids_of(again.held) == ["id-0", "id-1", "id-2"]
 
 
-def test_what_many_stored_is_taken_back_in_order_also_when_the_store_fails_meanwhile() -> None:
+def test_refill_is_in_order_if_store_fails() -> None:
     stored = FakeMap()
     for number in (1, 2):
         consume(FakeQueue(messages(1500, first=1500 * number)), stored, f"messages-{number}")
@@ -247,13 +246,13 @@ def test_a_received_message_is_logged_with_id_and_text(caplog: pytest.LogCapture
     assert 'received a "hello"' in caplog.messages
 
 
-def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_it_lost() -> None:
+def test_join_reconciles_memory_and_maps() -> None:
     stored, theirs = FakeMap(), Message("id-1", "msg1", 1.0, "messages-2").to_json()
 
     async def main() -> None:
         found = consumer(FakeQueue(), stored)
         one = found.consumer
-        one.claims.settle_seconds = 0.01
+        one.claims.merges.settle_seconds = one.claims.spread_seconds = 0.01
         await one.keep(messages(4))
         await found.store.log.add(messages(3))
         stored.entries["id-1"] = theirs
@@ -273,7 +272,34 @@ def test_after_a_join_only_what_the_cluster_says_is_shown_and_it_gets_back_what_
     asyncio.run(main())
 
 
-def test_a_claim_of_the_other_half_that_remains_after_a_merge_is_held(caplog: pytest.LogCaptureFixture) -> None:
+def test_consumers_read_at_random_times_after_a_join() -> None:
+    class Timed(FakeMap):
+        """It notes when it is read first."""
+
+        at = 0.0
+
+        async def values(self) -> list[str]:
+            self.at = self.at or asyncio.get_running_loop().time()
+            return await super().values()
+
+    async def main() -> None:
+        maps = [Timed() for _ in range(8)]
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+            for number, each in enumerate(maps):
+                found = consumer(FakeQueue(), each, f"messages-{number}")
+                found.consumer.claims.merges.settle_seconds, found.consumer.claims.spread_seconds = 0.01, 0.4
+                found.store.joined.set()
+                tasks.create_task(found.consumer.claims.reconcile_after_joins())
+            await until(lambda: all(each.at for each in maps))
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        times = sorted(each.at for each in maps)
+        assert times[-1] - times[0] > 0.04
+
+    asyncio.run(main())
+
+
+def test_claim_of_other_half_that_survives_merge_is_held(caplog: pytest.LogCaptureFixture) -> None:
     """Or nobody holds the message: whoever held it in this half gives it up."""
     stored = FakeMap()
     stored.late_errors.append(HazelcastError("its half was cut off"))
@@ -300,7 +326,7 @@ def test_a_claim_of_the_other_half_that_remains_after_a_merge_is_held(caplog: py
     with caplog.at_level("INFO", "microq"):
         asyncio.run(main())
     assert caplog.messages.count('received id-0 "msg0"') == 2
-    assert "took 1 messages back into memory, which are this instance's since the merge" in caplog.messages
+    assert "loaded 1 messages into memory, which are this instance's since the merge" in caplog.messages
 
 
 def test_what_is_being_claimed_during_a_look_is_received_once() -> None:
@@ -318,7 +344,7 @@ def test_what_is_being_claimed_during_a_look_is_received_once() -> None:
 
 SERVE = """
 import sys
-from fakes import FakeMap, FakeQueue, messages_app
+from support.fakes import FakeMap, FakeQueue, messages_app
 from microq.config import Address
 from microq.errors import MachineError
 from microq.message import Message
@@ -359,7 +385,25 @@ def test_a_message_longer_than_any_facade_takes_is_a_dead_letter() -> None:
 # -- no more than it may hold -----------------------------------------------------------------------------------------
 
 
-def test_a_full_instance_leaves_the_rest_in_the_queue_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_being_stored_is_told_as_taken_until_it_is() -> None:
+    async def main() -> None:
+        stored = FakeMap()
+        queue = FakeQueue()
+        app = messages_app(queue, stored)
+        async with calling(app) as client, asyncio.timeout(DEADLINE):
+            stored.errors.extend([HazelcastError("not now")] * 3)
+            queue.items.extend(messages(1))
+            await until(lambda: len(stored.errors) < 3)
+            body = (await client.get("/arrivals?epoch=another&after=0"))[1]
+            assert (body["taken"], body["ids"]) == (["id-0"], [])
+            await until(lambda: app[HEALTH].held() == 1)
+            body = (await client.get("/arrivals?epoch=another&after=0"))[1]
+            assert (body["taken"], body["ids"]) == ([], ["id-0"])
+
+    asyncio.run(main())
+
+
+def test_full_instance_leaves_rest_in_queue_and_logs_it_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         queue, stored = FakeQueue(messages(300)), FakeMap()
         app = messages_app(queue, stored, config=replace(PLAIN, limits=Limits(max_held=100)))
@@ -397,7 +441,7 @@ def test_an_instance_with_room_is_not_full() -> None:
     asyncio.run(main())
 
 
-def test_what_one_cannot_hold_goes_to_the_other_and_nothing_is_lost() -> None:
+def test_overflow_of_one_consumer_goes_to_the_other() -> None:
     queue, stored = FakeQueue(messages(300)), FakeMap()
     few, many = consumer(queue, stored, limits=Limits(max_held=10)), consumer(queue, stored, "messages-2")
     asyncio.run(run_until_empty(queue, few.consumer, many.consumer))
@@ -405,14 +449,14 @@ def test_what_one_cannot_hold_goes_to_the_other_and_nothing_is_lost() -> None:
     assert sorted([*ids_of(few.consumer.held), *ids_of(many.consumer.held)]) == sorted(f"id-{n}" for n in range(300))
 
 
-def test_a_full_instance_receives_again_when_a_merge_makes_it_give_messages_up(
+def test_full_instance_receives_again_after_giving_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
         queue, stored = FakeQueue(messages(5)), FakeMap()
         found = consumer(queue, stored, limits=Limits(max_held=3))
         one = found.consumer
-        one.claims.settle_seconds = 0.01
+        one.claims.merges.settle_seconds = one.claims.spread_seconds = 0.01
         async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
             tasks.create_task(one.run())
             reconciling = tasks.create_task(one.claims.reconcile_after_joins())
@@ -431,7 +475,7 @@ def test_a_full_instance_receives_again_when_a_merge_makes_it_give_messages_up(
     assert "there is room again, for 1 messages" in caplog.messages
 
 
-def test_what_is_stored_here_is_held_even_above_the_bound_and_nothing_is_received() -> None:
+def test_stored_messages_are_held_above_bound() -> None:
     async def main() -> None:
         stored = FakeMap()
         queue = FakeQueue(messages(5))
@@ -449,11 +493,11 @@ def test_what_is_stored_here_is_held_even_above_the_bound_and_nothing_is_receive
     asyncio.run(main())
 
 
-def test_a_queue_that_cannot_be_left_does_not_end_a_full_instance() -> None:
+def test_failed_leave_does_not_end_a_full_instance() -> None:
     class Clinging(FakeQueue):
         async def leave(self) -> None:
             await super().leave()
-            raise QueueUncertainError("not now")
+            raise QueueIndeterminateError("not now")
 
     queue = Clinging(messages(2))
 
@@ -494,7 +538,7 @@ class Watched(FakeQueue):
         self.given_at_ack.append(self.given)
 
 
-def test_the_queue_is_told_after_the_store_and_not_for_each_message() -> None:
+def test_ack_follows_the_store_and_covers_many_messages() -> None:
     stored = FakeMap()
     queue = Watched(messages(1000), stored)
     consume(queue, stored)
@@ -506,7 +550,7 @@ def test_the_queue_is_told_after_the_store_and_not_for_each_message() -> None:
 def test_what_the_queue_did_not_hear_it_is_told_again() -> None:
     stored = FakeMap()
     queue = Watched(messages(3), stored)
-    queue.ack_errors = [QueueUncertainError("the partitions went to another consumer")] * 2
+    queue.ack_errors = [QueueIndeterminateError("the partitions went to another consumer")] * 2
 
     async def main() -> None:
         found = consumer(queue, stored).consumer

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, facade, logging_app, messages_app
 from prometheus_client import Metric, parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from support.fakes import PLAIN, Caller, FakeMap, FakeQueue, calling, facade, logging_app, messages_app
 
-from microq.errors import QueueUncertainError
-from microq.fleet import Role
-from microq.latency import BOUNDS
+from microq.errors import QueueIndeterminateError
+from microq.fleet import SERVICES, Role
 from microq.message import Message
+from microq.metrics import BOUNDS
 from microq.services import config, health
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -38,23 +38,27 @@ def values(metrics: list[Metric], prefix: str = "microq_") -> dict[str, float]:
     }
 
 
-def test_the_facade_counts_the_three_outcomes_and_how_long_success_took() -> None:
+def test_facade_counts_outcomes_and_latency_of_success() -> None:
     async def main() -> None:
         queue = FakeQueue()
         async with facade(queue, [logging_app(FakeMap())]) as client:
             for _ in range(3):
                 await client.post({"msg": "a"})
             await client.post({"msg": ""})
-            queue.errors.extend([QueueUncertainError("unknown")] * 100)
+            queue.errors.extend([QueueIndeterminateError("unknown")] * 100)
             await client.post({"msg": "b"})
             _, metrics = await scrape(client)
         found = values(metrics)
         assert found.pop("microq_acknowledge_seconds_sum") > 0
         assert found == {
             "microq_ready": 1,
+            "microq_full": 0,
             "microq_messages_acknowledged_total": 3,
             "microq_messages_rejected_total": 1,
-            "microq_messages_uncertain_total": 1,
+            "microq_messages_indeterminate_total": 1,
+            "microq_messages_redelivered_total": 0,
+            "microq_messages_relogged_total": 0,
+            "microq_log_lines_lost_total": 0,
             "microq_acknowledge_seconds_count": 3,
         }
         (histogram,) = [metric for metric in metrics if metric.name == "microq_acknowledge_seconds"]
@@ -74,7 +78,12 @@ def test_a_logging_service_tells_what_it_stored() -> None:
         async with calling(logging_app(FakeMap())) as client:
             await client.post([{"uuid": "a", "msg": "a"}, {"uuid": "b", "msg": "b"}], "/log")
             _, metrics = await scrape(client)
-        assert values(metrics) == {"microq_ready": 1, "microq_messages_held": 2, "microq_messages_logged_total": 2}
+        assert values(metrics) == {
+            "microq_ready": 1,
+            "microq_messages_held": 2,
+            "microq_messages_logged_total": 2,
+            "microq_log_lines_lost_total": 0,
+        }
 
     asyncio.run(main())
 
@@ -93,7 +102,7 @@ def test_every_counter_is_there_from_the_start(app: object, role: Role) -> None:
         async with calling(served) as client:
             _, metrics = await scrape(client)
         counters = {name for name in values(metrics) if name.endswith("_total")}
-        assert counters == {f"microq_{name}_total" for name in health.COUNTERS[role]}
+        assert counters == {f"microq_{name}_total" for name in SERVICES[role].counters}
         assert all(metric.documentation for metric in metrics)
         assert values(metrics, "process_")["process_resident_memory_bytes"] > 0
 

@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 import psutil
-from commands import ends_with_its_starter
-from fakes import FakeQueue
-from inprocess import StuckQueue, in_process
+from support.commands import ends_with_its_starter
+from support.fakes import FakeQueue
+from support.inprocess import StuckQueue, in_process
 
+from microq.bench.ceiling import doing_nothing
 from microq.bench.generator import generating
-from microq.bench.nothing import doing_nothing
-from microq.bench.pace import QUEUE, Pace, System, by_kind, processor_time
+from microq.bench.measure import QUEUE, System, by_kind, processor_time
+from microq.bench.result import Pace
 from microq.client import open_session
 
 
@@ -52,20 +53,21 @@ def listens(port: int) -> bool:
     return any(c.laddr.port == port for c in psutil.Process().net_connections() if c.laddr)
 
 
-def test_a_handler_that_does_nothing_answers_and_is_gone_afterwards() -> None:
+def test_idle_handler_answers_and_is_gone_afterwards() -> None:
+    before = psutil.Process().children()  # the process from which the commands of other tests are forked, perhaps
     rate, port = asyncio.run(nothing())
     assert rate > 0
     assert not listens(port)
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
-def test_it_ends_with_whoever_started_it() -> None:
+def test_child_ends_with_its_parent() -> None:
     ends_with_its_starter(STARTER)
 
 
 STARTER = """
 import asyncio, psutil
-from microq.bench.nothing import doing_nothing
+from microq.bench.ceiling import doing_nothing
 async def main():
     async with doing_nothing():
         print(psutil.Process().children()[0].pid, flush=True)

@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import free_ports
-from fakes import PLAIN, FakeMap, FakeQueue, FakeStore, Stub, consumer, ids_of, serving, until
 from hazelcast.errors import HazelcastError
+from support.fakes import PLAIN, FakeMap, FakeQueue, FakeStore, Stub, consumer, ids_of, serving, until
+from support.project import free_ports
 
+from microq.aio import running
+from microq.backends.base import Refused
 from microq.client import open_session
 from microq.config import Address, Config, Limits, ServiceIps
-from microq.errors import QueueAwayError, QueueError, QueueFullError, QueueUncertainError
-from microq.letters import DeadLetter, Redelivery
-from microq.message import Message
-from microq.queues.base import Refused
+from microq.errors import QueueError, QueueFullError, QueueIndeterminateError, QueueUnavailableError
+from microq.message import DeadLetter, Message, Redelivery
+from microq.services.dead_letters import DeadLetters
 from microq.services.health import Health
-from microq.services.held import MOST_ARRIVALS, Held
-from microq.services.redelivery import Watch
+from microq.services.inbox import MOST_ARRIVALS, Inbox
+from microq.services.redelivery import KEPT_SECONDS, LARGEST_ROUND, MISSING_SECONDS, Clock, Texts, Watch
 
 AT_ONCE, NEVER = 0, 3600
 """Visibility timeouts that no test waits for."""
@@ -43,12 +44,26 @@ class Picky(FakeQueue):
         await super().put(messages)
 
 
+class Hands:
+    """The hands of a clock, which a test moves."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic = 1_800_000_000.0, 1000.0
+        self.clock = Clock(lambda: self.wall, lambda: self.monotonic)
+
+    def move(self, seconds: float) -> None:
+        self.wall += seconds
+        self.monotonic += seconds
+
+
 class Telling:
     """A messages-service of which only `/arrivals` is there; a new one is what a restart makes of it."""
 
     def __init__(self) -> None:
-        self._held = Held("messages-1")
+        self._held = Inbox("messages-1")
         self.calls = 0
+        self.taken: list[str] = []
+        """What it is at work on."""
         self.busy = False
         """Whether something arrives between any two calls."""
         self.app = web.Application()
@@ -58,7 +73,8 @@ class Telling:
         self.calls += 1
         if self.busy:
             self.store(f"more-{self.calls}")
-        return web.json_response(self._held.arrivals(request.query["epoch"], int(request.query["after"])))
+        arrived = self._held.arrivals(request.query["epoch"], int(request.query["after"]))
+        return web.json_response({**arrived, "taken": self.taken})
 
     def store(self, message_id: str) -> None:
         """Be a consumer that stored it."""
@@ -72,13 +88,15 @@ class Scene:
     watch: Watch
     queue: FakeQueue
     store: FakeStore
+    joined: asyncio.Event
+    """Set where a member would join."""
 
     async def accept(self, *ids: str) -> None:
         """Be the facade: the log, then the queue."""
         for message_id in ids:
-            message = Message(message_id, f"text of {message_id}", time.time())
+            message = self.watch.stamped(Message(message_id, f"text of {message_id}"))
             self.store.log.entries[message_id] = message.to_json()
-            self.watch.begin(message_id)
+            self.watch.begin(message)
             await self.queue.put([message])
             self.watch.put(message_id)
 
@@ -112,20 +130,22 @@ async def scene(
     consumers: Sequence[web.Application | Address] = (),
     queue: FakeQueue | None = None,
     store: FakeStore | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         places = [c if isinstance(c, Address) else await stack.enter_async_context(serving(c)) for c in consumers]
         queue, store = queue or FakeQueue(), store or FakeStore()
         health = Health("facade-1", workers=2)
-        watch = Watch(configured(seconds, most, places), session, queue, store.real("facade-1"), health)
-        yield Scene(watch, queue, store)
+        real = store.real("facade-1")
+        watch = Watch(configured(seconds, most, places), session, queue, real, health, clock or Clock())
+        yield Scene(watch, queue, store, real.joined)
 
 
 # -- what comes again, and when ---------------------------------------------------------------------------------------
 
 
-def test_what_left_the_queue_and_is_stored_nowhere_comes_again_with_its_text_and_is_counted() -> None:
+def test_unstored_message_is_redelivered() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
             await it.accept("a")
@@ -181,7 +201,7 @@ def test_what_waits_in_a_long_queue_does_not_come_again() -> None:
     asyncio.run(main())
 
 
-def test_while_a_foreign_item_is_next_nothing_is_known_to_have_left() -> None:
+def test_foreign_head_of_queue_hides_what_has_left() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
             await it.accept("a")
@@ -204,7 +224,7 @@ def test_what_is_on_its_way_into_the_queue_is_left_alone() -> None:
             async with it.watch.turn("a"):
                 await it.watch.look()
                 assert it.waiting == []
-            it.watch.begin("a")
+            it.watch.begin(Message("a", "text of a"))
             await it.accept("b")
             await it.watch.look()
             await it.watch.look()
@@ -216,7 +236,7 @@ def test_what_is_on_its_way_into_the_queue_is_left_alone() -> None:
 def test_a_slow_send_does_not_hide_what_was_sent_behind_it() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
-            it.watch.begin("slow")
+            it.watch.begin(Message("slow", "slow"))
             await it.accept("a")
             it.queue.items.clear()
             await it.watch.look()
@@ -288,7 +308,7 @@ def test_what_arrives_late_is_shown_once() -> None:
     asyncio.run(main())
 
 
-def test_what_was_stored_by_a_consumer_that_died_before_it_told_does_not_come_again() -> None:
+def test_unreported_store_is_not_redelivered() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
             await it.accept("a")
@@ -300,20 +320,181 @@ def test_what_was_stored_by_a_consumer_that_died_before_it_told_does_not_come_ag
     asyncio.run(main())
 
 
-def test_what_was_taken_back_from_the_log_is_forgotten() -> None:
+def test_message_lost_in_merge_is_relogged() -> None:
+    """The log may lack it because the halves of a cluster are merging: a missing entry settles nothing."""
+
     async def main() -> None:
         async with scene(AT_ONCE) as it:
             await it.accept("a")
+            it.watch.expect(Message("b", "text of b"))  # answered with 504
             it.queue.items.clear()
             it.store.log.entries.clear()
             await it.watch.look()
-            assert (it.waiting, len(it.watch)) == ([], 0)
+            assert sorted(it.waiting) == ["a", "b"]
+            assert {m.id: m.text for m in map(Message.from_json, it.store.log.entries.values())} == {
+                "a": "text of a",
+                "b": "text of b",
+            }
+            assert len(it.watch) == 2
+            assert it.watch._health.counters["messages_relogged"] == 2
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("refusal", [QueueFullError("full"), QueueAwayError("away")])
-def test_a_redelivery_that_is_refused_is_tried_again_and_not_counted(refusal: QueueError) -> None:
+def test_missing_message_search_is_limited() -> None:
+    async def main() -> None:
+        hands, store = Hands(), FakeStore()
+        async with scene(AT_ONCE, store=store, clock=hands.clock) as it:
+            store.log.entries.update({i: Message(i, f"text of {i}", 1.0).to_json() for i in ("late", "lost")})
+            await it.watch.recover()
+            late = store.log.entries.pop("late")
+            store.log.entries.clear()
+            for _ in range(3):
+                hands.move(MISSING_SECONDS / 4)
+                await it.watch.look()
+                assert (it.waiting, len(it.watch)) == ([], 2)
+            store.log.entries["late"] = late  # the merge brings it
+            hands.move(MISSING_SECONDS / 4)
+            await it.watch.look()
+            assert it.waiting == ["late"]
+            it.queue.items.clear()
+            hands.move(MISSING_SECONDS)
+            await it.watch.look()
+            assert (len(it.watch), "lost" in it.watch) == (1, False)
+
+    asyncio.run(main())
+
+
+def test_log_entries_without_watch_are_watched_after_a_join() -> None:
+    """It was taken for being nowhere, or another half of the cluster brought it."""
+
+    async def main() -> None:
+        store = FakeStore()
+        async with scene(AT_ONCE, store=store) as it, asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+            it.watch.pause = it.watch.merges.settle_seconds = 0.01
+            watching = tasks.create_task(it.watch.run())
+            await asyncio.sleep(0.05)
+            store.log.entries["b"] = Message("b", "text of b", 1.0).to_json()
+            await asyncio.sleep(0.05)
+            assert "b" not in it.watch
+            it.joined.set()
+            await until(lambda: "b" in it.waiting)
+            watching.cancel()
+
+    asyncio.run(main())
+
+
+def test_late_log_entry_is_unexplained_until_watched() -> None:
+    async def main() -> None:
+        store = FakeStore()
+        async with scene(AT_ONCE, most=1, store=store) as it:
+            await it.accept("a", "dead")
+            assert await it.watch.unexplained() == 0
+            it.stored("a")
+            it.queue.items.clear()
+            await it.watch.look()
+            assert [letter.id for letter in it.dead] == ["dead"]
+            assert await it.watch.unexplained() == 0
+            store.log.entries["late"] = Message("late", "text", 1.0).to_json()
+            assert await it.watch.unexplained() == 1
+            await it.watch.recover()
+            assert ("late" in it.watch, await it.watch.unexplained()) == (True, 0)
+
+    asyncio.run(main())
+
+
+def test_a_letter_that_was_replayed_explains_nothing_any_more() -> None:
+    async def main() -> None:
+        store = FakeStore()
+        async with scene(AT_ONCE, most=1, store=store) as it:
+            await it.accept("a")
+            it.queue.items.clear()
+            await it.watch.look()
+            await DeadLetters(it.queue, store.real("facade-1"), it.watch).replay(it.dead[0])
+            it.stored("a")
+            it.queue.items.clear()
+            await it.watch.look()
+            assert await it.watch.unexplained() == 0
+
+    asyncio.run(main())
+
+
+def test_texts_are_kept_up_to_a_bound_the_newest_of_them() -> None:
+    size = "x".__sizeof__()
+    texts = Texts(2 * size)
+    for message_id in ("a", "b", "b", "c"):
+        texts.keep(message_id, message_id)
+    assert [texts.get(i) for i in "abc"] == [None, "b", "c"]
+    texts.forget("c")
+    texts.forget("c")
+    texts.keep("d", "d")
+    assert [texts.get(i) for i in "bcd"] == ["b", None, "d"]
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
+
+
+def test_clock_set_back_and_new_facade_redeliver_nothing() -> None:
+    async def main() -> None:
+        hands, store, queue = Hands(), FakeStore(), FakeQueue()
+        async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as before:
+            await before.accept("a", "b")
+        hands.wall -= 7200
+        async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as it:
+            assert await it.watch.recover()
+            for _ in range(6):
+                hands.move(1)
+                await it.watch.look()
+            assert (it.waiting, it.tries, it.dead) == (["a", "b"], {}, [])
+            await it.accept("c")
+            queue.items.popleft()
+            queue.items.popleft()
+            hands.move(1)
+            await it.watch.look()
+            assert it.waiting == ["c", "a", "b"], "the order of what this facade accepted is known"
+
+    asyncio.run(main())
+
+
+def test_a_clock_set_back_holds_no_redelivery_up() -> None:
+    async def main() -> None:
+        hands = Hands()
+        async with scene(5, clock=hands.clock) as it:
+            await it.accept("a")
+            for tries in (1, 2):
+                it.queue.items.clear()
+                await it.watch.look()
+                hands.wall -= 7200
+                hands.monotonic += 5
+                await it.watch.look()
+                assert (it.waiting, it.tries) == (["a"], {"a": tries})
+                hands.monotonic += 5
+
+    asyncio.run(main())
+
+
+def test_old_redeliveries_of_stored_are_removed() -> None:
+    async def main() -> None:
+        hands = Hands()
+        async with scene(AT_ONCE, most=3, clock=hands.clock) as it:
+            await it.accept("stored", "away", "dead")
+            for _ in range(2):
+                it.queue.items.clear()
+                await it.watch.look()
+            it.stored("stored")
+            it.store.redelivered.entries["dead"] = Redelivery("dead", 3, 1.0).to_json()
+            await it.watch.sweep()
+            assert set(it.tries) == {"stored", "away", "dead"}
+            hands.move(KEPT_SECONDS + 1)
+            await it.watch.sweep()
+            assert set(it.tries) == {"away", "dead"}
+            assert it.watch._health.counters["messages_redelivered"] == 6
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("refusal", [QueueFullError("full"), QueueUnavailableError("away")])
+def test_refused_redelivery_is_repeated_and_not_counted(refusal: QueueError) -> None:
     async def main() -> None:
         queue = Picky()
         async with scene(AT_ONCE, queue=queue) as it:
@@ -330,13 +511,13 @@ def test_a_redelivery_that_is_refused_is_tried_again_and_not_counted(refusal: Qu
     asyncio.run(main())
 
 
-def test_a_redelivery_that_is_not_confirmed_is_counted_and_watched() -> None:
+def test_indeterminate_redelivery_is_counted_and_watched() -> None:
     async def main() -> None:
         queue = Picky()
         async with scene(AT_ONCE, queue=queue) as it:
             await it.accept("a")
             queue.items.clear()
-            queue.refusals.append(QueueUncertainError("no backup confirmed it"))
+            queue.refusals.append(QueueIndeterminateError("no backup confirmed it"))
             await it.watch.look()
             assert (it.waiting, it.tries, len(it.watch)) == ([], {"a": 1}, 1)
             await it.watch.look()
@@ -352,7 +533,7 @@ def test_a_cluster_that_fails_for_a_while_delays_only(broken: str) -> None:
             await it.accept("a")
             it.queue.items.clear()
             part: FakeQueue | FakeMap = it.queue if broken == "queue" else getattr(it.store, broken)
-            part.errors.append(QueueAwayError("away") if broken == "queue" else HazelcastError("not now"))
+            part.errors.append(QueueUnavailableError("away") if broken == "queue" else HazelcastError("not now"))
             await it.watch.look()
             assert (it.waiting, len(it.watch)) == ([], 1)
             await it.watch.look()
@@ -361,7 +542,7 @@ def test_a_cluster_that_fails_for_a_while_delays_only(broken: str) -> None:
     asyncio.run(main())
 
 
-def test_what_fails_all_its_deliveries_is_a_dead_letter_and_the_rest_flows_on() -> None:
+def test_failed_message_becomes_dead_letter() -> None:
     async def main() -> None:
         async with scene(AT_ONCE, most=3) as it:
             await it.accept("bad", "good")
@@ -382,7 +563,7 @@ def test_what_fails_all_its_deliveries_is_a_dead_letter_and_the_rest_flows_on() 
 # -- a facade that starts anew ----------------------------------------------------------------------------------------
 
 
-def test_a_new_facade_redelivers_what_its_predecessor_left_and_nothing_else() -> None:
+def test_new_facade_redelivers_only_what_is_not_stored() -> None:
     async def main() -> None:
         store, queue = FakeStore(), FakeQueue()
         async with scene(AT_ONCE, queue=queue, store=store) as before:
@@ -403,7 +584,7 @@ def test_a_new_facade_redelivers_what_its_predecessor_left_and_nothing_else() ->
     asyncio.run(main())
 
 
-def test_of_several_workers_one_brings_back_what_an_earlier_facade_left() -> None:
+def test_one_of_several_workers_recovers_for_all() -> None:
     async def main() -> None:
         store = FakeStore()
         store.log.entries["a"] = Message("a", "a", 1.0).to_json()
@@ -421,20 +602,23 @@ def test_what_two_workers_watch_is_redelivered_by_one() -> None:
         store, queue = FakeStore(), FakeQueue()
         async with scene(NEVER, queue=queue, store=store) as first, scene(NEVER, queue=queue, store=store) as second:
             await first.accept("a")
-            second.watch.expect("a")
+            second.watch._health.epoch = first.watch._health.epoch
+            second.watch.expect(Message("a", "text of a"))
             queue.items.clear()
             await first.watch._redeliver_one("a")
             await second.watch._redeliver_one("a")
             assert (first.waiting, first.tries) == (["a"], {"a": 1})
             assert "a" in second.watch
-            store.redelivered.entries["a"] = Redelivery("a", 1, time.time() - NEVER).to_json()
+            long_ago = time.monotonic() - NEVER
+            epoch = first.watch._health.epoch
+            store.redelivered.entries["a"] = Redelivery("a", 1, 1.0, long_ago, epoch).to_json()
             await second.watch._redeliver_one("a")
             assert (first.waiting, first.tries) == (["a", "a"], {"a": 2})
 
     asyncio.run(main())
 
 
-def test_a_new_facade_looks_again_when_the_cluster_does_not_answer() -> None:
+def test_new_facade_tries_again_if_cluster_does_not_answer() -> None:
     async def main() -> None:
         async with scene(AT_ONCE) as it:
             it.store.log.entries["a"] = Message("a", "a", 1.0).to_json()
@@ -448,7 +632,7 @@ def test_a_new_facade_looks_again_when_the_cluster_does_not_answer() -> None:
     asyncio.run(main())
 
 
-def test_what_was_given_up_does_not_come_back_with_a_new_facade_even_if_its_letter_was_dropped() -> None:
+def test_given_up_message_stays_given_up() -> None:
     async def main() -> None:
         store = FakeStore()
         async with scene(AT_ONCE, most=1, store=store) as before:
@@ -468,7 +652,7 @@ def test_what_was_given_up_does_not_come_back_with_a_new_facade_even_if_its_lett
 # -- what the consumers tell ------------------------------------------------------------------------------------------
 
 
-def test_what_a_consumer_tells_is_forgotten_without_a_look_into_the_store() -> None:
+def test_reported_arrivals_settle_without_the_store() -> None:
     async def main() -> None:
         telling = Telling()
         async with scene(AT_ONCE, consumers=[telling.app]) as it:
@@ -484,12 +668,12 @@ def test_what_a_consumer_tells_is_forgotten_without_a_look_into_the_store() -> N
     asyncio.run(main())
 
 
-def test_an_arrival_that_is_heard_before_the_queue_confirmed_the_message_counts() -> None:
+def test_arrival_before_confirmation_of_put_counts() -> None:
     async def main() -> None:
         telling = Telling()
         async with scene(NEVER, consumers=[telling.app]) as it:
             await it.watch.recover()
-            it.watch.begin("a")
+            it.watch.begin(Message("a", "text of a"))
             telling.store("a")
             await it.watch.look()
             it.watch.put("a")
@@ -498,7 +682,66 @@ def test_an_arrival_that_is_heard_before_the_queue_confirmed_the_message_counts(
     asyncio.run(main())
 
 
-def test_a_consumer_that_is_started_again_tells_all_it_stored_since() -> None:
+def test_unreported_messages_of_stopped_consumer_settle() -> None:
+    async def main() -> None:
+        (port,) = free_ports(1)
+        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+            ids = [f"m{number}" for number in range(LARGEST_ROUND + 10)]
+            await it.accept(*ids, "lost")
+            it.queue.items.clear()
+            for message_id in ids:
+                it.stored(message_id)
+            await it.watch.look()
+            await it.watch.look()
+            assert len(it.watch) == 1
+            assert "lost" in it.watch
+
+    asyncio.run(main())
+
+
+def test_messages_of_a_restarted_consumer_are_not_pending() -> None:
+    async def main() -> None:
+        (port,) = free_ports(1)
+        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+            for ids in ("", "a"):
+                runner = web.AppRunner(Telling().app)
+                await runner.setup()
+                await web.TCPSite(runner, "127.0.0.1", port).start()
+                await it.accept(*ids)
+                for message_id in ids:
+                    it.stored(message_id)
+                it.queue.items.clear()
+                await it.watch.look()
+                await runner.cleanup()
+            assert len(it.watch) == 0
+
+    asyncio.run(main())
+
+
+def test_store_is_not_read_once_all_consumers_report() -> None:
+    async def main() -> None:
+        telling = Telling()
+        (port,) = free_ports(1)
+        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+            it.watch.pause = 0.01
+            await it.accept("a")
+            it.queue.items.clear()
+            async with running(it.watch.run()):
+                await until(lambda: it.store.stored.lookups > 0)
+                runner = web.AppRunner(telling.app)
+                await runner.setup()
+                await web.TCPSite(runner, "127.0.0.1", port).start()
+                await until(lambda: telling.calls > 1)
+                asked = it.store.stored.lookups
+                calls = telling.calls
+                await until(lambda: telling.calls > calls + 20)
+                assert it.store.stored.lookups <= asked + 1
+            await runner.cleanup()
+
+    asyncio.run(main())
+
+
+def test_restarted_consumer_reports_all_it_stored_since() -> None:
     async def main() -> None:
         first, second = Telling(), Telling()
         (port,) = free_ports(1)
@@ -534,13 +777,33 @@ def test_a_consumer_that_never_rests_does_not_hold_the_watch() -> None:
     asyncio.run(main())
 
 
+def test_message_being_stored_is_not_redelivered() -> None:
+    async def main() -> None:
+        telling, hands = Telling(), Hands()
+        async with scene(5, consumers=[telling.app], clock=hands.clock) as it:
+            await it.accept("a", "b")
+            it.queue.items.clear()
+            telling.taken = ["a"]
+            for _ in range(4):
+                await it.watch.look()
+                hands.move(3)
+            assert it.waiting == ["b"]
+            telling.taken = []
+            for _ in range(3):
+                await it.watch.look()
+                hands.move(3)
+            assert it.waiting == ["b", "a"]
+
+    asyncio.run(main())
+
+
 def test_more_than_one_answer_holds_is_heard_in_one_look() -> None:
     async def main() -> None:
         telling = Telling()
         async with scene(NEVER, consumers=[telling.app]) as it:
             await it.watch.recover()
             for number in range(2 * MOST_ARRIVALS + 1):
-                it.watch.begin(str(number))
+                it.watch.begin(Message(str(number), "text"))
                 telling.store(str(number))
             await it.watch.look()
             assert len(it.watch) == 0
@@ -550,7 +813,7 @@ def test_more_than_one_answer_holds_is_heard_in_one_look() -> None:
 
 
 @pytest.mark.parametrize("odd", [Stub(hangs=True), Stub(200), Stub(500), Stub(400)], ids=["hangs", "200", "500", "400"])
-def test_a_consumer_that_hangs_or_talks_nonsense_does_not_hold_the_watch(odd: Stub) -> None:
+def test_hanging_or_odd_consumer_does_not_delay_the_watch(odd: Stub) -> None:
     async def main() -> None:
         telling = Telling()
         async with scene(AT_ONCE, consumers=[odd.app, telling.app]) as it:
@@ -562,6 +825,23 @@ def test_a_consumer_that_hangs_or_talks_nonsense_does_not_hold_the_watch(odd: St
                 await it.watch.look()
             assert it.waiting == ["a"]
             assert odd.calls == 2
+
+    asyncio.run(main())
+
+
+def test_what_others_stored_is_heard_while_one_hangs() -> None:
+    async def main() -> None:
+        telling, hung = Telling(), Stub(hangs=True)
+        async with scene(NEVER, consumers=[hung.app, telling.app]) as it:
+            await it.watch.recover()
+            it.watch.pause = 0.01
+            async with running(it.watch.run()):
+                for number in range(20):
+                    await it.accept(str(number))
+                    telling.store(str(number))
+                    await until(lambda: len(it.watch) == 0)
+                # Where each round waits for the one that hangs, it is asked once for each message.
+                assert hung.calls < 10
 
     asyncio.run(main())
 
@@ -580,4 +860,4 @@ def test_an_answer_that_is_no_list_of_arrivals_is_passed_over(body: Any, caplog:
             assert len(it.watch) == 1
 
     asyncio.run(main())
-    assert any("is no messages-service" in line for line in caplog.messages)
+    assert any("is not a messages-service" in line for line in caplog.messages)

@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 from aiohttp import web
-from fakes import Caller, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app, serving
+from support.fakes import Caller, FakeMap, FakeQueue, Stub, calling, facade, logging_app, messages_app, serving
 
 from microq.client import FacadeClient, get_json
 from microq.errors import DeadlineError, UsageError
@@ -58,8 +58,8 @@ def test_short_sets_come_in_one_piece_as_they_always_did() -> None:
             response, body = await raw(client)
             shown = json.loads(body)
             assert (shown["logs"], shown["message"]) == (["ä 0", "ä 1"], ["ä 0"])
-            assert list(shown) == ["logs", "message", "logging-service", "messages-service", "away"]
-            assert body.decode() == json.dumps(shown, ensure_ascii=False)
+            assert list(shown) == ["logs", "message", "logging-service", "messages-service", "away", "merging"]
+            assert body.decode() == json.dumps(shown, ensure_ascii=False) + "\n"
             assert response.headers["Content-Length"] == str(len(body))
             assert response.headers["Content-Type"] == "application/json; charset=utf-8"
 
@@ -115,7 +115,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_as_long_as_nothing_was_passed_on_another_replica_is_asked(bad: web.Application) -> None:
+def test_another_replica_is_asked_before_any_byte_is_sent(bad: web.Application) -> None:
     async def main() -> None:
         good = Uneven(b'["a', b'"]')
         async with serving(bad) as first, facade(FakeQueue(), [first, good.app], [good.app]) as client:
@@ -127,7 +127,7 @@ def test_as_long_as_nothing_was_passed_on_another_replica_is_asked(bad: web.Appl
 
 
 @pytest.mark.parametrize("broken", ["/log", "/messages"])
-def test_a_replica_that_breaks_in_the_middle_breaks_the_connection(broken: str) -> None:
+def test_replica_that_fails_in_the_middle_closes_connection(broken: str) -> None:
     async def main() -> None:
         good, bad = Uneven(b'["a", "b"]'), Uneven(b'["a"', b', "b"', b', "c"', end="breaks")
         logs, messages = (bad, good) if broken == "/log" else (good, bad)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fakes import FakeQueue, Stub, serving, until
 from hypothesis import given
 from hypothesis import strategies as st
-from inprocess import InProcess, in_process
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from support.fakes import FakeQueue, Stub, serving, until
+from support.inprocess import InProcess, in_process
 
 from microq import tracing
 from microq.client import open_session
@@ -123,7 +123,7 @@ def test_one_message_is_one_trace_through_every_service(tmp_path: Path) -> None:
     assert not any(span.failed for span in receiver.spans)
 
 
-def test_without_a_header_each_message_is_a_trace_of_its_own_also_in_a_batch(tmp_path: Path) -> None:
+def test_message_without_header_is_a_new_trace(tmp_path: Path) -> None:
     async def main() -> Receiver:
         async with traced(tmp_path) as (system, receiver):
             await send(system, '{"msg": "a"}', headers={tracing.HEADER: "00-nonsense"})
@@ -181,17 +181,17 @@ def refused(receiver: Receiver | None, caplog: pytest.LogCaptureFixture) -> list
     return [record.getMessage() for record in caplog.records if record.name == "microq.tracing"]
 
 
-def test_a_collector_that_takes_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_silent_collector_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     (told,) = refused(None, caplog)
-    assert "takes no traces" in told
+    assert "accepts no traces" in told
 
 
-def test_a_collector_that_takes_traces_again_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_recovered_collector_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     receiver = Receiver(refusals=3)
     first, second = refused(receiver, caplog)
-    assert "takes no traces" in first
-    assert "takes traces again" in second
+    assert "accepts no traces" in first
+    assert "accepts traces again" in second
     assert len(receiver.spans) == 1
 
 
@@ -245,7 +245,7 @@ def test_what_is_off_loads_nothing() -> None:
         "x" * 100_000,
     ],
 )
-def test_what_is_no_traceparent_is_left_out_and_refuses_no_message(value: object) -> None:
+def test_invalid_traceparent_is_ignored(value: object) -> None:
     assert tracing.checked(value) == ""
     raw = Message("a", "hello", 1.0).to_json()
     assert "trace" not in raw

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from fakes import PLAIN, Caller, FakeClient, FakeMap, FakeQueue, FakeStore, facade, serving
+from support.fakes import PLAIN, Caller, FakeClient, FakeMap, FakeQueue, FakeStore, facade, serving
 
-from microq import hz
+from microq.backends.hazelcast import client as hz
+from microq.backends.hazelcast.maps import Kept, LogMap
 from microq.client import open_session
 from microq.config import Config
-from microq.errors import QueueFullError, StoreUncertainError
-from microq.maps import Kept, LogMap
+from microq.errors import QueueFullError, StoreIndeterminateError
 from microq.message import Message
 from microq.services import logging
 from microq.services.health import Health
@@ -85,7 +85,7 @@ async def interleaved(it: Scene) -> tuple[int, int]:
     return first.result()[0], second
 
 
-def test_what_one_acknowledged_stays_in_the_log_although_the_other_that_wrote_it_is_refused() -> None:
+def test_acknowledged_entry_outlives_refused_writer() -> None:
     async def main() -> None:
         async with scene() as it:
             assert await interleaved(it) == (504, 200)
@@ -95,7 +95,7 @@ def test_what_one_acknowledged_stays_in_the_log_although_the_other_that_wrote_it
     asyncio.run(main())
 
 
-def test_it_would_be_missing_if_the_entry_still_belonged_to_the_first() -> None:
+def test_entry_of_first_writer_would_be_missing() -> None:
     async def main() -> None:
         async with scene(kind=Unrenewed) as it:
             assert await interleaved(it) == (503, 200)
@@ -132,7 +132,7 @@ def test_an_entry_that_goes_at_that_very_moment_is_written_anew(kind: type[FakeM
     asyncio.run(main())
 
 
-def test_a_renewal_that_is_not_known_to_have_come_about_leaves_all_uncertain() -> None:
+def test_unconfirmed_renewal_leaves_all_indeterminate() -> None:
     client = FakeClient()
 
     class Lost(FakeMap):
@@ -141,7 +141,7 @@ def test_a_renewal_that_is_not_known_to_have_come_about_leaves_all_uncertain() -
             return await super().get(key)
 
     log = Lost({"a": Message("a", "hello").to_json()})
-    with pytest.raises(StoreUncertainError):
+    with pytest.raises(StoreIndeterminateError):
         asyncio.run(LogMap(hz.Cluster(client), log, "logging-1").add([Message("b", "new"), Message("a", "hello")]))
     assert "b" in log.entries
 
@@ -156,7 +156,7 @@ def test_another_text_renews_nothing() -> None:
     asyncio.run(main())
 
 
-def test_what_one_redelivers_stays_in_the_log_although_the_send_that_wrote_it_is_refused() -> None:
+def test_redelivered_entry_outlives_refused_send() -> None:
     """The redelivering one watches it since a send of which nobody knew; another one has just written it."""
 
     async def main() -> None:
@@ -166,7 +166,7 @@ def test_what_one_redelivers_stays_in_the_log_although_the_send_that_wrote_it_is
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(it.refused.post(WORDS))
                 await it.blocked.asked.wait()
-                watch.expect("a")
+                watch.expect(Message("a", WORDS["msg"]))
                 await watch._redeliver_one("a")
                 it.blocked.go.set()
             assert sending.result()[0] == 504

@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from conftest import Project
+from support.project import Project
 
-from microq.engines.provision import Engine, provide
+from microq.backends.jars import Engine
+from microq.backends.provision import provide
+from microq.client import listens
 from microq.fleet import Role
-from microq.system import runs
-from microq.system.ready import listens
-from microq.system.supervisor import supervise
+from microq.supervisor import runs
+from microq.supervisor.supervisor import supervise
 
 
 def slow_for(engine: Engine, name: str, seconds: int, folder: Path) -> Engine:
@@ -37,6 +38,6 @@ def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, t
             await supervisor.start(["hazelcast", "facade"])
             assert (await supervisor.snapshot()).joined
             for spec in supervisor.specs:
-                assert await listens(spec.address)() is (spec.role in {Role.HAZELCAST, Role.FACADE})
+                assert await listens(spec.address) is (spec.role in {Role.QUEUE, Role.FACADE})
 
     asyncio.run(main())

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hazelcast
-from commands import ask, until
-from conftest import Project
+from support.commands import ask, until
+from support.project import Project
 
-from microq.store import MAPS
+from microq.store import names
 
 KEY = "under-a-known-id"
 
@@ -39,7 +39,7 @@ def planted(system: Project, bomb: Bomb) -> Iterator[None]:
         cluster_members=[str(address) for address in config.hazelcast.hazelcast_clients],
     )
     try:
-        maps = [client.get_map(name).blocking() for name in MAPS]
+        maps = [client.get_map(name).blocking() for name in names("messages-queue")]
         for each in maps:
             each.set("bystander", bomb)
             each.set(KEY, bomb)
@@ -51,6 +51,7 @@ def planted(system: Project, bomb: Bomb) -> Iterator[None]:
             each.delete(bomb)
     finally:
         client.shutdown()
+        system.microq("dead", "drop", "all")
 
 
 def read_everything(system: Project) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, run
-from fakes import until
+from support.fakes import until
+from support.project import Project, run
 
 from microq.fleet import Role
-from microq.system import records
-from microq.system.children import UNKNOWN, Child, ForkServer, forking
-from microq.system.topology import child_environment, service_argv, specs
+from microq.supervisor import records
+from microq.supervisor.process import UNKNOWN, Child, ForkServer, forking
+from microq.supervisor.topology import child_environment, service_argv, specs
 
 DEADLINE = 30.0
 
@@ -72,7 +72,9 @@ def test_a_forked_service_is_a_process_of_its_own(project: Project) -> None:
         async with server(project) as forks:
             child, log_file = await started(forks, project)
             process = psutil.Process(child.pid)
-            assert process.name() == "config-1"
+            port = project.config.service_ips.config_service.port
+            assert process.name() == f"config-{port}"
+            assert " ".join(process.cmdline()).strip() == f"microq config --port {port}"
             assert os.getpgid(child.pid) == os.getsid(child.pid) == child.pid
             assert process.cwd() == str(project.folder)
             assert records.environment_of(process)["MICROQ_RUN"] == "the-run"
@@ -100,7 +102,7 @@ def test_how_a_forked_service_ended_is_told(project: Project) -> None:
     run(main())
 
 
-def test_services_outlive_their_server_and_the_next_ones_get_another(project: Project) -> None:
+def test_services_outlive_fork_server_and_a_new_one_starts(project: Project) -> None:
     async def main() -> None:
         async with server(project) as forks:
             child, _ = await started(forks, project)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import run
-from operators import KNOWN, SNAPSHOT, FakeOperator
+from support.operators import KNOWN, SNAPSHOT, FakeOperator
+from support.project import run
 
 from microq.config import Config
 from microq.errors import NotRunningError, RemoteError
 from microq.fleet import Event, Operator, Topic
-from microq.system import control, records
+from microq.supervisor import control, records
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ def test_an_error_keeps_its_code_and_exit_code(tmp_path: Path) -> None:
             with pytest.raises(RemoteError, match="it did not go") as caught:
                 await client.kill(KNOWN)
             assert (caught.value.code, caught.value.exit_code) == ("deadline", 5)
-            with pytest.raises(RemoteError, match=r"'nobody'; there are messages-5001, messages-5002") as caught:
+            with pytest.raises(RemoteError, match=r"'nobody'; the names are messages-5001, messages-5002") as caught:
                 await client.stop(["nobody"])
             assert (caught.value.code, caught.value.exit_code) == ("unknown-name", 2)
 
@@ -131,7 +131,7 @@ def test_down_sets_the_end(tmp_path: Path) -> None:
     run(main())
 
 
-def test_the_socket_is_for_this_user_only_and_goes_with_the_supervisor(tmp_path: Path) -> None:
+def test_socket_is_private_and_ends_with_supervisor(tmp_path: Path) -> None:
     path = records.socket_path(Config("the test", tmp_path))
 
     async def main() -> None:
@@ -196,7 +196,7 @@ def test_another_verb_is_no_way_in(tmp_path: Path) -> None:
         async with controlled(tmp_path):
             connector = aiohttp.UnixConnector(str(records.socket_path(config)))
             async with aiohttp.ClientSession(connector=connector) as session:
-                for path in ("/snapshot", "/_note", "/events"):
+                for path in ("/snapshot", "/act", "/events"):
                     async with session.post(f"http://microq{path}", json={"names": []}) as response:
                         assert response.status in (404, 405)
 

@@ -14,31 +14,31 @@ from typing import Any, TypeVar
 import aiohttp
 import psutil
 import pytest
-from conftest import Project, make_project
+from support.project import Project, make_project
 
-from microq.chaos.conditions import clients
+from microq.backends.base import Kind, Reply
+from microq.backends.provision import provide
+from microq.chaos.conditions import CLIENTS
 from microq.chaos.faults import FAULTS
-from microq.chaos.forms import scenario
 from microq.chaos.history import record
-from microq.chaos.links import Links, open_links
 from microq.chaos.matrix import make
-from microq.chaos.scenario import Stage, Trial
+from microq.chaos.proxy import Proxy, proxying
+from microq.chaos.scenario import Stage, Trial, scenario
+from microq.chaos.timeouts import Timeouts
 from microq.chaos.verdict import Ruling, Verdict
-from microq.chaos.wire import Kind, Reply
 from microq.client import FacadeClient, open_session
-from microq.engines.provision import provide
 from microq.fleet import ProcessState, Role
 from microq.message import Outcome, Receipt
-from microq.system import runs
-from microq.system.supervisor import Supervisor, supervise
-from microq.system.topology import plan_detours
+from microq.supervisor import runs
+from microq.supervisor.supervisor import Supervisor, supervise
+from microq.supervisor.topology import plan_detours
 
 SECONDS = 120
 """More than any of these takes, on a loaded machine too."""
 
 T = TypeVar("T")
 
-LINKED = [name for name, kind in FAULTS.items() if kind.needs_links and "hazelcast" in kind.backends]
+LINKED = [name for name, kind in FAULTS.items() if kind.needs_links and kind.suits("hazelcast")]
 
 SHORT: dict[str, dict[str, Any]] = {
     "cut-client": {"seconds": 2.0},
@@ -53,7 +53,7 @@ class Detoured:
     """A system whose processes all find each other through links."""
 
     supervisor: Supervisor
-    links: Links
+    links: Proxy
     session: aiohttp.ClientSession
 
     async def sends(self, *texts: str) -> list[Receipt]:
@@ -70,6 +70,7 @@ class Detoured:
                 print,
                 restore=True,
                 links=self.links,
+                timeouts=Timeouts.of(self.supervisor.config),
             )
             trial = Trial(make(name, **SHORT.get(name, {})), 300, seed=1)
             return await scenario(stage, trial, quiet=False).run()
@@ -80,7 +81,7 @@ async def detoured(project: Project) -> AsyncIterator[Detoured]:
     config = project.config
     detours = plan_detours(config)
     async with (
-        open_links(detours) as links,
+        proxying(detours) as links,
         supervise(config, runs.new_run(config, "up"), provide(config), detours) as supervisor,
         open_session() as session,
     ):
@@ -134,7 +135,7 @@ def elsewhere() -> Elsewhere:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory, engine: None, elsewhere: Elsewhere) -> Iterator[Detoured]:
     """One system behind links for all of these tests, each of which leaves it whole."""
-    project = make_project(tmp_path_factory.mktemp("detoured"))
+    project = make_project(tmp_path_factory.mktemp("detoured"), extra="heartbeat-timeout = 5\n")
     with elsewhere.holding(project) as system:
         yield system
     assert not project.alive()
@@ -146,10 +147,10 @@ def test_everything_goes_through_the_links(found: Detoured, elsewhere: Elsewhere
         view = await found.supervisor.snapshot()
         assert view.safe
         assert view.queue
-        assert view.queue.owner in found.links.links
+        assert view.queue.owner in {spec.name for spec in found.supervisor.specs}
         assert all(process.held is not None for process in view.having(Role.LOGGING))
-        opened = {(ends.kind, bool(ends.opener)) for ends in found.links.connections()}
-        assert opened == {(Kind.CLIENT, False), (Kind.MEMBER, True), (Kind.HTTP, False)}
+        opened = {(ends.kind, bool(ends.opener)) for ends in await found.links.connections()}
+        assert opened == {(Kind.CLIENT, False), (Kind.PEER, True), (Kind.HTTP, False)}
         for spec in found.supervisor.specs:
             process = psutil.Process(found.supervisor.processes[spec.name].pid)
             ports = {each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
@@ -161,10 +162,10 @@ def test_everything_goes_through_the_links(found: Detoured, elsewhere: Elsewhere
 
 def test_a_lost_reply_costs_nothing(found: Detoured, elsewhere: Elsewhere) -> None:
     async def main() -> None:
-        found.links.lose_replies(Reply.ENQUEUE, every=2)
+        await found.links.lose_replies(Reply.ENQUEUE, every=2)
         receipts = await found.sends("kept", "lost")
-        found.links.keep_replies()
-        assert found.links.counts.lost == {Reply.ENQUEUE: 1}
+        await found.links.keep_replies()
+        assert (await found.links.counts()).lost == {Reply.ENQUEUE: 1}
         assert [receipt.outcome for receipt in receipts] == [Outcome.ACKNOWLEDGED] * 2
 
     elsewhere.run(main())
@@ -172,11 +173,11 @@ def test_a_lost_reply_costs_nothing(found: Detoured, elsewhere: Elsewhere) -> No
 
 def test_clients_that_were_cut_off_come_back(found: Detoured, elsewhere: Elsewhere) -> None:
     async def main() -> None:
-        assert found.links.cut(clients) > 0
+        assert await found.links.cut(CLIENTS) > 0
         receipts = await found.sends("cut off")
         assert receipts[0].outcome is not Outcome.ACKNOWLEDGED
-        assert found.links.counts.refused > 0
-        found.links.heal()
+        assert (await found.links.counts()).refused > 0
+        await found.links.heal()
         while (await found.sends("back"))[0].outcome is not Outcome.ACKNOWLEDGED:  # noqa: ASYNC110 - clients tell nobody
             await asyncio.sleep(0.1)
 
@@ -187,18 +188,17 @@ def test_clients_that_were_cut_off_come_back(found: Detoured, elsewhere: Elsewhe
 def test_nothing_is_lost_under_a_fault_of_the_links(
     found: Detoured, elsewhere: Elsewhere, tmp_path: Path, name: str
 ) -> None:
-    counts = found.links.counts
-    counts.lost.clear()
-    cut, held = counts.cut, counts.held
+    before = elsewhere.run(found.links.counts())
     verdict = elsewhere.run(found.tries(name, tmp_path / "history.jsonl"))
     assert (verdict.verdict, verdict.reasons, verdict.quiet, verdict.seed) == (Ruling.PASS, (), False, 1)
     assert verdict.acknowledged >= 300
     assert verdict.lost == verdict.unlogged == verdict.unexpected == verdict.duplicated == ()
     assert verdict.faults
     assert all(hit.fault == name and hit.seen for hit in verdict.faults)
-    assert (counts.cut > cut) is (name == "cut-client")
+    counts = elsewhere.run(found.links.counts())
+    assert (counts.cut > before.cut) is (name == "cut-client")
     # A split is silent: its connections stay open.
-    assert (counts.held > held) is (name == "split-cluster")
+    assert (counts.held > before.held) is (name == "split-cluster")
     view = elsewhere.run(found.supervisor.snapshot())
     assert view.safe
     assert {process.state for process in view.processes} == {ProcessState.READY}

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Project
-from malformed import Places, drawn, say_all, undocumented
+from support.malformed import Places, drawn, say_all, undocumented
+from support.project import Project
 
 from microq.client import get_json, open_session
 from microq.config import Address
@@ -56,7 +56,7 @@ async def read_all(address: Address) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_two_thousand_malformed_requests_leave_the_system_as_it_was(system: Project) -> None:
+def test_malformed_requests_do_not_change_the_system(system: Project) -> None:
     ips = system.config.service_ips
     places = {
         "facade": ips.facade_service,

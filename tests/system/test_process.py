@@ -13,16 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import run
+from support import commands
+from support.project import run
 
 from microq.config import Address, Config
 from microq.errors import ExitedEarlyError, MachineError, StartTimeoutError, UsageError
 from microq.fleet import Event, ProcessState, Role
-from microq.system import records
-from microq.system.children import executing
-from microq.system.process import TERM_SECONDS, Process
-from microq.system.ready import says, until
-from microq.system.topology import ProcessSpec, child_environment
+from microq.supervisor import records
+from microq.supervisor.process import TERM_SECONDS, Process, executing
+from microq.supervisor.readiness import says, until
+from microq.supervisor.topology import ProcessSpec, child_environment
 
 PATIENT = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + PATIENT
@@ -105,7 +105,7 @@ def test_a_life_is_told_and_recorded(tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_ignores_sigterm_is_killed_after_the_grace_and_that_is_told(tmp_path: Path) -> None:
+def test_process_ignoring_sigterm_is_killed_after_grace(tmp_path: Path) -> None:
     async def main() -> None:
         async with nursery(tmp_path) as home:
             child = await home.started(STUBBORN)
@@ -126,7 +126,7 @@ def test_an_early_death_carries_its_status_and_its_last_words(tmp_path: Path) ->
             await home.spawn(child, DYING)
             with pytest.raises(ExitedEarlyError) as caught:
                 await until(child, says(child, "ready"), 10)
-            assert (caught.value.status, caught.value.tail) == (7, ["the disk is on fire"])
+            assert (caught.value.status, caught.value.why) == (7, ": the disk is on fire")
             assert "the disk is on fire" in str(caught.value)
             assert child.state is ProcessState.EXITED
             assert home.told()[-1] == ("exited", "with status 7")
@@ -141,7 +141,7 @@ def test_a_start_that_takes_too_long_carries_the_last_words(tmp_path: Path) -> N
             await home.spawn(child, MUTE)
             with pytest.raises(StartTimeoutError) as caught:
                 await until(child, says(child, "ready"), 1)
-            assert (caught.value.seconds, caught.value.tail) == (1, ["still looking"])
+            assert (caught.value.seconds, caught.value.why) == (1, ": still looking")
             assert child.up
 
     run(main())
@@ -155,7 +155,7 @@ def test_words_of_an_earlier_life_make_nobody_ready(tmp_path: Path) -> None:
             await home.spawn(child, MUTE)
             with pytest.raises(StartTimeoutError) as caught:
                 await until(child, says(child, "ready"), 0.5)
-            assert "ready" not in "".join(caught.value.tail)
+            assert "ready" not in caught.value.why
             assert (tmp_path / "child.log").read_text(encoding="utf-8").startswith("ready")
 
     run(main())
@@ -193,7 +193,7 @@ def test_stop_returns_when_the_grandchild_is_gone_too(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_leader_that_dies_alone_leaves_nobody(tmp_path: Path) -> None:
+def test_only_leader_that_dies_leaves_no_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with nursery(tmp_path) as home:
             child = await home.started(PARENT)
@@ -229,12 +229,34 @@ def test_pause_and_resume_are_seen_by_the_kernel(tmp_path: Path) -> None:
             await child.pause()
             assert child.state is ProcessState.PAUSED
             assert [process.status() for process in group] == [psutil.STATUS_STOPPED] * 2
-            with pytest.raises(UsageError, match="paused; only what is ready"):
+            with pytest.raises(UsageError, match="paused; only a ready process"):
                 await child.pause()
             await child.resume()
             assert not any(process.status() == psutil.STATUS_STOPPED for process in group)
-            with pytest.raises(UsageError, match="ready; only what is paused"):
+            with pytest.raises(UsageError, match="ready; only a paused process"):
                 await child.resume()
+
+    run(main())
+
+
+def test_a_signal_from_outside_is_seen_and_can_be_undone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with nursery(tmp_path) as home:
+            child = await home.started(PATIENT)
+            assert child.pid
+            os.kill(child.pid, signal.SIGSTOP)
+            await asyncio.to_thread(commands.until, lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+            child.look()
+            assert child.state.value == "paused"
+            assert (home.events[-1].kind, home.events[-1].detail) == ("paused", "by a signal of another process")
+            os.kill(child.pid, signal.SIGCONT)
+            await asyncio.to_thread(commands.until, lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
+            child.look()
+            assert child.state.value == "ready"
+            os.kill(child.pid, signal.SIGSTOP)
+            await asyncio.to_thread(commands.until, lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+            await child.resume()
+            assert child.state.value == "ready"
 
     run(main())
 
@@ -272,7 +294,7 @@ def test_no_folder_for_the_log_is_an_error_of_the_machine(tmp_path: Path) -> Non
     async def main() -> None:
         async with nursery(tmp_path) as home:
             child = home.child(tmp_path / "nowhere" / "child.log")
-            with pytest.raises(MachineError, match=r"child-1 cannot be started.*nowhere"):
+            with pytest.raises(MachineError, match=r"child-1 cannot be started: No such file or directory: .*nowhere"):
                 await home.spawn(child, PATIENT)
             assert not child.up
 
@@ -283,7 +305,7 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_machine(tmp_path: Path)
     async def main() -> None:
         async with nursery(tmp_path) as home:
             (tmp_path / "child.log").mkdir()  # root may write into every file, but into no folder
-            with pytest.raises(MachineError, match="Is a directory"):
+            with pytest.raises(MachineError, match="child-1 cannot be started: Is a directory"):
                 await home.spawn(home.child(), PATIENT)
 
     run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -13,17 +14,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import ask
-from conftest import Project, make_project, run, small
+from support.commands import ask
+from support.project import Project, make_project, run, small
 
-from microq.engines.provision import provide
+from microq.backends.provision import provide
 from microq.errors import DeadlineError, ExitedEarlyError, PortTakenError
-from microq.fleet import Role, Snapshot
+from microq.fleet import SERVERS, Role, Snapshot
 from microq.message import Message
 from microq.store import open_store
-from microq.system import control, runs
-from microq.system.supervisor import Supervisor, supervise
-from microq.system.topology import FORKSERVER
+from microq.supervisor import control, runs
+from microq.supervisor.supervisor import Supervisor, supervise
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 
@@ -52,14 +52,14 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(project: Project, 
 
 
 def test_a_member_that_cannot_start_shows_its_last_words(tmp_path: Path, engine: None) -> None:
-    project = make_project(tmp_path, extra='heap = "1m"\n')
+    project = make_project(tmp_path, extra='heap = "999999g"\n')
 
     async def main() -> None:
         async with supervised(project) as supervisor:
             with pytest.raises(ExitedEarlyError) as caught:
                 await supervisor.start(["all"])
             assert caught.value.status == 1
-            assert any("heap" in line for line in caught.value.tail)
+            assert "heap" in caught.value.why.lower()
             assert not any(process.up for process in supervisor.processes.values())
 
     run(main())
@@ -67,7 +67,7 @@ def test_a_member_that_cannot_start_shows_its_last_words(tmp_path: Path, engine:
 
 
 @small
-def test_a_server_whose_figures_nobody_gets_is_named_when_the_start_fails(project: Project, engine: None) -> None:
+def test_server_without_figures_is_named_if_start_fails(project: Project, engine: None) -> None:
     (address,) = project.config.hazelcast.hazelcast_clients
     name = f"hazelcast-{address.port}"
 
@@ -88,7 +88,7 @@ def test_a_server_whose_figures_nobody_gets_is_named_when_the_start_fails(projec
     assert not project.alive()
 
 
-def test_a_half_started_system_is_stopped_and_the_first_error_is_told(project: Project, engine: None) -> None:
+def test_half_started_system_is_stopped_with_first_error(project: Project, engine: None) -> None:
     port = project.config.service_ips.facade_service.port
 
     async def steal(supervisor: Supervisor) -> socket.socket:
@@ -104,8 +104,26 @@ def test_a_half_started_system_is_stopped_and_the_first_error_is_told(project: P
             thief.result().close()
             assert caught.value.name == f"facade-{port}"
             assert not any(process.up for process in supervisor.processes.values())
-            left = [tuple(process.cmdline()) for process in project.alive() if process.pid != os.getpid()]
-            assert left == [FORKSERVER]
+            left = [" ".join(process.cmdline()).strip() for process in project.alive() if process.pid != os.getpid()]
+            assert left == ["microq fork server"]
+
+    run(main())
+
+
+def shown_by_ps(pid: int | None) -> str:
+    command = ["ps", "-o", "comm=", "-o", "args=", "-p", str(pid)]
+    return subprocess.check_output(command, text=True).strip()
+
+
+@small
+def test_ps_shows_which_process_is_which(project: Project, engine: None) -> None:
+    async def main() -> None:
+        async with supervised(project) as supervisor:
+            await supervisor.start(["all"])
+            for name, process in supervisor.processes.items():
+                comm, title = (await asyncio.to_thread(shown_by_ps, process.pid)).split(maxsplit=1)
+                assert comm == name[:15]
+                assert title.startswith(f"{name} -") or process.spec.role not in SERVERS
 
     run(main())
 
@@ -125,7 +143,7 @@ def whole(view: Snapshot) -> bool:
 def test_a_killed_member_comes_back_into_the_same_cluster(system: Project) -> None:
     async def main() -> None:
         async with control.connect(system.config) as operator:
-            name = (await seen(operator, whole)).having(Role.HAZELCAST)[0].name
+            name = (await seen(operator, whole)).having(Role.QUEUE)[0].name
             assert await operator.kill([name]) == [name]
             view = await seen(operator, lambda view: {m.members_seen for m in view.members} == {2})
             assert view.named(name).exit_status == -9
@@ -137,21 +155,23 @@ def test_a_killed_member_comes_back_into_the_same_cluster(system: Project) -> No
     run(main())
 
 
-def test_a_message_that_is_a_consumers_by_the_cluster_is_held_by_it_after_a_member_joined(system: Project) -> None:
+def test_claimed_message_is_held_after_a_join(system: Project) -> None:
     """As after a merge, which may leave the claim of one half, and the other half has given the message away."""
     address = system.config.service_ips.messages_service[0]
     claimed = f"claimed-{uuid.uuid4()}"
 
     async def main() -> None:
         async with control.connect(system.config) as operator:
-            name = (await seen(operator, whole)).having(Role.HAZELCAST)[-1].name
+            name = (await seen(operator, whole)).having(Role.QUEUE)[-1].name
             async with open_store(system.config, f"messages-{address.port}") as store:
                 await store.stored.add([Message(claimed, claimed, time.time())])
             assert claimed not in ask(address, "GET", "/messages")[1]
             await operator.kill([name])
             await operator.start([name])
             await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1], 30)
-            assert claimed in ask(system.config.service_ips.logging_service[0], "GET", "/log")[1]
+            # What is held is written back after it is shown again.
+            logger = system.config.service_ips.logging_service[0]
+            await seen(operator, lambda _: claimed in ask(logger, "GET", "/log")[1], 30)
 
     run(main())
 

@@ -8,23 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import line_with, text
+from support.screens import line_with, text
 
-from microq.bench.bare import Bare
-from microq.bench.cost import Cost
-from microq.bench.held import needed_bytes, settings
-from microq.bench.lag import lags
-from microq.bench.load import Sent
-from microq.bench.pace import Pace, pace, since
+from microq.bench.experiments import bytes_to_hold, lags, link_cache, settings_to_hold
+from microq.bench.load import Bare, Sent
+from microq.bench.measure import by_role, pace_of, since
+from microq.bench.options import QUICK_BENCH, BenchOptions, Part
 from microq.bench.profile import hottest
-from microq.bench.result import Held, Idle, Lag, Level, Lines, Omission, Rates, Result, Seen, Start, middle
-from microq.bench.startup import link_cache
-from microq.bench.table import number, sections
-from microq.bench.targets import LEAST, MOST, TARGETS, Target, fall, judge
-from microq.bench.usage import by_role
-from microq.cli.bench import QUICK, Options, Part
-from microq.config import Config, Kafka, Queue
-from microq.views.bench import benchmark, markdown, profiled
+from microq.bench.result import Cost, Held, Idle, Lag, Level, Lines, Omission, Pace, Rates, Result, Seen, Start, middle
+from microq.bench.table import LEAST, MOST, TARGETS, Target, fall, judge, number, sections
+from microq.config import Config, Limits, Queue, load
+from microq.terminal.bench import benchmark, markdown, profiled
 
 MIB = 1 << 20
 
@@ -68,10 +62,10 @@ def everything(**facts: Any) -> Result:
 
 def test_percentiles_are_those_of_the_slowest_in_a_thousand() -> None:
     latencies = tuple(n / 1000 for n in range(1, 1001))
-    got = pace(1, Sent(1000, 0, 2.0, latencies, 0.5), 4.0, {})
+    got = pace_of(1, Sent(1000, 0, 2.0, latencies, 0.5), 4.0, {})
     assert (got.p50_ms, got.p99_ms, got.p999_ms) == (500, 990, 999)
     assert (got.acknowledged_per_s, got.stored_per_s) == (500, 250)
-    nothing = pace(1, Sent(0, 3, 2.0, (), 0.5), None, {})
+    nothing = pace_of(1, Sent(0, 3, 2.0, (), 0.5), None, {})
     assert (nothing.p50_ms, nothing.p999_ms, nothing.stored_per_s) == (None, None, None)
 
 
@@ -228,7 +222,7 @@ def test_numbers_have_three_digits_that_say_something(value: float | None, shown
     assert number(value) == shown
 
 
-def test_the_functions_with_the_most_time_of_their_own_come_first() -> None:
+def test_functions_are_sorted_by_own_time() -> None:
     frames = [{"name": "main", "file": "/x/y/app.py"}, {"name": "work", "file": "/x/y/work.py"}, {"name": "wait"}]
     threads = [
         {"samples": [[0, 1], [0]], "weights": [3, 1]},
@@ -241,12 +235,26 @@ def test_the_functions_with_the_most_time_of_their_own_come_first() -> None:
 
 
 def test_many_messages_get_what_they_need() -> None:
-    config = Config("test", Path())
-    assert settings(config, 1000) == ["hazelcast.heap=257m", "queue.max-size=100000"]
-    assert settings(config, 1_000_000)[1] == "queue.max-size=2000000"
-    kafka = replace(config, queue=Queue(backend="kafka"), kafka=Kafka())
-    assert any(each.startswith("kafka.heap=") for each in settings(kafka, 1000))
-    assert needed_bytes(1_000_000) > needed_bytes(1000) > 1 << 30
+    for queue in (Queue(), Queue(backend="kafka")):
+        config = Config("test", Path(), queue=queue)
+        assert settings_to_hold(config, 1000) == []
+        for messages in (200_000, 1_000_000):
+            given = load(None, settings_to_hold(config, messages), environ={}) if queue == Queue() else None
+            assert given is None or (given.capacity.held >= messages, given.misfits) == (True, [])
+            heap, held = (each.partition("=")[2] for each in settings_to_hold(config, messages))
+            carrying = config.with_settings("hazelcast", heap=heap)
+            assert carrying.capacity.held >= 1.1 * messages
+            assert int(held) > messages
+        assert bytes_to_hold(config, 1_000_000) > bytes_to_hold(config, 1000) + 3 * (1 << 30)
+    roomy = Config("test", Path(), limits=Limits(max_held=2_000_000)).with_settings("hazelcast", heap="4g")
+    assert settings_to_hold(roomy, 1_000_000) == []
+
+
+def test_a_part_carries_what_it_is_sent() -> None:
+    messages = BenchOptions().most_messages
+    assert set(messages) == {Part.RATES, Part.LAG, Part.BATCH, Part.COST}
+    assert messages[Part.BATCH] > BenchOptions().lines
+    assert BenchOptions(seconds=60).most_messages[Part.RATES] > 10 * messages[Part.RATES]
 
 
 def test_a_cold_cache_has_the_jars_and_nothing_else(tmp_path: Path) -> None:
@@ -262,7 +270,10 @@ def test_a_cold_cache_has_the_jars_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_quick_run_measures_the_same_parts_for_less_time() -> None:
-    assert QUICK.parts == Options().parts
-    assert (QUICK.seconds < Options().seconds, max(QUICK.held) < max(Options().held)) == (True, True)
-    assert json.dumps(QUICK.parts) == '["start", "idle", "rates", "lag", "batch", "held", "cost"]'
-    assert (Options().cost_connections, Options(connections=(8, 200)).cost_connections) == (32, 8)
+    assert QUICK_BENCH.parts == BenchOptions().parts
+    assert (QUICK_BENCH.seconds < BenchOptions().seconds, max(QUICK_BENCH.held) < max(BenchOptions().held)) == (
+        True,
+        True,
+    )
+    assert json.dumps(QUICK_BENCH.parts) == '["start", "idle", "rates", "lag", "batch", "held", "cost"]'
+    assert (BenchOptions().cost_connections, BenchOptions(connections=(8, 200)).cost_connections) == (32, 8)

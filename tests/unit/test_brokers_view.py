@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
+from aiokafka.protocol.metadata import MetadataRequest
+from support.fakes import PLAIN
 
-from microq.brokers import Found, read_all
+from microq.backends.kafka.client import Brokers, UnavailableError
+from microq.backends.kafka.layout import Layout, Partition, Span
+from microq.backends.kafka.monitor import Found, read_all
 from microq.config import Address
-from microq.kfk import AwayError
-from microq.layout import Layout, Partition, Span
 
 A, B, C = (Address("127.0.0.1", port) for port in (9091, 9092, 9093))
 ALL = (A, B, C)
@@ -24,17 +28,20 @@ class FakeBrokers:
 
     async def layout(self, _topic: str, at: Address | None = None) -> Layout:
         if at is None or at not in self._layouts:
-            raise AwayError("it is frozen")
+            raise UnavailableError("it is frozen")
         return self._layouts[at]
 
     async def consumers(self, _topic: str) -> dict[int, str]:
         if self._waiting is None:
-            raise AwayError("nobody coordinates them")
+            raise UnavailableError("nobody coordinates them")
         return {0: "messages-5001"}
+
+    async def settings(self, _topic: str) -> dict[str, str]:
+        return {"min.insync.replicas": "2"}
 
     async def spans(self, _topic: str, _layout: Layout) -> dict[int, Span]:
         if self._waiting is None:
-            raise AwayError("nobody knows what is confirmed")
+            raise UnavailableError("what is confirmed is unknown")
         return {n: Span(5, None if count is None else 5 + count) for n, count in self._waiting.items()}
 
 
@@ -46,10 +53,10 @@ def layout(servers: Sequence[Address], *leaders: Address | None, in_sync: Sequen
 def read(
     layouts: Mapping[Address, Layout], waiting: Mapping[int, int | None] | None, up: Sequence[Address] = ALL
 ) -> Found:
-    return asyncio.run(read_all(FakeBrokers(layouts, waiting), "topic", up))
+    return asyncio.run(read_all(FakeBrokers(layouts, waiting), PLAIN, up, lambda at: f"kafka-{at.port}"))
 
 
-def test_each_broker_owns_what_it_leads_and_backs_up_what_it_follows() -> None:
+def test_broker_owns_led_and_backs_up_followed_partitions() -> None:
     figures, partitions = read(dict.fromkeys(ALL, layout(ALL, A, B)), {0: 30, 1: 12})
     assert [(each.name, each.items, each.backups) for each in figures] == [
         ("kafka-9091", 30, 12),
@@ -96,7 +103,51 @@ def test_who_sees_fewer_has_heard_the_news() -> None:
 def test_what_is_not_known_is_missing_and_never_zero() -> None:
     layouts = {A: layout((A, B), None, A, in_sync=(A, B)), B: layout((A, B), None, A, in_sync=(A, B))}
     figures, partitions = read(layouts, {0: None, 1: 4}, (A, B))
-    assert figures == ()
+    assert [(each.items, each.backups) for each in figures] == [(4, None), (0, None)]
     assert [(p.leader, p.waiting) for p in partitions] == [(None, None), ("kafka-9091", 4)]
-    assert read(dict.fromkeys(ALL, layout(ALL, A)), None) == ((), ())
+    figures, partitions = read(dict.fromkeys(ALL, layout(ALL, A)), None)
+    assert [(each.items, each.backups) for each in figures] == [(None, 0), (0, None), (0, None)]
+    assert [(p.leader, p.waiting) for p in partitions] == [("kafka-9091", None)]
     assert read({}, {0: 4}) == ((), ())
+
+
+class BrokenConnection:
+    """A connection whose socket broke a moment ago, over uvloop: the client does not know that word for it."""
+
+    closed = False
+
+    async def send(self, _request: object) -> object:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    def close(self, _reason: object) -> None:
+        self.closed = True
+
+
+class BrokenBrokers(Brokers):
+    """Brokers to which every connection has just broken."""
+
+    async def _connection(self, address: Address) -> Any:
+        return self._connections.setdefault(address, BrokenConnection())
+
+
+def test_broken_socket_counts_as_silent_broker() -> None:
+    async def main() -> None:
+        brokers = BrokenBrokers(ALL, "the test", {})
+        connection = await brokers._connection(A)
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await brokers.ask(A, None)
+        assert connection.closed
+
+    asyncio.run(main())
+
+
+def test_why_a_broker_does_not_answer_is_said_in_words() -> None:
+    async def main(port: int) -> None:
+        address = Address("127.0.0.1", port)
+        await Brokers([address], "test", {}).ask(address, MetadataRequest([]))
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(UnavailableError, match="does not answer: Connect") as caught:
+            asyncio.run(main(silent.getsockname()[1]))
+    assert "Errno" not in str(caught.value)

@@ -9,7 +9,7 @@ import logging
 import pytest
 from hazelcast.errors import TargetDisconnectedError
 
-from microq import hz
+from microq.backends.hazelcast import client as hz
 
 
 @pytest.mark.parametrize(("error", "stack"), [(TargetDisconnectedError("gone"), False), (ValueError("ours"), True)])

@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pages import Reader
-from pictures import line_with, text, words
+from support.html import Reader
+from support.screens import line_with, text, words
 
-from microq.bench.comparison import Line, lines, to_json
-from microq.bench.found import Failure, Found, Paced, Started, Struck, code, saturated
+from microq.bench.comparison import Failure, Found, Line, Paced, Started, Struck, code, lines, saturated, to_json
 from microq.bench.load import Sent
-from microq.bench.pace import QUEUE, REST, Pace, memory, pace
+from microq.bench.measure import QUEUE, REST, memory, pace_of
+from microq.bench.result import Pace
 from microq.chaos.matrix import ERROR, Row
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
 from microq.report.comparison import render
-from microq.views.comparison import comparison
+from microq.terminal.bench import comparison
 
 BOTH = ("hazelcast", "kafka")
 
@@ -89,7 +89,8 @@ def test_memory_of_a_process_that_is_gone_makes_the_sum_unknown() -> None:
 
 def test_members_beside_brokers_are_everything_else() -> None:
     def process(name: str, rss: int | None) -> ProcessView:
-        return ProcessView(name, Role(name.partition("-")[0]), "127.0.0.1:1", ProcessState.READY, rss=rss)
+        role = {"hazelcast": Role.MAPS, "kafka": Role.QUEUE, "facade": Role.FACADE}[name.partition("-")[0]]
+        return ProcessView(name, role, "127.0.0.1:1", ProcessState.READY, rss=rss)
 
     listed = (process("hazelcast-1", 1), process("kafka-1", 2), process("facade-1", None))
     view = Snapshot(1.0, "", listed, (), None, backend="kafka")
@@ -111,7 +112,7 @@ def test_processor_time_is_for_a_thousand_messages() -> None:
     assert line(of, "servers of the queue, at 32").values == {"hazelcast": 1, "kafka": None}
 
 
-def test_counts_are_sums_and_a_run_that_was_not_made_counts_nothing() -> None:
+def test_counts_are_sums_without_failed_runs() -> None:
     rows = [row(), row("fail", 2, lost=2), Row("kill-member", 3, 7, ERROR)]
     of = found(struck=[Struck("hazelcast", "kill-live", each, 0.2) for each in rows])
     group = "kill the owner under traffic"
@@ -141,7 +142,7 @@ def test_the_exit_code_is_that_of_the_worst(verdicts: list[str], failed: bool, e
     assert code(of) == expected
 
 
-def test_a_saturated_load_generator_is_told() -> None:
+def test_saturated_load_generator_is_reported() -> None:
     of = found(paced=[Paced("kafka", 1, (paced(10, client_cpu=0.97),)), Paced("kafka", 2, (paced(10),))])
     assert saturated(of) == [(32, 0.97)]
     assert saturated(found(paced=[Paced("kafka", 1, (paced(10),))])) == []
@@ -150,14 +151,14 @@ def test_a_saturated_load_generator_is_told() -> None:
 
 def test_percentiles_are_values_that_were_measured() -> None:
     latencies = tuple(number / 1000 for number in range(1, 201))
-    got = pace(32, Sent(200, 1, 2.0, latencies, 0.51234), 4.0, {QUEUE: None})
+    got = pace_of(32, Sent(200, 1, 2.0, latencies, 0.51234), 4.0, {QUEUE: None})
     assert (got.p50_ms, got.p99_ms) == (100, 198)
     assert (got.acknowledged_per_s, got.stored_per_s) == (100, 50)
     assert (got.failed, got.client_cpu, got.cpu_s) == (1, 0.512, {QUEUE: None})
 
 
 def test_what_was_not_measured_has_no_percentiles() -> None:
-    got = pace(32, Sent(0, 5, 2.0, (), 0.1), None, {})
+    got = pace_of(32, Sent(0, 5, 2.0, (), 0.1), None, {})
     assert (got.p50_ms, got.p99_ms, got.stored_per_s, got.acknowledged_per_s) == (None, None, None, 0)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from microq.config import Address, Config, load
+from microq.config import Address, Config, load, without_secrets
 from microq.errors import ConfigError
 
 ORIGINAL = """\
@@ -99,13 +99,16 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("service_ips", "messages-service", '"127.0.0.1:5001"', "list of addresses"),
         ("service_ips", "messages-service", "[]", "list of addresses"),
         ("service_ips", "messages-service", "[5001]", "an address is text"),
-        ("service_ips", "messages-service", '["5001"]', "is no address"),
-        ("service_ips", "logging-service", '["127.0.0.1"]', "is no address"),
-        ("service_ips", "logging-service", '[":5003"]', "is no address"),
-        ("service_ips", "logging-service", '["http://127.0.0.1:5003"]', "is no address"),
-        ("service_ips", "logging-service", '["::1:5003"]', "is no address"),
-        ("service_ips", "logging-service", '["127.0.0. 1:5003"]', "is no address"),
-        ("service_ips", "logging-service", '["a\\nb:5003"]', "is no address"),
+        ("service_ips", "messages-service", '["5001"]', "is not an address"),
+        ("service_ips", "logging-service", '["127.0.0.1"]', "is not an address"),
+        ("service_ips", "logging-service", '[":5003"]', "is not an address"),
+        ("service_ips", "logging-service", '["http://127.0.0.1:5003"]', "is not an address"),
+        ("service_ips", "logging-service", '["[::1]"]', 'IPv4 only; write the address as "127.0.0.1:5001"'),
+        ("service_ips", "logging-service", '["[::1]:5703"]', 'IPv4 only; write the address as "127.0.0.1:5703"'),
+        ("service_ips", "facade-service", '"my-laptop:5000"', "not a name"),
+        ("service_ips", "facade-service", '"127.0.0.256:5000"', "not a name"),
+        ("service_ips", "logging-service", '["127.0.0. 1:5003"]', "is not an address"),
+        ("service_ips", "logging-service", '["a\\nb:5003"]', "is not an address"),
         ("service_ips", "facade-service", '"127.0.0.1:0"', "from 1 to 65535"),
         ("service_ips", "facade-service", '"127.0.0.1:65536"', "from 1 to 65535"),
         ("service_ips", "facade-service", '"127.0.0.1:http"', "from 1 to 65535"),
@@ -122,7 +125,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("hazelcast", "heap", '"m"', "a size"),
         ("hazelcast", "heap", '"256"', "a size"),
         ("hazelcast", "heap", '"256 MB"', "a size"),
-        ("hazelcast", "heap", "256", "text in one line"),
+        ("hazelcast", "heap", "256", 'must be a size such as "256m" or "1g", not 256'),
         ("hazelcast", "partition-count", "0", "from 1 to 271"),
         ("hazelcast", "partition-count", "272", "from 1 to 271"),
         ("hazelcast", "heartbeat-timeout", "1", "from 2 to 300"),
@@ -137,6 +140,13 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("queue", "max-size", "2147483648", "whole number"),
         ("queue", "max-size", "1979-05-27", "whole number"),
         ("queue", "backup-count", "7", "from 0 to 6"),
+        ("queue", "name", '"q *"', "must be a name of letters"),
+        ("queue", "name", '"default"', "must be a name of letters"),
+        ("hazelcast", "environment", '"A=1"', "must be a list of variables"),
+        ("hazelcast", "environment", '["A"]', "write it as"),
+        ("kafka", "environment", '["=1"]', "write it as"),
+        ("kafka", "environment", '["A B=1"]', "write it as"),
+        ("kafka", "environment", "[1]", "text in one line"),
         ("limits", "max-body", "1", "whole number"),
         ("limits", "header-timeout", "0", "from 1 to 3600"),
         ("limits", "read-timeout", "0.5", "whole number"),
@@ -161,18 +171,18 @@ def test_a_wrong_value_names_file_table_and_key(tmp_path: Path, table: str, key:
 
 def test_an_unknown_key_names_itself_and_the_known_ones(tmp_path: Path) -> None:
     line = complaint(tmp_path, "[queue]\nmax_size = 3\n")
-    assert "config.toml: [queue] max_size: is no key" in line
+    assert "config.toml: [queue] max_size: is not a key" in line
     assert "max-size" in line
 
 
 def test_an_unknown_table_names_itself_and_the_known_ones(tmp_path: Path) -> None:
     line = complaint(tmp_path, "[service-ips]\n")
-    assert "config.toml: [service-ips]: is no table" in line
+    assert "config.toml: [service-ips]: is not a table" in line
     assert "service_ips" in line
 
 
 def test_a_key_outside_any_table_is_named(tmp_path: Path) -> None:
-    assert "[max-size]: is no table" in complaint(tmp_path, "max-size = 3\n")
+    assert "[max-size]: is not a table" in complaint(tmp_path, "max-size = 3\n")
 
 
 def test_a_table_that_is_a_value_is_named(tmp_path: Path) -> None:
@@ -264,7 +274,7 @@ def test_a_wrong_variable_is_blamed_and_not_the_file(tmp_path: Path) -> None:
 def test_a_wrong_set_is_blamed_and_not_the_file(tmp_path: Path) -> None:
     line = complaint(tmp_path, "[queue]\nmax-size = 1\n", "queue.max-size=many")
     assert line.startswith("--set: [queue] max-size: must be a whole number")
-    assert complaint(tmp_path, "", "queue.size=3").startswith("--set: [queue] size: is no key")
+    assert complaint(tmp_path, "", "queue.size=3").startswith("--set: [queue] size: is not a key")
     assert "whole number" in complaint(tmp_path, "", "queue.max-size=" + "9" * 5000)
 
 
@@ -273,10 +283,10 @@ def test_a_wrong_set_is_blamed_and_not_the_file(tmp_path: Path) -> None:
     [
         ("messages", "write it as"),
         ("", "write it as"),
-        ("apples=3", "nothing to set"),
-        ("queue=3", "nothing to set"),
-        ("queue.=3", "nothing to set"),
-        ("queues.max-size=3", "nothing to set"),
+        ("apples=3", "cannot be set"),
+        ("queue=3", "cannot be set"),
+        ("queue.=3", "cannot be set"),
+        ("queues.max-size=3", "cannot be set"),
         ("messages=", "whole number from 1 to 20"),
         ("messages=0", "whole number from 1 to 20"),
         ("messages=-1", "whole number from 1 to 20"),
@@ -315,7 +325,10 @@ def test_ports_that_run_out_are_an_error(tmp_path: Path) -> None:
 
 
 def test_what_is_written_for_the_children_reads_back_the_same(tmp_path: Path) -> None:
-    text = '[queue]\nname = "q \\"1\\" ä"\nmax-size = 5\n[hazelcast]\nmanaged = false\n[limits]\nmax-body = 2048\n'
+    text = (
+        '[queue]\nmax-size = 5\n[hazelcast]\nhazelcast-cluster-name = "q \\"1\\" ä"\nmanaged = false\n'
+        "[limits]\nmax-body = 2048\n"
+    )
     before = written(tmp_path, text, "messages=3", MICROQ_QUEUE_BACKUP_COUNT="1")
     child = tmp_path / "run.toml"
     child.write_text(before.to_toml(), encoding="utf-8")
@@ -328,3 +341,78 @@ def test_what_is_written_for_the_children_reads_back_the_same(tmp_path: Path) ->
 def test_addresses_are_ordered_by_host_then_by_number() -> None:
     assert Address("127.0.0.1", 999) < Address("127.0.0.1", 5001)
     assert Address("127.0.0.1", 5001).url == "http://127.0.0.1:5001"
+
+
+@pytest.mark.parametrize("table", ["hazelcast", "kafka"])
+def test_managed_server_needs_numeric_address_others_do_not(tmp_path: Path, table: str) -> None:
+    key = {"hazelcast": "hazelcast-clients", "kafka": "kafka-brokers"}[table]
+    line = complaint(tmp_path, f'[{table}]\n{key} = ["my-laptop:7000"]\n')
+    assert f"{key}: my-laptop:7000: a process of microq needs an IPv4 address" in line
+    line = complaint(tmp_path, f'[{table}]\n{key} = ["0.0.0.0:7000"]\n')
+    assert "0.0.0.0:7000 means every address of this machine" in line
+    config = written(tmp_path, f'[{table}]\nmanaged = false\n{key} = ["my-laptop:7000"]\n')
+    assert str(getattr(config.tables[table], key.replace("-", "_"))[0]) == "my-laptop:7000"
+
+
+def test_localhost_is_the_address_that_it_means(tmp_path: Path) -> None:
+    config = written(tmp_path, '[service_ips]\nmessages-service = ["localhost:7001", "LOCALHOST:7002"]\n')
+    assert [str(address) for address in config.service_ips.messages_service] == ["127.0.0.1:7001", "127.0.0.1:7002"]
+    line = complaint(tmp_path, '[service_ips]\nmessages-service = ["localhost:7001", "127.0.0.1:7001"]\n')
+    assert "127.0.0.1:7001 is listed already" in line
+
+
+def test_a_port_on_every_address_leaves_none_for_another(tmp_path: Path) -> None:
+    line = complaint(tmp_path, '[service_ips]\nfacade-service = "0.0.0.0:5001"\n')
+    assert "takes the port of" in line
+
+
+def test_the_lowest_address_is_the_lowest_number() -> None:
+    written_down = ["zoo:1", "127.0.0.10:5701", "10.0.0.1:9", "127.0.0.2:5701", "abc:2", "127.0.0.2:571", "9.9.9.9:1"]
+    assert [str(address) for address in sorted(map(Address.parse, written_down))] == [
+        "9.9.9.9:1",
+        "10.0.0.1:9",
+        "127.0.0.2:571",
+        "127.0.0.2:5701",
+        "127.0.0.10:5701",
+        "abc:2",
+        "zoo:1",
+    ]
+
+
+def test_what_is_not_set_is_what_the_heap_carries(tmp_path: Path) -> None:
+    small = written(tmp_path, '[hazelcast]\nheap = "128m"\n')
+    large = written(tmp_path, '[hazelcast]\nheap = "1g"\n')
+    assert small.limits.max_held < 200_000 < large.limits.max_held
+    assert small.queue.max_size < 100_000 == large.queue.max_size
+    assert not small.misfits
+    assert not large.misfits
+
+
+def test_what_the_heap_does_not_carry_is_said(tmp_path: Path) -> None:
+    config = written(tmp_path, "[limits]\nmax-held = 1000000\n[queue]\nmax-size = 300000\n")
+    assert [line.partition(": ")[0] for line in config.misfits] == [
+        "[limits] max-held = 1000000",
+        "[queue] max-size = 300000",
+    ]
+    assert all('heap = "256m" carries about' in line for line in config.misfits)
+    assert not written(tmp_path, "[hazelcast]\nmanaged = false\n[limits]\nmax-held = 1000000\n").misfits
+
+
+def test_a_heap_in_which_no_message_fits_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'\[limits\] max-body: one message of 1048576 .* set heap to "31m" or more'):
+        written(tmp_path, '[hazelcast]\nheap = "24m"\n')
+    written(tmp_path, '[hazelcast]\nheap = "31m"\n')
+    with pytest.raises(ConfigError, match="max-body"):
+        written(tmp_path, "[limits]\nmax-body = 1000000000\n")
+    written(tmp_path, "[hazelcast]\nmanaged = false\n[limits]\nmax-body = 1000000000\n")
+
+
+def test_shown_configuration_hides_server_variables() -> None:
+    sets = [f'{table}.environment=["PASSWORD=top secret = \\"1\\"", "OTHER=top"]' for table in ("hazelcast", "kafka")]
+    config = load(sets=sets, environ={})
+    assert "top secret" in config.to_toml()
+    shown = without_secrets(config.to_toml())
+    assert "top secret" not in shown
+    assert shown.count('environment = ["PASSWORD=...", "OTHER=..."]') == 2
+    plain = load(environ={}).to_toml()
+    assert without_secrets(plain) == plain

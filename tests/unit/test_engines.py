@@ -7,19 +7,20 @@ import hashlib
 import os
 import stat
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import PLAIN
+from support.fakes import PLAIN
 
+from microq.backends import backend, jars, java
+from microq.backends.hazelcast import server as hazelcast
+from microq.backends.hazelcast.client import call_seconds
+from microq.backends.jars import Jar
+from microq.backends.java import Java
+from microq.backends.kafka import server as kafka
 from microq.config import Address
-from microq.engines import hazelcast, jars, java
-from microq.engines.jars import Jar
-from microq.engines.java import Java
-from microq.engines.provision import member_archive
 from microq.errors import JarMissingError, JavaMissingError, MachineError
-from microq.store import MAPS
+from microq.store import names
 
 WHOLE = b"the whole jar"
 JAR = Jar("com.example:nothing:1.0", "nothing-1.0.jar", hashlib.sha256(WHOLE).hexdigest())
@@ -45,7 +46,7 @@ def test_a_whole_jar_in_the_cache_needs_no_network(cache: Path) -> None:
     assert jars.provide(JAR) == cache / JAR.filename
 
 
-def test_a_missing_jar_without_a_network_says_which_and_where_to_put_it(cache: Path) -> None:
+def test_missing_jar_without_network_names_jar_and_place(cache: Path) -> None:
     assert jars.state(JAR) == "missing"
     with pytest.raises(JarMissingError) as caught:
         jars.provide(JAR)
@@ -61,8 +62,10 @@ def test_a_damaged_jar_is_never_used_and_is_called_damaged(cache: Path) -> None:
     cache.mkdir()
     (cache / JAR.filename).write_bytes(WHOLE[:-1])
     assert jars.state(JAR) == "damaged"
-    with pytest.raises(JarMissingError, match="damaged"):
+    with pytest.raises(JarMissingError) as caught:
         jars.provide(JAR)
+    assert f"{cache / JAR.filename} is damaged" in str(caught.value)
+    assert "is not here" not in str(caught.value)
 
 
 def test_a_cache_that_is_no_folder_is_named(cache: Path) -> None:
@@ -124,7 +127,7 @@ def test_what_does_not_run_as_java_is_passed_over(tmp_path: Path, script: str) -
     assert java.find({"JAVA_HOME": str(broken), "PATH": str(new / "bin")}).source == "PATH"
 
 
-def test_a_java_home_that_is_no_folder_or_cannot_be_run_is_passed_over(tmp_path: Path) -> None:
+def test_java_home_that_cannot_run_is_skipped(tmp_path: Path) -> None:
     locked = java_home(tmp_path / "locked", "21.0.1")
     (locked / "bin" / "java").chmod(0o644)
     new = java_home(tmp_path / "new", "17.0.1")
@@ -161,17 +164,18 @@ JAVA_25 = Java(Path("/jdk25/bin/java"), "25.0.1", "microq[jre]")
 
 
 @pytest.mark.parametrize(("runtime", "flag"), [(JAVA_17, "SharedArchiveFile"), (JAVA_25, "AOTCache")])
-def test_the_archive_is_used_once_it_is_there(cache: Path, runtime: Java, flag: str) -> None:
-    archive = member_archive(runtime)
-    assert archive.flags() == []
+def test_the_archive_is_used_once_it_is_there(cache: Path, tmp_path: Path, runtime: Java, flag: str) -> None:
+    archive = backend("hazelcast").archive(runtime)
+    assert archive.flags(tmp_path) == []
     cache.mkdir()
     archive.path.touch()
-    assert archive.flags() == [f"-XX:{flag}={archive.path}"]
+    assert archive.flags(tmp_path) == [f"-XX:{flag}=lib/{archive.path.name}"]
+    assert (tmp_path / "lib" / archive.path.name).samefile(archive.path)
 
 
 def test_another_java_has_another_archive(cache: Path) -> None:
     newer = Java(JAVA_17.path, "17.0.10", "PATH")
-    paths = {member_archive(runtime).path for runtime in (JAVA_17, newer, JAVA_25)}
+    paths = {backend("hazelcast").archive(runtime).path for runtime in (JAVA_17, newer, JAVA_25)}
     assert len(paths) == 3
     assert {path.parent for path in paths} == {cache}
 
@@ -180,7 +184,7 @@ COMMAND = ["java", "-Xmx256m", "-javaagent:/agent.jar=config=x", "-cp", "/hz.jar
 
 
 def test_a_dynamic_archive_is_made_without_the_agent() -> None:
-    assert member_archive(JAVA_17).training_argv(COMMAND, Path("/out")) == [
+    assert backend("hazelcast").archive(JAVA_17).training_argv(COMMAND, Path("/out")) == [
         "java",
         "-XX:ArchiveClassesAtExit=/out",
         "-Xmx256m",
@@ -191,7 +195,7 @@ def test_a_dynamic_archive_is_made_without_the_agent() -> None:
 
 
 def test_an_ahead_of_time_cache_is_made_with_the_agent() -> None:
-    assert member_archive(JAVA_25).training_argv(COMMAND, Path("/out")) == [
+    assert backend("hazelcast").archive(JAVA_25).training_argv(COMMAND, Path("/out")) == [
         "java",
         "-XX:AOTCacheOutput=/out",
         *COMMAND[1:],
@@ -226,29 +230,45 @@ def test_a_members_configuration_says_what_it_must(member: hazelcast.Member) -> 
         "network/join/multicast/enabled": "false",
         "network/join/auto-detection/enabled": "false",
         "network/join/tcp-ip/member-list": '["127.0.0.1:5701", "127.0.0.1:5702", "127.0.0.1:5703"]',
-        "network/interfaces/interfaces": '["127.0.0.1"]',
+        "properties/hazelcast.local.localAddress": '"127.0.0.1"',
         "jet/enabled": "false",
         "properties/hazelcast.socket.bind.any": "false",
         "properties/hazelcast.phone.home.enabled": "false",
         "properties/hazelcast.operation.fail.on.indeterminate.state": "true",
         "queue/messages-queue/max-size": "100000",
         "queue/messages-queue/backup-count": "2",
-        **{f"map/{name}/backup-count": "2" for name in MAPS},
+        **{f"map/{name}/backup-count": "2" for name in names("messages-queue")},
     }
     assert {key: rows.get(f"hazelcast/{key}") for key in expected} == expected
+
+
+STRUCTURES = 3 + len(names("messages-queue"))
+"""A queue, its maps, and the defaults of both kinds."""
 
 
 def test_a_split_is_merged_unless_the_minority_shall_refuse(member: hazelcast.Member) -> None:
     hazelcast.write_files(PLAIN, member, [member.address])
     merging = member.config_file.read_text(encoding="utf-8")
-    assert merging.count('"class-name": "PutIfAbsentMergePolicy"') == 1 + len(MAPS)
+    assert merging.count('"class-name": "PutIfAbsentMergePolicy"') == STRUCTURES
     assert "split-brain-protection" not in merging
-    refusing = replace(PLAIN, hazelcast=replace(PLAIN.hazelcast, split_brain="refuse"))
+    refusing = PLAIN.with_settings("hazelcast", split_brain="refuse")
     hazelcast.write_files(refusing, member, [member.address])
     written = member.config_file.read_text(encoding="utf-8")
-    assert written.count('"split-brain-protection-ref": "majority"') == 1 + len(MAPS)
+    assert written.count('"split-brain-protection-ref": "majority"') == STRUCTURES
     assert '"minimum-cluster-size": 2' in written
     assert "merge-policy" not in written
+
+
+@pytest.mark.parametrize("seconds", [3, 10, 60])
+def test_write_outlasts_the_heartbeat_timeout(member: hazelcast.Member, seconds: int) -> None:
+    """Or a merge ends with the first member that is busy for a while, and what it had not sent yet is lost."""
+    patient = PLAIN.with_settings("hazelcast", heartbeat_timeout=seconds)
+    hazelcast.write_files(patient, member, [member.address])
+    rows = flat(member.config_file.read_text(encoding="utf-8"))
+    silence = int(rows["hazelcast/properties/hazelcast.max.no.heartbeat.seconds"])
+    assert silence == seconds
+    assert int(rows["hazelcast/properties/hazelcast.operation.backup.timeout.millis"]) >= 1000 * silence
+    assert call_seconds(patient) > silence
 
 
 def test_the_first_member_looks_for_itself_alone(member: hazelcast.Member) -> None:
@@ -268,7 +288,7 @@ def test_a_member_behind_a_link_tells_everybody_its_address(member: hazelcast.Me
     assert "public-address" not in member.config_file.read_text(encoding="utf-8")
 
 
-def test_what_a_member_reads_is_not_written_again_while_it_starts(member: hazelcast.Member) -> None:
+def test_files_of_a_starting_member_are_not_rewritten(member: hazelcast.Member) -> None:
     hazelcast.write_files(PLAIN, member, [member.address])
     its = {file: file.stat().st_mtime_ns for file in member.folder.iterdir()}
     other = dataclasses.replace(member, name="hazelcast-5702", address=Address("127.0.0.1", 5702))
@@ -277,7 +297,7 @@ def test_what_a_member_reads_is_not_written_again_while_it_starts(member: hazelc
     assert {file: file.stat().st_mtime_ns for file in its} == its
 
 
-def test_the_agents_file_is_the_users_alone_also_when_it_was_there(member: hazelcast.Member) -> None:
+def test_agent_file_is_private_even_if_it_existed(member: hazelcast.Member) -> None:
     file = member.folder / "hazelcast-5701.agent.properties"
     file.touch(mode=0o644)
     file.chmod(0o644)
@@ -287,7 +307,7 @@ def test_the_agents_file_is_the_users_alone_also_when_it_was_there(member: hazel
     rows = dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines())
     assert (rows["host"], rows["port"]) == ("127.0.0.1", "7777")
     assert (rows["user"], rows["password"]) == ("microq", "secret")
-    assert rows["policyLocation"] == (member.folder / "hazelcast-5701.policy.xml").as_uri()
+    assert rows["policyLocation"] == "file:hazelcast-5701.policy.xml"
     assert rows["discoveryEnabled"] == "false"
 
 
@@ -303,13 +323,41 @@ def test_the_password_stands_in_no_command_line(member: hazelcast.Member) -> Non
     argv = hazelcast.argv(JAVA_17, Path("/hz.jar"), Path("/agent.jar"), member, "256m", ["-XX:AOTCache=/a"])
     assert not any("secret" in word for word in argv)
     assert argv[0] == os.fspath(JAVA_17.path)
-    assert argv[-3:] == ["-cp", "/hz.jar", hazelcast.MAIN]
+    assert argv[-3:] == ["-cp", "lib/hz.jar", hazelcast.MAIN]
     assert {"-Xmx256m", "-XX:AOTCache=/a", *hazelcast.JVM_FLAGS} < set(argv)
-    assert f"-Dhazelcast.config={member.config_file}" in argv
-    assert f"-javaagent:/agent.jar=config={member.folder / 'hazelcast-5701.agent.properties'}" in argv
+    assert "-Dhazelcast.config=hazelcast-5701.yaml" in argv
+    assert "-javaagent:lib/agent.jar=config=hazelcast-5701.agent.properties" in argv
 
 
 def test_a_members_log_has_the_line_of_the_services(member: hazelcast.Member) -> None:
     hazelcast.write_files(PLAIN, member, [member.address])
     text = (member.folder / "hazelcast-5701.logging.properties").read_text(encoding="utf-8")
     assert "format=%1$tFT%1$tT.%1$tL %4$-7s hazelcast-5701   %5$s%6$s%n" in text
+
+
+ODD = ("a,b=c", "a:b", r"a\b", "a b", "Зошит", "a%20b", "a;b", "a'b\"c", "$HOME", "-cp", "#x!")
+"""Names of folders that options of a JVM, or files of properties, take apart."""
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_nothing_of_where_the_user_lives_reaches_a_server(name: str, tmp_path: Path) -> None:
+    run, cache = tmp_path / name / "run", tmp_path / name / "cache"
+    run.mkdir(parents=True)
+    cache.mkdir()
+    place = Address("127.0.0.1", 5701)
+    member = hazelcast.Member("hazelcast-5701", place, run, hazelcast.Agent(7777, "secret"))
+    broker = kafka.Broker(1, "kafka-9091", place, place, place, run)
+    hazelcast.write_files(PLAIN, member, [place])
+    kafka.write_files(PLAIN, broker, [broker], kafka.new_id())
+    commands = (
+        hazelcast.argv(JAVA_17, cache / "hz.jar", cache / "agent.jar", member, "256m", ()),
+        kafka.argv(JAVA_17, [cache / "kafka_2.13.jar"], broker, "256m", ()),
+    )
+    written = [file.read_text(encoding="utf-8") for file in run.iterdir() if file.is_file()]
+    said = [*(" ".join(command[1:]) for command in commands), *written]
+    assert len(written) == 6
+    for text in said:
+        assert text.isascii()
+        assert str(tmp_path) not in text
+    for link in (run / "lib").iterdir():
+        assert link.readlink().parent == cache

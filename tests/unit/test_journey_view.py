@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from journeys import Run
-from pictures import text, words
+from support.journeys import Run
+from support.screens import text, words
 
-from microq import trails
-from microq.views.journey import journey
+from microq import trace
+from microq.terminal.logs import journey
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_journey_is_shown_step_by_step(tmp_path: Path, width: int) -> None:
     Run(tmp_path).carries("8f31c2", "msg42", 10.0)
-    lines = text(journey(trails.find(tmp_path, "8f31c2")), width).splitlines()
+    lines = text(journey(trace.find(tmp_path, "8f31c2")), width).splitlines()
     assert words(lines[0])[:2] == ["8f31c2", '"msg42"']
     assert [words(line)[0] for line in lines[1:]] == [
         "facade-5000",
@@ -29,13 +29,13 @@ def test_a_journey_is_shown_step_by_step(tmp_path: Path, width: int) -> None:
 
 
 def test_what_happened_around_it_and_that_it_waits_is_seen(tmp_path: Path) -> None:
-    trail = trails.Trail(
+    trail = trace.Trail(
         "a",
         '"t"',
         (
-            trails.Step(1.0, "facade-5000", 'accepted "t"'),
-            trails.Step(1.1, "queue", "in the queue"),
-            trails.Step(2.0, "", "hazelcast-5701 killed"),
+            trace.Step(1.0, "facade-5000", 'accepted "t"'),
+            trace.Step(1.1, "queue", "in the queue"),
+            trace.Step(2.0, "", "hazelcast-5701 killed"),
         ),
     )
     lines = text(journey(trail), 80).splitlines()
@@ -45,7 +45,7 @@ def test_what_happened_around_it_and_that_it_waits_is_seen(tmp_path: Path) -> No
 
 
 def test_an_id_can_neither_colour_nor_move_the_terminal() -> None:
-    trail = trails.Trail("[bold]\x1b[31m", '"t"', (trails.Step(1.0, "facade-5000", "\x1b[2J"),))
+    trail = trace.Trail("[bold]\x1b[31m", '"t"', (trace.Step(1.0, "facade-5000", "\x1b[2J"),))
     shown = text(journey(trail), 80)
     assert "\x1b" not in shown
     assert "[bold]" in shown

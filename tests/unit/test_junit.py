@@ -6,10 +6,10 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from histories import begin, drained, fault, logged, sent, shown, whole
+from support.histories import begin, drained, fault, logged, sent, shown, whole
+from support.histories import write as write_history
 
-from microq.chaos.history import record
-from microq.chaos.judge import judge
+from microq.chaos.checker import judge
 from microq.chaos.matrix import ERROR, Row
 from microq.report.junit import Case, of_row, of_verdict, write
 
@@ -45,9 +45,7 @@ def test_a_failure_names_what_was_lost(tmp_path: Path) -> None:
 
 def test_a_run_of_many_has_the_ids_of_its_history(tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
-    with record(history) as file:
-        for entry in LOSS:
-            file.note(entry.kind, **entry.facts)
+    write_history(history, LOSS)
     row = Row("kill-member", 3, 7, "fail", reasons=("1 lost",), lost=1, duration_s=2.0, history=str(history))
     [case] = written(tmp_path, of_row(row, "hazelcast")).findall("testsuite/testcase")
     assert (case.get("classname"), case.get("name")) == ("hazelcast.live", "kill-member run 3 seed 7")
@@ -56,5 +54,7 @@ def test_a_run_of_many_has_the_ids_of_its_history(tmp_path: Path) -> None:
 
 def test_what_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:
     strange = json.loads('"\\ud800\\u0000\\u001b]]><b>&"')
-    [case] = written(tmp_path, Case("a.b", strange, "fail", reasons=(strange,), lost=(strange,))).findall(".//testcase")
+    [case] = written(tmp_path, Case("a.b", strange, "fail", reasons=(strange,), found={"lost": (strange,)})).findall(
+        ".//testcase"
+    )
     assert case.get("name") == r"\ud800\x00\x1b]]><b>&"

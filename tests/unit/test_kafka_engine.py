@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakes import PLAIN
+from support.fakes import PLAIN
 
+from microq.backends import BACKENDS, backend, jars
+from microq.backends.java import Java
+from microq.backends.kafka import server as kafka
+from microq.backends.kafka.jars import KAFKA, VERSION
+from microq.backends.provision import check_extras, is_needed
 from microq.config import Address, Config
-from microq.engines import jars, kafka
-from microq.engines.java import Java
-from microq.engines.kafka_jars import KAFKA, VERSION
-from microq.engines.provision import broker_archive, check_extras, is_needed, member_archive
 from microq.errors import ExtraMissingError, JarMissingError, MachineError
 
 JAVA = Java(Path("/jdk17/bin/java"), "17.0.9", "PATH")
@@ -77,7 +78,7 @@ def test_jars_that_cannot_be_had_are_named(tmp_path: Path, monkeypatch: pytest.M
 
 def test_each_engine_has_an_archive_of_its_own() -> None:
     newer = dataclasses.replace(JAVA, version="17.0.10")
-    archives = [make(runtime).path for make in (member_archive, broker_archive) for runtime in (JAVA, newer)]
+    archives = [backend(name).archive(runtime).path for name in BACKENDS for runtime in (JAVA, newer)]
     assert len(set(archives)) == len(archives)
 
 
@@ -85,14 +86,9 @@ def test_each_engine_has_an_archive_of_its_own() -> None:
 @pytest.mark.parametrize("members", [True, False])
 @pytest.mark.parametrize("brokers", [True, False])
 def test_members_and_brokers_run_elsewhere_independently(backend: str, *, members: bool, brokers: bool) -> None:
-    config = dataclasses.replace(
-        PLAIN,
-        queue=dataclasses.replace(PLAIN.queue, backend=backend),
-        hazelcast=dataclasses.replace(PLAIN.hazelcast, managed=members),
-        kafka=dataclasses.replace(PLAIN.kafka, managed=brokers),
-    )
-    assert config.has_brokers is (brokers and backend == "kafka")
-    assert is_needed(config) is (members or config.has_brokers)
+    config = dataclasses.replace(PLAIN, queue=dataclasses.replace(PLAIN.queue, backend=backend))
+    config = config.with_settings("hazelcast", managed=members).with_settings("kafka", managed=brokers)
+    assert is_needed(config) is (members or (brokers and backend == "kafka"))
 
 
 def test_the_client_is_missed_only_where_the_queue_is_in_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,19 +113,19 @@ def test_a_brokers_configuration_says_what_it_must(tmp_path: Path) -> None:
         "advertised.listeners": "CLIENT://127.0.0.1:9092,BROKER://127.0.0.1:29092",
         "inter.broker.listener.name": "BROKER",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(tmp_path / "data" / "kafka-9092"),
+        "log.dirs": "data/kafka-9092",
         "auto.create.topics.enable": "false",
         "unclean.leader.election.enable": "false",
         "min.insync.replicas": "2",
         "offsets.topic.replication.factor": "3",
         "offsets.topic.num.partitions": "1",
-        "group.initial.rebalance.delay.ms": "0",
+        "group.initial.rebalance.delay.ms": "300",
         "broker.session.timeout.ms": "3000",
     }
     assert {key: found.get(key) for key in expected} == expected
 
 
-def test_a_broker_behind_a_link_tells_clients_its_address_and_brokers_go_past_it(tmp_path: Path) -> None:
+def test_broker_behind_link_publishes_address_of_the_link(tmp_path: Path) -> None:
     brokers = cluster(tmp_path)
     hidden = dataclasses.replace(brokers[0], hidden=Address("127.0.0.1", 12345))
     found = written(hidden, [hidden, *brokers[1:]])
@@ -149,10 +145,9 @@ def test_a_write_needs_all_copies_but_one(tmp_path: Path, count: int, backups: i
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 60])
-def test_a_broker_is_heard_several_times_before_it_is_declared_dead(tmp_path: Path, seconds: int) -> None:
-    settings = dataclasses.replace(QUEUE_IN_KAFKA.kafka, session_timeout=seconds)
+def test_broker_is_asked_several_times_before_declared_dead(tmp_path: Path, seconds: int) -> None:
     brokers = cluster(tmp_path)
-    found = written(brokers[0], brokers, dataclasses.replace(QUEUE_IN_KAFKA, kafka=settings))
+    found = written(brokers[0], brokers, QUEUE_IN_KAFKA.with_settings("kafka", session_timeout=seconds))
     timeout = int(found["broker.session.timeout.ms"])
     assert timeout == seconds * 1000
     assert 3 * int(found["broker.heartbeat.interval.ms"]) <= timeout < int(found["replica.lag.time.max.ms"])
@@ -177,9 +172,9 @@ def test_a_broker_is_started_with_its_jars_and_its_file(tmp_path: Path) -> None:
     (broker,) = cluster(tmp_path, 1)
     argv = kafka.argv(JAVA, [Path("/a.jar"), Path("/b.jar")], broker, "256m", ["-XX:AOTCache=/a"])
     assert argv[0] == os.fspath(JAVA.path)
-    assert argv[-4:] == ["-cp", "/a.jar:/b.jar", kafka.MAIN, str(broker.config_file)]
+    assert argv[-4:] == ["-cp", "lib/a.jar:lib/b.jar", kafka.MAIN, "kafka-9091.properties"]
     assert {"-Xmx256m", "-XX:AOTCache=/a", *kafka.JVM_FLAGS} < set(argv)
-    assert f"-Dlog4j2.configurationFile={tmp_path / 'kafka-9091.log4j2.properties'}" in argv
+    assert "-Dlog4j2.configurationFile=kafka-9091.log4j2.properties" in argv
 
 
 # -- the storage ------------------------------------------------------------------------------------------------------

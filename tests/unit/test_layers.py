@@ -1,4 +1,4 @@
-"""The architecture: imports point down only, modules are short, and no name is a drawer for everything."""
+"""The architecture: imports point down only, and no name is a drawer for everything."""
 
 from __future__ import annotations
 
@@ -10,80 +10,75 @@ from pathlib import Path
 
 import pytest
 
+from microq.backends import BACKENDS
+
 PACKAGE = Path(__file__).parents[2] / "microq"
 
 RANKS = {
     # words: no network, no processes
     "errors": 0,
     "message": 0,
-    "letters": 0,
     "values": 0,
     "tables": 0,
-    "sources": 0,
-    "exposure": 0,
     "config": 0,
     "figures": 0,
-    "layout": 0,
+    "interpreter": 0,
     "fleet": 0,
+    "hints": 0,
     "log": 0,
-    "plotlyjs": 0,
-    "latency": 0,
-    "loops": 0,
     "timeline": 0,
     "tracing": 0,
-    "cues": 0,
-    "prometheus": 0,
-    "tasks": 0,
+    "caveats": 0,
+    "metrics": 0,
+    "aio": 0,
+    "allowance": 0,
+    "capacity": 0,
     # ports to the outside
-    "hz": 1,
-    "hz_scan": 1,
-    "queues": 1,
-    "maps": 1,
+    "child": 1,
+    "backends": 1,
     "store": 1,
-    "members": 1,
-    "kfk": 1,
-    "brokers": 1,
     "client": 1,
-    "batch": 1,
-    "sending": 1,
-    "trails": 1,
+    "replicas": 1,
+    "trace": 1,
     "usage": 1,
+    "web": 1,
     # the services, and the system that runs them
     "services": 2,
-    "engines": 2,
-    "system": 2,
+    "supervisor": 2,
     "chaos": 3,
     "bench": 3,
-    "views": 4,
+    "terminal": 4,
     "dashboard": 4,
-    "host": 5,
+    "workflows": 4,
     "report": 4,
     "cli": 5,
     "__main__": 5,
 }
 """Part of the package -> its rank; a part imports its own rank and those below."""
 
+WORDS_OF_BACKENDS = {"microq.backends", "microq.backends.base", "microq.backends.jars", "microq.backends.java"}
+"""What a backend is, and their names: of rank 0, because the configuration and the snapshot are made of them."""
+
 STRANGERS = {
-    "services": {"engines", "system"},
-    "engines": {"services", "system"},
-    "system": {"services"},
-    "chaos": {"services", "engines", "system"},
-    "bench": {"services", "engines", "system"},
-    "views": {"services", "engines", "system"},
-    "dashboard": {"services", "engines", "system"},
-    "host": {"cli"},
-    "report": {"services", "engines", "system"},
+    "services": {"supervisor"},
+    "supervisor": {"services"},
+    "chaos": {"services", "supervisor"},
+    "bench": {"services", "supervisor"},
+    "terminal": {"services", "supervisor"},
+    "dashboard": {"services", "supervisor"},
+    "report": {"services", "supervisor"},
 }
 """Parts that must not import each other although their ranks would allow it."""
 
 ALLOWED = {
-    ("microq.system.topology", "microq.services"),
-    ("microq.system.topology", "microq.services.defects"),
-    ("microq.system.topology", "microq.services.forkserver"),
+    ("microq.backends", "microq.backends.hazelcast"),
+    ("microq.backends", "microq.backends.kafka"),
+    ("microq.supervisor.topology", "microq.services"),
+    ("microq.supervisor.topology", "microq.services.faulty"),
+    ("microq.supervisor.topology", "microq.services.forkserver"),
 }
-"""Where a service listens is its own word, and the supervisor asks for it."""
+"""The registry names the backends; where a service listens is its own word, and the supervisor asks for it."""
 
-LONGEST = 260
 DRAWERS = {"util", "utils", "common", "helpers", "misc", "manager"}
 
 
@@ -116,6 +111,10 @@ def part(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
+def rank(module: str) -> int:
+    return 0 if module in WORDS_OF_BACKENDS else RANKS[part(module)]
+
+
 def faults(known: Mapping[str, str]) -> list[str]:
     """What is wrong with the imports of some modules: name -> source."""
     found = []
@@ -126,9 +125,51 @@ def faults(known: Mapping[str, str]) -> list[str]:
                 found += [f"{module}: {target}"] if target != "microq" else []
             elif (module, target) in ALLOWED:
                 continue
-            elif not mine or RANKS[theirs] > RANKS[mine] or theirs in STRANGERS.get(mine, set()):
+            elif not mine or rank(target) > rank(module) or theirs in STRANGERS.get(mine, set()):
                 found.append(f"{module} imports {target}")
     return found
+
+
+def cycles(known: Mapping[str, str]) -> set[frozenset[str]]:
+    """The groups of modules that import each other, also inside of functions."""
+    statements = {
+        module: {
+            target
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for target in imports(ast.unparse(node), known)
+            if target in known and target != module
+        }
+        for module, source in known.items()
+    }
+    reached = {module: {*targets} for module, targets in statements.items()}
+    for middle, further in reached.items():
+        for targets in reached.values():
+            if middle in targets:
+                targets.update(further)
+    return {
+        frozenset(other for other in targets if module in reached[other])
+        for module, targets in reached.items()
+        if module in targets
+    }
+
+
+CIRCLE = frozenset({"microq.backends", "microq.backends.base", "microq.capacity", "microq.config"})
+"""A configuration names a backend, whose traits say what a configuration may ask for."""
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycles(sources()) <= {CIRCLE}
+
+
+def test_modules_that_import_each_other_are_found() -> None:
+    late = {
+        "microq.a": "import microq.b",
+        "microq.b": "def f():\n    from microq import c",
+        "microq.c": "import microq.a",
+    }
+    assert cycles(late) == {frozenset(late)}
+    assert cycles({**late, "microq.c": ""}) == set()
 
 
 def test_every_part_of_the_package_has_a_rank() -> None:
@@ -145,13 +186,13 @@ def test_imports_point_down_only() -> None:
     [
         ("microq.message", "from microq.cli import output"),
         ("microq.message", "from microq import cli"),
-        ("microq.config", "import microq.hz"),
-        ("microq.services.facade", "def late():\n    from microq.system import records"),
-        ("microq.system.supervisor", "from microq.services.app import HEALTH"),
-        ("microq.system.topology", "from microq.services.app import HEALTH"),
-        ("microq.system.records", "from microq import services"),
-        ("microq.chaos.faults", "from microq.system.supervisor import Supervisor"),
-        ("microq.views.terminal", "if True:\n    from microq.system import control"),
+        ("microq.config", "import microq.backends.hazelcast.client"),
+        ("microq.services.facade", "def late():\n    from microq.supervisor import records"),
+        ("microq.supervisor.supervisor", "from microq.services.app import HEALTH"),
+        ("microq.supervisor.topology", "from microq.services.app import HEALTH"),
+        ("microq.supervisor.records", "from microq import services"),
+        ("microq.chaos.faults", "from microq.supervisor.supervisor import Supervisor"),
+        ("microq.terminal.status", "if True:\n    from microq.supervisor import control"),
         ("microq.store", "MODULE = 'microq.services'"),
         ("microq.store", "from . import hz"),
         ("microq", "from microq.errors import MicroqError"),
@@ -165,11 +206,11 @@ def test_an_import_that_points_up_or_across_is_found(module: str, source: str) -
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("microq.system.topology", "from microq import services"),
+        ("microq.supervisor.topology", "from microq import services"),
         ("microq.cli.output", "from microq import __version__"),
-        ("microq.cli.chaos", "from microq.chaos.judge import judge\nfrom microq.system import control"),
-        ("microq.views.logs", "from microq.views.cells import COLOURS\nimport json"),
-        ("microq.engines.hazelcast", "from microq.store import MAPS"),
+        ("microq.cli.chaos", "from microq.chaos.checker import judge\nfrom microq.supervisor import control"),
+        ("microq.terminal.logs", "from microq.terminal.style import COLOURS\nimport json"),
+        ("microq.backends.hazelcast.server", "from microq.store import names"),
     ],
 )
 def test_an_import_that_points_down_is_none_of_them(module: str, source: str) -> None:
@@ -177,9 +218,40 @@ def test_an_import_that_points_down_is_none_of_them(module: str, source: str) ->
     assert faults(known) == []
 
 
-def test_no_module_is_long() -> None:
-    lengths = {module: len(source.splitlines()) for module, source in sources().items()}
-    assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
+def of_backends(source: str) -> Iterator[str]:
+    """Yield where a module compares with the name of a backend, also as a process's name begins, or matches it."""
+    for node in ast.walk(ast.parse(source)):
+        compared: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            compared = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            compared = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "startswith":
+            compared = list(node.args)
+        for inner in (each for expression in compared for each in ast.walk(expression)):
+            text = inner.value if isinstance(inner, ast.Constant) and isinstance(inner.value, str) else ""
+            if text.partition("-")[0] in BACKENDS:
+                yield text
+
+
+def test_no_module_outside_asks_which_backend_it_is() -> None:
+    outside = {name: source for name, source in sources().items() if part(name) != "backends"}
+    asking = {name: list(of_backends(source)) for name, source in outside.items()}
+    assert not {name: where for name, where in asking.items() if where}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'config.queue.backend == "kafka"',
+        'kind = 1 if "hazelcast" != name else 2',
+        'name in {"kafka", "hazelcast"}',
+        'name.startswith("kafka-")',
+        'match name:\n    case "kafka":\n        pass',
+    ],
+)
+def test_a_question_which_backend_it_is_is_found(source: str) -> None:
+    assert list(of_backends(source))
 
 
 def test_no_module_is_a_drawer_for_everything() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ from microq.log import Line, parse, quoted
         ("\ud800", r'"\ud800"'),
     ],
 )
-def test_a_text_is_quoted_so_that_it_cannot_forge_or_colour_a_line(text: str, shown: str) -> None:
+def test_quoted_text_cannot_forge_or_colour_a_line(text: str, shown: str) -> None:
     assert quoted(text) == shown
 
 
@@ -60,7 +61,7 @@ def logged(program: str, more: str = "") -> list[str]:
 FORGED = "a\\n2026-11-24T10:00:00.000 INFO    messages-5001    received forged\\x1b[31m\\x9b2J\\u202e"
 
 
-def test_nothing_that_is_logged_can_forge_a_line_or_colour_a_terminal() -> None:
+def test_logged_text_cannot_forge_or_colour_a_line() -> None:
     (line,) = logged(f"say.info('received %s', '{FORGED}')")
     assert line.isprintable()
     assert r"received a\n2026" in line
@@ -182,7 +183,42 @@ asyncio.run(main())
     ],
     ids=["within a turn", "after it", "flushed", "a warning"],
 )
-def test_the_lines_of_a_turn_are_written_at_its_end_and_warnings_at_once(
-    level: str, more: str, found: list[str]
-) -> None:
+def test_lines_are_written_per_turn_and_warnings_at_once(level: str, more: str, found: list[str]) -> None:
     assert said_by(TURN.format(level=level, more=more)) == found
+
+
+FULL = """
+import resource
+lost = []
+log.setup('facade-1', lost=lost.append)
+logging.info('one')
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, hard))
+logging.info('two')
+logging.warning('three')
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+logging.info('four')
+logging.info('five, %s', sum(lost))
+"""
+
+
+@pytest.mark.parametrize("room", [60, 80])
+def test_lines_that_cannot_be_written_are_counted_not_torn(room: int, tmp_path: Path) -> None:
+    body = f"import logging\nfrom microq import log\n{FULL.format(room=room)}"
+    with (tmp_path / "log").open("wb") as out:
+        done = subprocess.run([sys.executable, "-c", body], stdout=out, stderr=subprocess.PIPE, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = list(map(parse, (tmp_path / "log").read_text(encoding="utf-8").splitlines()))
+    texts = [line.text for line in lines if line]
+    assert texts[-3:] == ["2 lines are missing here: they could not be written", "four", "five, 2"]
+    assert texts[0] == "one"
+
+
+@pytest.mark.parametrize("where", [">/dev/full", "| true"])
+def test_log_without_reader_ends_nothing(where: str) -> None:
+    body = "import logging,sys,time\nfrom microq import log\nlost = []\nlog.setup('facade-1', lost=lost.append)\n"
+    body += "time.sleep(0.3)\nfor _ in range(3): logging.info('line')\nsys.stderr.write(str(sum(lost)))"
+    line = f'set -o pipefail; "$0" -c "$1" {where}'
+    words = ["/bin/bash", "-c", line, sys.executable, body]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "3")

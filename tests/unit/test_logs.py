@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from microq.views import logs
-from microq.views.cells import COLOURS
+from microq.terminal import logs
+from microq.terminal.style import COLOURS
 
 DEADLINE = 5.0
 
@@ -32,7 +32,7 @@ async def take(lines: AsyncIterator[logs.Line], count: int) -> list[logs.Line]:
         return [await anext(lines) for _ in range(count)]
 
 
-def test_the_last_lines_of_several_files_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+def test_last_lines_of_files_are_in_order_of_time(tmp_path: Path) -> None:
     files = [
         write(tmp_path, "a", line(1, "one"), line(3, "three")),
         write(tmp_path, "b", line(2, "two"), line(4, "four")),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microq.errors import MessageError
-from microq.message import MAX_ID, Message, check_id
+from microq.message import MAX_ID, Message, check_id, text_hash
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
@@ -91,7 +91,7 @@ def test_the_wire_shows_id_text_time_and_instance() -> None:
     assert Message("a", "b", 1.5, "c").to_wire() == {"uuid": "a", "msg": "b", "at": 1.5, "by": "c"}
 
 
-def test_a_client_gives_text_and_maybe_an_id_and_nothing_else_counts() -> None:
+def test_message_of_client_has_only_text_and_optional_id() -> None:
     assert Message.from_wire({"msg": "b"}) == Message("", "b")
     assert Message.from_wire({"msg": "b", "uuid": "a", "at": "x", "by": "me", "more": 1}) == Message("a", "b")
 
@@ -105,3 +105,14 @@ def test_an_id_may_be_any_short_printable_text(value: str) -> None:
 def test_anything_else_is_no_id(value: object) -> None:
     with pytest.raises(MessageError):
         check_id(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [("msg1", "289e5175e02c788c"), ("", "e3b0c44298fc1c14"), ("\u043f", ""), ("\ud800", "")],
+)
+def test_a_text_has_one_hash(text: str, digits: str) -> None:
+    found = text_hash(text)
+    assert len(found) == 16
+    assert found == text_hash(text) != text_hash(text + " ")
+    assert not digits or found == digits

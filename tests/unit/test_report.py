@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from histories import at, begin, copies, drained, fault, logged, sent, shown, whole
-from pages import Reader
+from support.histories import at, begin, copies, drained, fault, logged, sent, shown, whole
+from support.html import Reader
 
 from microq.chaos.history import Entry
 from microq.errors import UsageError
 from microq.message import Outcome
-from microq.report import charts, journeys
+from microq.report import charts
 from microq.report.course import course
-from microq.report.page import render
-from microq.report.repeat import command
+from microq.report.run import command, render
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--"
 
@@ -42,12 +41,12 @@ PASSED: Sequence[Entry | list[Entry]] = (
 )
 
 
-def test_a_pass_is_told_in_words() -> None:
+def test_pass_is_reported_in_words() -> None:
     words = page(*PASSED).words
     for said in (
         "PASS No acknowledged message was lost: all 2 were received, each exactly once.",
         "m1 owned 2 messages; m2 and m3 backed up 2 messages each",
-        "hazelcast-1, the queue's primary owner (process 1). It was seen to happen.",
+        "hazelcast-1, the queue's primary owner (process 1). Its effect was observed.",
         "m1 killed (+0.10 s); backup promoted to owner (+0.40 s)",
         "when hazelcast-1 was gone, the backup on m2 became the queue",
         "messages-1 received 2 of the 2 messages",
@@ -73,6 +72,17 @@ def test_a_loss_is_told_with_every_id_and_the_layer_that_had_it() -> None:
     assert {trace["name"] for trace in found.figures["timeline"]["data"]} >= {"lost", "the fault hits"}
 
 
+def test_whatever_else_was_found_is_listed_with_its_meaning() -> None:
+    waits = sent("c", Outcome.INDETERMINATE)
+    found = page(begin(), A_B, waits, fault(), drained(), logged("a", "b", "c", "odd"), shown("a", "b"), shown("b"))
+    assert "2 unexpected" not in found.words
+    assert "odd unexpected shown or logged, but never sent, or refused" in found.words
+    assert "b duplicated shown more than once" in found.words
+    assert "c unsettled log" in found.words
+    assert "1 message duplicated: shown more than once." in found.words
+    assert "None." in page(begin(), A_B, fault(), drained(), logged("a", "b"), shown("a", "b")).words
+
+
 def test_kafka_has_leaders() -> None:
     found = page(
         begin(queue="kafka", scenario="kill-leader"),
@@ -88,7 +98,7 @@ def test_kafka_has_leaders() -> None:
     assert "a follower that had the same messages became the leader" in found.words
 
 
-def test_a_backup_that_was_hit_says_that_the_queue_was_in_no_danger() -> None:
+def test_hit_on_backup_says_queue_was_not_in_danger() -> None:
     found = page(begin(), A_B, fault(owner=False), drained(), logged("a", "b"), shown("a", "b"))
     assert "held only backups, so the queue itself was not in danger" in found.words
     assert "--target owner kills it" in found.words
@@ -136,7 +146,7 @@ def test_strange_ids_can_be_written(strange: str) -> None:
     text.encode()
 
 
-def test_a_page_needs_nothing_from_anywhere_and_its_ids_are_its_own() -> None:
+def test_page_is_self_contained_with_unique_ids() -> None:
     text = render(whole(*PASSED), "history.jsonl", config_toml="[queue]\n")
     assert not re.search(r"https?:|src=|@import|url\(", text)
     assert "default-src 'none'" in html.unescape(text)
@@ -148,21 +158,21 @@ def test_a_page_needs_nothing_from_anywhere_and_its_ids_are_its_own() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(number: float) -> None:
-    with pytest.raises(UsageError, match="a time that is none"):
+    with pytest.raises(UsageError, match="a time that is not a number"):
         render(whole(begin(), A_B, at(number, "end")), "history.jsonl")
 
 
-def test_of_many_messages_some_are_drawn_and_those_that_went_wrong_all() -> None:
+def test_many_messages_are_thinned_except_failed_ones() -> None:
     total = 10_000
     entries = [entry for number in range(total) for entry in sent(str(number), second=number / 1000, took=0.01)]
     stored = [str(number) for number in range(total) if number % 1000]
     way = course(whole(begin(), entries, fault(), drained(), logged(), shown(*stored)))
-    drawn, every = journeys.drawn(way.ways)
+    drawn, every = charts.drawn(way.ways)
     assert every == 5
     assert len(drawn) <= 2 * charts.MOST_DRAWN
     assert {way.id for way in drawn} >= {str(number) for number in range(0, total, 1000)}
     few = course(whole(begin(), A_B, shown("a")))
-    assert journeys.drawn(few.ways) == (list(few.ways), 1)
+    assert charts.drawn(few.ways) == (list(few.ways), 1)
 
 
 def test_the_course_has_every_time_since_the_fault() -> None:
@@ -175,7 +185,7 @@ def test_the_course_has_every_time_since_the_fault() -> None:
     assert a.acknowledged == pytest.approx(-0.9)
     assert (b.attempts, b.acknowledged, b.smooth, a.smooth) == (2, 1.5, False, True)
     assert way.band == (0, 2)
-    assert way.gap == (-0.5, 1.5)
+    assert way.gap == (0, 1.5), "what was before the fault is no part of it"
     assert [(mark.at, mark.hit) for mark in way.marks] == [(0, True), (2, False), (2.5, False)]
     assert [(one.at, one.seconds) for one in way.attempts][1:] == [(0.5, 1), (1.5, 0.5)]
 

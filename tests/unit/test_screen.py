@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from pictures import line_with, text, words
-from sights import QUEUE, SYSTEM, TOPIC, process
+from support.screens import line_with, text, words
+from support.snapshots import QUEUE, SYSTEM, TOPIC, process
 
 from microq.fleet import Event, ProcessState, ProcessView, Snapshot, Topic
-from microq.latency import Latencies
-from microq.views.events import event_line
-from microq.views.screen import line, screen
-from microq.views.sight import Sight
+from microq.metrics import Latencies
+from microq.terminal.logs import event_line
+from microq.terminal.screen import Sight, line, screen
 
 SIZES = pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 40), (160, 45)])
 
@@ -54,7 +53,7 @@ def test_everything_of_the_default_system_fits(view: Snapshot, width: int, heigh
     assert "100 of 100,000" in shown
     assert "★ " in shown
     assert "✗ exited" in shown
-    assert "! 2 of 3 servers of the queue are up" in shown or view is TOPIC
+    assert "! 1 of 2 backups: one member is down" in shown or view is TOPIC
     assert "number 59" in shown
     assert all(p.name in shown for p in sight.now.processes) or "more" in shown
     assert "MEMO…" not in shown
@@ -110,9 +109,9 @@ def test_a_supervisor_that_is_gone_is_said_to_be() -> None:
     sight.lose(123.0)
     sight.lose(456.0)
     assert sight.lost_at == 123.0
-    assert "no supervisor answers since" in lines(sight, 80, 24)[0]
+    assert "the supervisor has not answered since" in lines(sight, 80, 24)[0]
     sight.look(SYSTEM)
-    assert "no supervisor" not in lines(sight, 80, 24)[0]
+    assert "has not answered since" not in lines(sight, 80, 24)[0]
 
 
 @pytest.mark.parametrize(("size", "bar"), [(0, "[            ]"), (1, "[▏           ]"), (100_000, f"[{'█' * 12}]")])
@@ -125,13 +124,13 @@ def test_a_line_tells_the_same_and_each_cue_once() -> None:
     sight = Sight(SYSTEM)
     first = text(line(sight)).splitlines()
     assert "depth 100" in first[0]
-    assert first[0].endswith("dead n/a  safe  ★ hazelcast-5702")
-    assert first[1:] == ["! 2 of 3 servers of the queue are up: 1 of 2 backups"]
+    assert first[0].endswith("dead n/a  not safe  ★ hazelcast-5702")
+    assert first[1:] == ["! 1 of 2 backups: one member is down"]
     sight.look(at(SYSTEM, 101.0))
     assert len(text(line(sight)).splitlines()) == 1
     sight.look(dataclasses.replace(SYSTEM, queue=None))
     assert "depth n/a" in text(line(sight)).splitlines()[0]
-    assert "! the facade does not answer" in text(line(sight)) or sight.cues
+    assert "! the facade does not answer" in text(line(sight)) or sight.caveats
 
 
 def test_an_event_of_a_scenario_is_told_as_it_tells_it() -> None:

@@ -9,9 +9,14 @@ import pytest
 
 import microq
 
-STATIC = Path(microq.__file__).parent / "dashboard" / "static"
 
-TEXTS = {file.name: file.read_text(encoding="utf-8") for file in sorted(STATIC.iterdir())}
+def files(folder: str) -> dict[str, str]:
+    found = sorted((Path(microq.__file__).parent / folder).iterdir())
+    return {file.name: file.read_text(encoding="utf-8") for file in found}
+
+
+PAGES = {part: {**files("style"), **files(f"{part}/static")} for part in ("dashboard", "services")}
+"""The part of the package that has a page -> the files of it, with what all pages share: name -> text."""
 
 NAMESPACE = "http://www.w3.org/2000/svg"
 
@@ -51,17 +56,31 @@ def faults(texts: Mapping[str, str]) -> list[str]:
         found += [f"{name}: {what}" for what, pattern in FORBIDDEN.items() if re.search(pattern, rest)]
         asked = re.findall(r'(?:\$|getElementById)\("([^"]*)"\)', text) if name.endswith(".js") else []
         found += [f"{name}: no #{each}" for each in asked if each not in page.ids]
-        imported = re.findall(r'from "\./([^"]+)"', text) + re.findall(r'"/static/([^"]+\.(?:js|css|svg))"', text)
+        imported = re.findall(r'from "\./([^"]+)"', text) + re.findall(
+            r'"/(?:static|style)/([^"]+\.(?:js|css|svg))"', text
+        )
         found += [f"{name}: no {each}" for each in imported if each not in {*texts, "plotly.min.js"}]
     return found
 
 
-def test_the_page_asks_for_nothing_outside_and_finds_what_it_asks_for() -> None:
-    assert faults(TEXTS) == []
+@pytest.mark.parametrize("part", PAGES)
+def test_page_loads_nothing_from_outside_and_finds_its_files(part: str) -> None:
+    assert faults(PAGES[part]) == []
 
 
-def test_no_file_of_the_page_is_a_drawer_for_everything() -> None:
-    modules = {name: len(text.splitlines()) for name, text in TEXTS.items() if name.endswith(".js")}
+@pytest.mark.parametrize("part", PAGES)
+def test_every_colour_that_pages_share_is_stated_once(part: str) -> None:
+    styles = [text for name, text in PAGES[part].items() if name.endswith(".css")]
+    stated = [colour for text in styles for colour in re.findall(r"(--[\w-]+): ", text)]
+    assert "--accent" in stated
+    assert len(stated) == len(set(stated))
+    used = {colour for text in styles for colour in re.findall(r"var\((--[\w-]+)\)", text)}
+    assert used <= set(stated)
+
+
+@pytest.mark.parametrize("part", PAGES)
+def test_no_file_of_a_page_is_a_drawer_for_everything(part: str) -> None:
+    modules = {name: len(text.splitlines()) for name, text in PAGES[part].items() if name.endswith(".js")}
     assert {name: length for name, length in modules.items() if length > LONGEST} == {}
 
 

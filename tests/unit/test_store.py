@@ -6,13 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fakes import FakeClient, FakeMap, message_map
 from hazelcast.errors import HazelcastError
+from support.fakes import FakeClient, FakeMap, message_map
 
-from microq import hz
-from microq.errors import StoreAwayError, StoreUncertainError
-from microq.maps import PAGE
+from microq.backends.hazelcast import client as hz
+from microq.backends.hazelcast.client import Page, Place
+from microq.backends.hazelcast.maps import FIRST, PAGE, PAGE_BYTES
+from microq.errors import StoreIndeterminateError, StoreUnavailableError
 from microq.message import Message
+from microq.store import Names, names
 
 MESSAGES = [Message("a", "one"), Message("b", "two"), Message("c", "three")]
 
@@ -42,15 +44,15 @@ def test_only_text_enters_the_cluster() -> None:
 def test_with_the_cluster_away_nothing_was_written() -> None:
     proxy, client = FakeMap(), FakeClient()
     client.up = False
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreUnavailableError):
         asyncio.run(message_map(proxy, client=client).add(MESSAGES))
     assert not proxy.entries
 
 
-def test_if_one_of_several_is_uncertain_all_are() -> None:
+def test_one_indeterminate_message_makes_all_indeterminate() -> None:
     proxy = FakeMap()
     proxy.errors.append(HazelcastError("no confirmation"))
-    with pytest.raises(StoreUncertainError):
+    with pytest.raises(StoreIndeterminateError):
         asyncio.run(message_map(proxy).add(MESSAGES))
     assert len(proxy.entries) == 2
 
@@ -114,12 +116,12 @@ def test_a_scan_that_gets_no_further_raises() -> None:
         scan = entries.scan()
         await anext(scan)
         proxy.errors.append(HazelcastError("the member left"))
-        with pytest.raises(StoreUncertainError):
+        with pytest.raises(StoreIndeterminateError):
             await anext(scan)
         scan = entries.scan()
         await anext(scan)
         client.up = False
-        with pytest.raises(StoreAwayError):
+        with pytest.raises(StoreUnavailableError):
             await anext(scan)
 
     asyncio.run(main())
@@ -140,22 +142,22 @@ def test_ids_that_another_map_lacks_are_told_in_pages(count: int) -> None:
     asyncio.run(main())
 
 
-def test_a_call_that_gets_no_answer_is_uncertain() -> None:
+def test_call_without_answer_is_indeterminate() -> None:
     async def main() -> None:
-        cluster = hz.Cluster(FakeClient())
-        with pytest.raises(hz.UncertainError, match=r"no answer in 0\.01 s"):
-            await cluster.call(asyncio.sleep(60), seconds=0.01)
+        cluster = hz.Cluster(FakeClient(), 0.01)
+        with pytest.raises(hz.IndeterminateError, match=r"no answer in 0\.01 s"):
+            await cluster.call(asyncio.sleep(60))
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("error", [HazelcastError("x"), OSError("x")])
-def test_an_error_of_the_client_is_uncertain(error: Exception) -> None:
+def test_error_of_the_client_is_indeterminate(error: Exception) -> None:
     async def failing() -> None:
         raise error
 
     async def main() -> None:
-        with pytest.raises(hz.UncertainError):
+        with pytest.raises(hz.IndeterminateError):
             await hz.Cluster(FakeClient()).call(failing())
 
     asyncio.run(main())
@@ -168,7 +170,7 @@ def test_a_call_without_a_member_is_never_made(tmp_path: Path) -> None:
     async def main() -> None:
         client = FakeClient()
         client.up = False
-        with pytest.raises(hz.AwayError):
+        with pytest.raises(hz.UnavailableError):
             await hz.Cluster(client).call(touch())
 
     asyncio.run(main())
@@ -176,7 +178,7 @@ def test_a_call_without_a_member_is_never_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_what_fails_on_many_keys_at_once_is_as_uncertain_as_on_one(depth: int) -> None:
+def test_failure_on_many_keys_is_indeterminate_too(depth: int) -> None:
     async def failing() -> None:
         error: Exception = HazelcastError("the member left\n\tat the.server")
         for _ in range(depth):
@@ -187,9 +189,61 @@ def test_what_fails_on_many_keys_at_once_is_as_uncertain_as_on_one(depth: int) -
         raise ExceptionGroup("one a partition", [HazelcastError("away"), ZeroDivisionError()])
 
     async def main() -> None:
-        with pytest.raises(hz.UncertainError, match=r"^HazelcastError: the member left$"):
+        with pytest.raises(hz.IndeterminateError, match=r"^HazelcastError: the member left$"):
             await hz.Cluster(FakeClient()).call(failing())
         with pytest.raises(ExceptionGroup):
             await hz.Cluster(FakeClient()).call(broken())
 
     asyncio.run(main())
+
+
+def test_the_maps_of_two_queues_have_no_name_in_common() -> None:
+    queues = ("messages-queue", "messages", "messages-", "other", "messages-queue.log")
+    assert names("messages-queue").log == "messages-map"
+    assert len({name for queue in queues for name in names(queue)}) == len(Names._fields) * len(queues)
+
+
+class Weighing(FakeMap):
+    """It notes how many entries were read at once, and how many bytes were being put at the same time."""
+
+    def __init__(self, entries: dict[str, str] | None = None) -> None:
+        super().__init__(entries)
+        self.pages: list[int] = []
+        self.under_way = self.most = 0
+
+    async def put_if_absent(self, key: str, value: str) -> str | None:
+        self.under_way += len(value)
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        found: str | None = await super().put_if_absent(key, value)
+        self.under_way -= len(value)
+        return found
+
+    async def page_of_values(self, partition: int, place: Place, most: int) -> Page:
+        page = await super().page_of_values(partition, place, most)
+        self.pages.append(len(page.items))
+        return page
+
+
+@pytest.mark.parametrize(("size", "most"), [(1_000_000, FIRST), (10, PAGE)])
+def test_pages_have_so_many_entries_as_their_size_allows(size: int, most: int) -> None:
+    count = 4 * most
+    proxy = Weighing({str(n): Message(str(n), "x" * size).to_json() for n in range(count)})
+    found = message_map(proxy)
+
+    async def read() -> int:
+        return sum([len(page) async for page in found.scan()])
+
+    assert asyncio.run(read()) == count
+    assert max(proxy.pages) <= most
+    proxy.pages.clear()
+    assert asyncio.run(read()) == count
+    assert max(proxy.pages) * size <= PAGE_BYTES
+
+
+def test_large_messages_are_written_a_few_at_a_time() -> None:
+    proxy = Weighing()
+    kept = asyncio.run(message_map(proxy).add([Message(str(n), "x" * 1_000_000) for n in range(10)]))
+    assert [each.message.id for each in kept] == [str(n) for n in range(10)]
+    assert all(each.new for each in kept)
+    assert 1_000_000 < proxy.most <= PAGE_BYTES

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from operators import SNAPSHOT
+from support.operators import SNAPSHOT
 
 from microq import timeline
 from microq.fleet import Event, Topic
@@ -52,3 +55,44 @@ def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
 def test_a_full_timeline_takes_no_more(tmp_path: Path) -> None:
     write(tmp_path, most=10)
     assert len(list(timeline.read(tmp_path))) == 1
+
+
+def test_unwritten_events_are_counted_later_ones_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    writer = timeline.Writer(folder)
+    writer.tell(EVENT)
+    writer.look(SNAPSHOT)
+    assert writer.missing == 2
+    folder.mkdir()
+    (folder / timeline.FILE).symlink_to("/dev/full")
+    writer.tell(EVENT)
+    assert writer.missing == 3
+    writer.close()
+    (folder / timeline.FILE).unlink()
+    write(folder)
+    assert len(list(timeline.read(folder))) == 2
+
+
+TORN = """
+import resource, sys
+from support.operators import SNAPSHOT
+import os
+import subprocess
+import sys
+from pathlib import Path
+from microq import timeline
+writer = timeline.Writer(Path(sys.argv[1]))
+writer.look(SNAPSHOT)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, ((Path(sys.argv[1]) / timeline.FILE).stat().st_size + 50, hard))
+writer.look(SNAPSHOT)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+writer.look(SNAPSHOT)
+assert writer.missing == 1
+"""
+
+
+def test_a_line_that_a_full_disk_cut_off_spoils_none_after_it(tmp_path: Path) -> None:
+    around = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", TORN, str(tmp_path)], env=around, check=True, timeout=60)
+    assert len(list(timeline.read(tmp_path))) == 2

@@ -9,13 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_project
-from fakes import PLAIN
+from support.fakes import PLAIN
+from support.project import make_project
 
 from microq.config import Address, Config, ServiceIps, load
 from microq.errors import PortTakenError, UnknownNameError
-from microq.fleet import Detour, Role
-from microq.system.topology import STAGES, child_environment, plan_detours, select, service_argv, specs
+from microq.fleet import SERVICES, STAGES, Detour, Role, role_of
+from microq.services import place
+from microq.supervisor import ports
+from microq.supervisor.topology import (
+    child_environment,
+    plan_detours,
+    select,
+    server_environment,
+    service_argv,
+    specs,
+)
+from microq.values import EVERYWHERE
 
 EVERYTHING = [
     "hazelcast-5701",
@@ -50,28 +60,27 @@ def test_three_addresses_are_three_services() -> None:
 
 
 def test_a_cluster_that_runs_elsewhere_has_no_process_here() -> None:
-    config = dataclasses.replace(PLAIN, hazelcast=dataclasses.replace(PLAIN.hazelcast, managed=False))
+    config = PLAIN.with_settings("hazelcast", managed=False)
     assert names(config) == EVERYTHING[3:]
 
 
 def in_kafka(*, managed: bool = True) -> Config:
     queue = dataclasses.replace(PLAIN.queue, backend="kafka")
-    return dataclasses.replace(PLAIN, queue=queue, kafka=dataclasses.replace(PLAIN.kafka, managed=managed))
+    return dataclasses.replace(PLAIN.with_settings("kafka", managed=managed), queue=queue)
 
 
 BROKERS = ["kafka-9091", "kafka-9092", "kafka-9093"]
 
 
-def test_brokers_stand_beside_the_members_where_the_queue_is_in_kafka() -> None:
+def test_brokers_and_members_are_shown_with_kafka() -> None:
     assert names(in_kafka()) == [*EVERYTHING[:3], *BROKERS, *EVERYTHING[3:]]
-    assert STAGES[0] == (Role.HAZELCAST, Role.KAFKA)
+    assert STAGES[0] == (Role.MAPS, Role.QUEUE)
     assert select(specs(in_kafka()), ["kafka", "5702"]) == ["hazelcast-5702", *BROKERS]
 
 
-def test_brokers_that_run_elsewhere_have_no_process_here_and_members_may_run_elsewhere_alone() -> None:
+def test_unmanaged_servers_have_no_process() -> None:
     assert names(in_kafka(managed=False)) == EVERYTHING
-    away = dataclasses.replace(PLAIN.hazelcast, managed=False)
-    assert names(dataclasses.replace(in_kafka(), hazelcast=away)) == [*BROKERS, *EVERYTHING[3:]]
+    assert names(in_kafka().with_settings("hazelcast", managed=False)) == [*BROKERS, *EVERYTHING[3:]]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,7 @@ def test_brokers_that_run_elsewhere_have_no_process_here_and_members_may_run_els
         (["messages"], ["messages-5001", "messages-5002"]),
         (["messages-5002"], ["messages-5002"]),
         (["5702"], ["hazelcast-5702"]),
+        (["127.0.0.1:5702"], ["hazelcast-5702"]),
         (["facade", "5703", "logging-5003"], ["hazelcast-5703", "logging-5003", "facade-5000"]),
         (["messages", "5001", "messages-5001"], ["messages-5001", "messages-5002"]),
         ([], []),
@@ -90,7 +100,7 @@ def test_a_word_is_a_name_a_group_a_port_or_all(words: list[str], meant: list[st
     assert select(specs(PLAIN), words) == meant
 
 
-@pytest.mark.parametrize("word", ["", "message", "messages-5009", "570", "ALL", "127.0.0.1:5001", "*"])
+@pytest.mark.parametrize("word", ["", "message", "messages-5009", "570", "ALL", "127.0.0.2:5001", "*"])
 def test_an_unknown_word_names_itself_and_what_there_is(word: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         select(specs(PLAIN), ["facade", word])
@@ -101,14 +111,22 @@ def test_an_unknown_word_names_itself_and_what_there_is(word: str) -> None:
 def test_a_service_is_started_with_its_file_and_its_port(tmp_path: Path) -> None:
     facade = next(spec for spec in specs(PLAIN) if spec.role is Role.FACADE)
     argv = service_argv(facade, tmp_path / "config.toml")
-    assert argv[:2] == [sys.executable, "-m"]
-    assert argv[-5:] == ["facade", "--config", str(tmp_path / "config.toml"), "--port", "5000"]
+    assert argv[:3] == [sys.executable, "-P", "-m"]
+    assert argv[-7:] == [
+        "facade",
+        "--config",
+        str(tmp_path / "config.toml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "5000",
+    ]
 
 
 HIDDEN = Address("127.0.0.1", 15000)
 
 
-def test_with_a_detour_a_process_listens_elsewhere_under_its_name(tmp_path: Path) -> None:
+def test_process_behind_detour_listens_at_hidden_address(tmp_path: Path) -> None:
     detours = [Detour("facade-5000", Address("127.0.0.1", 5000), HIDDEN)]
     found = {spec.name: spec for spec in specs(PLAIN, detours)}
     assert list(found) == EVERYTHING
@@ -134,12 +152,81 @@ def test_a_detour_from_an_address_in_use_is_an_error(tmp_path: Path) -> None:
         plan_detours(config)
 
 
-def test_a_child_is_marked_and_takes_no_setting_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_child_has_marks_and_no_settings_from_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROQ_QUEUE_MAX_SIZE", "3")
     monkeypatch.setenv("KEPT", "yes")
     environment = child_environment(load(environ={}), "run-1")
     assert (environment["MICROQ_RUN"], environment["KEPT"]) == ("run-1", "yes")
     assert environment["MICROQ_PROJECT"] == os.fspath(Path.cwd())
     assert "MICROQ_QUEUE_MAX_SIZE" not in environment
+
+
+FOREIGN = (
+    "HZ_CLUSTERNAME",
+    "HZ_QUEUE_MESSAGES-QUEUE_BACKUPCOUNT",
+    "KAFKA_OPTS",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "CLASSPATH",
+    "LOG4J_CONFIGURATION_FILE",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "LD_PRELOAD",
+    "MICROQ_QUEUE_NAME",
+)
+"""What changes how a server works, and may stand in anybody's environment."""
+
+
+@pytest.mark.parametrize("backend", ["hazelcast", "kafka"])
+def test_server_gets_only_configured_environment(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    for name in FOREIGN:
+        monkeypatch.setenv(name, "foreign")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    setting = f'{backend}.environment=["JAVA_TOOL_OPTIONS=-Da=b=c", "MINE=1"]'
+    config = load(environ={}, sets=[f"queue.backend={backend}", setting])
+    found = server_environment(config, Role.QUEUE, "run-1")
+    assert found["JAVA_TOOL_OPTIONS"] == "-Da=b=c"
+    assert (found["MINE"], found["MICROQ_RUN"], found["LC_ALL"]) == ("1", "run-1", "C.UTF-8")
+    assert found["PATH"] == os.environ["PATH"]
+    assert not {name for name in FOREIGN if found.get(name) == "foreign"}
+
+
+SAME_PORTS = [
+    'hazelcast.hazelcast-clients=["127.0.0.10:5701", "127.0.0.1:5701", "127.0.0.2:5701"]',
+    'service_ips.messages-service=["127.0.0.3:5001", "127.0.0.2:5001", "127.0.0.2:5002"]',
+]
+
+
+def test_names_are_unique_with_repeated_ports() -> None:
+    found = specs(load(environ={}, sets=SAME_PORTS))
+    names = [spec.name for spec in found]
+    assert len(set(names)) == len(names)
+    assert names[:3] == ["hazelcast-127.0.0.1-5701", "hazelcast-127.0.0.2-5701", "hazelcast-127.0.0.10-5701"]
+    assert [name for name in names if name.startswith("messages")] == [
+        "messages-127.0.0.2-5001",
+        "messages-127.0.0.2-5002",
+        "messages-127.0.0.3-5001",
+    ]
+    assert "facade-5000" in names
+    assert select(found, ["5001"]) == ["messages-127.0.0.2-5001", "messages-127.0.0.3-5001"]
+    assert select(found, ["127.0.0.3:5001"]) == ["messages-127.0.0.3-5001"]
+
+
+def test_a_service_has_one_name_wherever_it_is_asked_for() -> None:
+    config = load(environ={}, sets=SAME_PORTS)
+    for spec in specs(config):
+        if spec.role in SERVICES:
+            assert place(spec.role, config, spec.address.port, spec.address.host) == (spec.name, spec.address)
+            assert role_of(spec.name) is spec.role
+
+
+def test_nobody_listens_where_another_host_has_the_same_port(tmp_path: Path) -> None:
+    config = make_project(tmp_path).config
+    port = config.service_ips.facade_service.port
+    with socket.create_server(("127.0.0.2", port)):
+        ports.check("facade", config.service_ips.facade_service)
+        with pytest.raises(PortTakenError, match=f"pid {os.getpid()}"):
+            ports.check("facade", Address("127.0.0.2", port))
+        with pytest.raises(PortTakenError, match=f"pid {os.getpid()}"):
+            ports.check("facade", Address(EVERYWHERE, port))

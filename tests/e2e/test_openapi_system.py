@@ -1,0 +1,86 @@
+"""The whole API of a real system, called as its own description says, and as it says not to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from support.commands import ask
+from support.project import Project
+
+from microq.config import Address
+from microq.fleet import Role, addresses
+
+EXAMPLES = 5
+"""Requests of a call that are made up by chance, beside all that follow from its schemas."""
+
+SECONDS = 120
+
+# All checks are on unless told; asked for by name, they would not be turned off where they do not fit.
+CONFIG = """
+hooks = "support.schemathesis_hooks"
+
+[checks.positive_data_acceptance]
+# An id that is in use for another text is well-formed.
+expected-statuses = ["2xx", "409", "422", "503", "504"]
+
+[[operations]]
+include-path-regex = "^/dead/"
+# So is the id of no dead letter.
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+
+[[operations]]
+include-path-regex = "^/facade/batch"
+# What is wrong with a line is said in its own line of the answer, which is 200.
+checks.negative_data_rejection.enabled = false
+# GET of it asks for a message that is called batch.
+checks.allow_header_conformance.enabled = false
+"""
+
+
+def judged(address: Address, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis with all of its checks against a service, from the description that it gives itself."""
+    file = folder / "schemathesis.toml"
+    file.write_text(CONFIG, encoding="utf-8")
+    words = ["--config-file", str(file), "run", f"{address.url}/openapi.json"]
+    bounds = [
+        "--generation-deterministic",
+        "--max-examples",
+        str(EXAMPLES),
+        "--continue-on-failure",
+        "--warnings",
+        "off",
+    ]
+    return subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *words, *bounds, "--output-truncate", "false"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def tidied(system: Project) -> Iterator[Project]:
+    """The shared system; what only its log was told is taken out of it again."""
+    yield system
+    ips = system.config.service_ips
+    arrived = {each["uuid"] for a in ips.messages_service for each in ask(a, "GET", "/messages?full=true")[1]}
+    for entry in ask(ips.logging_service[0], "GET", "/log?full=true")[1]:
+        if entry["uuid"] not in arrived:
+            query = urlencode({"uuid": entry["uuid"], "at": repr(entry["at"])})
+            assert ask(ips.logging_service[0], "DELETE", f"/log?{query}")[0] in {200, 409}
+
+
+@pytest.mark.parametrize("role", [Role.FACADE, Role.LOGGING, Role.MESSAGES, Role.CONFIG])
+def test_every_service_does_what_it_says_of_itself(role: Role, tidied: Project, tmp_path: Path) -> None:
+    done = judged(addresses(tidied.config, role)[0], tmp_path)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+    assert "No issues found" in done.stdout, done.stdout

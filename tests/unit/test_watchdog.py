@@ -1,0 +1,94 @@
+"""A test that hangs ends, whatever it hangs in, and the next one runs; no process outlives the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from support.commands import until
+
+from microq.supervisor.records import alive
+
+CHILD = """
+import subprocess, sys
+import pytest
+
+@pytest.mark.timeout(1)
+def test_that_waits_for_its_child_in_the_end(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=tmp_path):
+        pass
+
+def test_after_it():
+    pass
+"""
+
+NO_CHILD = """
+import threading
+import pytest
+
+@pytest.mark.timeout(1)
+def test_that_waits_for_nobody_in_the_end():
+    try:
+        threading.Event().wait()
+    finally:
+        threading.Event().wait()
+"""
+
+DAEMON = """
+import subprocess, sys, time
+from pathlib import Path
+
+def test_that_starts_a_daemon_and_waits(tmp_path):
+    words = [sys.executable, "-c", "import time; time.sleep(600)"]
+    daemon = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+    Path(__file__).with_name("pid").write_text(str(daemon.pid))
+    time.sleep(600)
+"""
+
+TESTS = Path(__file__).parents[1]
+
+
+def words(folder: Path, code: str, *more: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that runs the tests in `code`, and its environment."""
+    file = folder / "test_hanging.py"
+    file.write_text(code, encoding="utf-8")
+    options = ["-c", os.devnull, "--rootdir", str(folder), "-o", "timeout=50", *more]
+    return (
+        [sys.executable, "-m", "pytest", "-p", "support.watchdog", "-p", "pytest_timeout", *options, str(file)],
+        {**os.environ, "PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+    )
+
+
+def run(folder: Path, code: str, *more: str) -> subprocess.CompletedProcess[str]:
+    command, environment = words(folder, code, *more)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_a_test_whose_child_hangs_fails_and_the_next_one_runs(tmp_path: Path) -> None:
+    done = run(tmp_path, CHILD, "-o", "seconds_to_children=1")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "Timeout (>1.0s)" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+
+
+def test_a_test_that_hangs_without_a_child_ends_its_process(tmp_path: Path) -> None:
+    done = run(tmp_path, NO_CHILD, "-o", "seconds_to_process=1")
+    assert "Timeout (0:00:02)!" in done.stderr, done.stdout + done.stderr
+    assert "test_that_waits_for_nobody_in_the_end" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "1"]], ids=["alone", "worker"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_tests_that_are_ended_leave_no_daemon(tmp_path: Path, how: signal.Signals, workers: list[str]) -> None:
+    command, environment = words(tmp_path, DAEMON, *workers)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as tests:
+        noted = tmp_path / "pid"
+        until(lambda: noted.exists() and noted.read_text(encoding="ascii") != "", 100)
+        daemon = psutil.Process(int(noted.read_text(encoding="ascii")))
+        tests.send_signal(how)
+    until(lambda: not alive(daemon), 100)
