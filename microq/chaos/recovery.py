@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 from microq.aio import poll_until
 from microq.figures import Figures, PartitionView
-from microq.fleet import Operator, Snapshot
+from microq.fleet import Operator, ProcessState, Role, Snapshot
 
 LOOK = 0.02
 """Seconds between two snapshots."""
 
 WATCH_SECONDS = 20.0
 """Seconds that the survivors may take until the cluster is safe again."""
+
+COPIES_SECONDS = 5.0
+"""Seconds that every server may take to report its items; one that is busy for a moment reports nothing."""
 
 Tell = Callable[[str], None]
 """Called with each step of the recovery."""
@@ -82,6 +85,24 @@ async def until(operator: Operator, effect: Callable[[Snapshot], bool], seconds:
         return effect(await operator.snapshot())
 
     return await poll_until(seen, look, seconds)
+
+
+async def copies_now(operator: Operator, seconds: float = COPIES_SECONDS, look: float = LOOK) -> Copies:
+    """Return where the items are as soon as every server that is up reports it; after `seconds` what is known."""
+    found = Copies({}, frozenset())
+
+    async def told() -> bool:
+        nonlocal found
+        view = await operator.snapshot()
+        found = Copies.of(view)
+        return _up(view) <= found.members.keys()
+
+    await poll_until(told, look, seconds)
+    return found
+
+
+def _up(view: Snapshot) -> set[str]:
+    return {process.name for process in view.having(Role.QUEUE) if process.state is ProcessState.READY}
 
 
 async def until_settled(operator: Operator, seconds: float = WATCH_SECONDS, look: float = LOOK) -> bool:

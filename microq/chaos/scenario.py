@@ -29,7 +29,7 @@ from microq.chaos.faults.servers import ServerFault
 from microq.chaos.forensics import Forensics
 from microq.chaos.history import FORMAT, History
 from microq.chaos.readings import Readings
-from microq.chaos.recovery import Copies, until, until_settled, watch
+from microq.chaos.recovery import Copies, copies_now, until, until_settled, watch
 from microq.chaos.timeouts import Timeouts
 from microq.chaos.verdict import Verdict
 from microq.chaos.workload import RETRY, Planter, RecordingClient, Workload, plant
@@ -355,7 +355,7 @@ class ConsumersOff(Scenario):
         return copies
 
     async def _note_copies(self, when: str) -> Copies:
-        copies = Copies.of(await self.operator.snapshot())
+        copies = await copies_now(self.operator)
         self.history.note("copies", when=when, members=copies.members, owners=sorted(copies.owners))
         return copies
 

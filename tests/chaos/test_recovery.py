@@ -10,7 +10,7 @@ from support.fakes import PLAIN
 from support.inprocess import InProcess
 from support.snapshots import figures
 
-from microq.chaos.recovery import Copies, until_settled, watch
+from microq.chaos.recovery import Copies, copies_now, until_settled, watch
 from microq.config import Config
 from microq.figures import MemberFigures, QueueView
 from microq.fleet import ProcessState, ProcessView, Role, Snapshot
@@ -116,6 +116,17 @@ def test_a_member_that_does_not_answer_has_not_agreed() -> None:
     done, steps = told(silent, SAFE)
     assert done
     assert steps[:2] == ["left the member list", "backup promoted to owner"]
+
+
+def test_copies_are_read_when_every_server_that_is_up_tells() -> None:
+    busy, silent = snapshot(figures(C, backups=10), up=GONE), snapshot(up=GONE)
+    found = asyncio.run(copies_now(Replay(PLAIN, silent, busy, SAFE)))
+    assert found.members == {B: (10, 0), C: (0, 10)}
+
+
+def test_copies_of_a_server_that_tells_nothing_stay_unknown() -> None:
+    busy = snapshot(figures(C, backups=10), up=GONE)
+    assert asyncio.run(copies_now(Replay(PLAIN, busy), seconds=0.1)).members == {C: (0, 10)}
 
 
 @pytest.mark.parametrize(
