@@ -16,7 +16,6 @@ from microq import tracing
 from microq.aio import poll_until, running
 from microq.backends import QueueOpener, open_queue
 from microq.backends.base import MessageQueue, Refused
-from microq.capacity import entry_bytes
 from microq.client import listens, open_session
 from microq.config import Address, Config, Limits
 from microq.errors import MessageError, QueueError
@@ -43,9 +42,6 @@ ACK_SECONDS = 0.1
 
 LARGEST_BATCH = 256
 
-LARGEST_BYTES = 4 << 20
-"""Bytes of a batch, estimated from the batch before: several copies of a batch are in memory at the same time."""
-
 BESIDE_SECONDS = 5.0
 """Seconds that a consumer waits for others that start together with it, before it takes waiting messages alone."""
 
@@ -70,10 +66,10 @@ class Consumer:
         store: Store,
         health: Health,
         limits: Limits,
+        guard: Guard,
         traces: Tracing = tracing.OFF,
-        guard: Guard | None = None,
     ) -> None:
-        self._guard, self._usual = guard, 1
+        self._guard = guard
         self._queue, self._store, self._health, self._limits = queue, store, health, limits
         self._traces, self._taken_at = traces, 0
         self._stopping = False
@@ -91,7 +87,7 @@ class Consumer:
     @property
     def full(self) -> bool:
         """Whether no more messages may be held, or written into the members' memory."""
-        return self.room <= 0 or bool(self._guard and self._guard.full)
+        return self.room <= 0 or self._guard.full
 
     def look_again(self) -> None:
         """Check again whether there is room."""
@@ -122,10 +118,10 @@ class Consumer:
             if self.full:
                 await self._wait_for_room()
                 continue
-            if self._guard and self._guard.left <= 0:
+            if self._guard.left <= 0:
                 await self._next_look()
                 continue
-            most = min(batch, self.room, self._light)
+            most = min(batch, self.room, self._guard.batch)
             try:
                 items = await self._queue.receive(most, ACK_SECONDS if self._unacked else WAIT_SECONDS)
             except QueueError as error:
@@ -134,30 +130,17 @@ class Consumer:
                 continue
             received_at = time.monotonic()
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == most else max(1, len(items))
-            self._weigh(items)
+            self._guard.write([each for each in items if isinstance(each, Message)])
             await self.handle(items)
             if 0 < len(items) < LARGEST_BATCH:
                 await asyncio.sleep(received_at + GATHER_SECONDS - time.monotonic())
         await self.ack()
-
-    @property
-    def _light(self) -> int:
-        """The number of messages like those of the last batch that fit into `LARGEST_BYTES`."""
-        most = min(LARGEST_BYTES, self._guard.left) if self._guard else LARGEST_BYTES
-        return max(1, most // self._usual)
 
     async def _next_look(self) -> None:
         """Wait until the members have reported their memory again."""
         self._changed.clear()
         if not self._stopping:
             await self._changed.wait()
-
-    def _weigh(self, items: Sequence[Message | Refused]) -> None:
-        sizes = [entry_bytes(each) for each in items if isinstance(each, Message)]
-        if sizes:
-            self._usual = sum(sizes) // len(sizes)
-        if self._guard:
-            self._guard.write(sum(sizes))
 
     async def _wait_for_room(self) -> None:
         """Receive nothing while there is no room: the messages stay in the queue, for others or for later.
@@ -295,7 +278,7 @@ def make_app(
         beside: tuple[Address, ...] = app.get(BESIDE, ())
         async with queue_opener(config, name) as queue, store_opener(config, name) as store:
             guard = Guard(config)
-            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits, app[TRACING], guard)
+            consumer = app[CONSUMER] = consumer_type(queue, store, health, config.limits, guard, app[TRACING])
             guard.on_look = consumer.look_again
             tenancy = Tenancy(config, store, health, consumer.held, consumer.claims, lambda: consumer.room)
             app[TENANCY] = tenancy

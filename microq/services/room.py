@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 from microq.allowance import Allowance
-from microq.backends.hazelcast import monitor as members
+from microq.backends.hazelcast import monitor
 from microq.backends.hazelcast.monitor import Heap, Source
 from microq.capacity import BOUND, entry_bytes
 from microq.config import Config
@@ -55,6 +55,9 @@ SILENT_SECONDS = 10.0
 UNKNOWN = 1 << 62
 """The limit if none is known."""
 
+LARGEST_BYTES = 4 << 20
+"""Bytes of a batch, estimated from the batch before: several copies of a batch are in memory at the same time."""
+
 GUARD = 0.85
 """The share of a member's old generation above which no consumer writes; a facade accepts up to `capacity.BOUND`.
 
@@ -81,10 +84,14 @@ class Statement:
         return bound - self.used - self.reserve + self.done
 
 
-class Known:
-    """The statements about one member: its last reading and its last collection."""
+NOTHING = Statement(0, 0, 0)
 
-    def __init__(self) -> None:
+
+class Member:
+    """The statements of one member: its last reading and its last collection."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.heap: Heap | None = None
         self.heard_at = self.collected_at = time.monotonic()
         self.rest_until = 0.0
@@ -106,6 +113,49 @@ class Known:
         """Return how much may be taken in total: both statements are true, so the larger limit counts."""
         return max(each.limit(bound) for each in (self._reading, self.collection) if each)
 
+    @property
+    def rests(self) -> bool:
+        """Whether its last collection was so recent that it is not asked for another one."""
+        return time.monotonic() < self.rest_until
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its last collection was long ago."""
+        return time.monotonic() - self.collected_at > SURE_SECONDS
+
+
+class Members:
+    """The members that were started with files in a run's folder, and what each last said about its memory."""
+
+    def __init__(self, config: Config) -> None:
+        self._folder = Path(config.source).parent
+        self._known: dict[str, Member] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._known.values())
+
+    @property
+    def answering(self) -> list[tuple[Member, Heap]]:
+        """The members whose last statement still counts, each with its heap."""
+        now = time.monotonic()
+        return [(each, each.heap) for each in self if each.heap and now - each.heard_at < SILENT_SECONDS]
+
+    async def read(self, session: aiohttp.ClientSession) -> list[tuple[Member, Heap | None]]:
+        """Ask every member how full it is; None if it does not answer."""
+        sources = monitor.sources_in(self._folder)
+        for source in sources:
+            self._known.setdefault(source.name, Member(source)).source = source
+        heaps = await asyncio.gather(*(monitor.read_heap(session, source) for source in sources))
+        return [(self._known[source.name], heap) for source, heap in zip(sources, heaps, strict=True)]
+
+    @staticmethod
+    async def collect(session: aiohttp.ClientSession, member: Member) -> Heap | None:
+        """Make a member collect its garbage, and ask it how full it is then."""
+        began = time.monotonic()
+        await monitor.collect(session, member.source)
+        member.rest_until = time.monotonic() + max(1.0, REST * (time.monotonic() - began))
+        return await monitor.read_heap(session, member.source)
+
 
 class Room:
     """The room for messages in the members' memory, shared by all workers of a facade: made before they are forked."""
@@ -115,8 +165,8 @@ class Room:
         self._memory, self._queue = Allowance(UNKNOWN), Allowance(config.capacity.queue)
         self._parts = config.capacity.parts
         self._waiting: dict[str, int] = {}
-        self._members: dict[str, Known] = {}
-        self._looked = Statement(0, 0, 0)
+        self._members = Members(config)
+        self._looked = NOTHING
         self._left = self._bound = 0
         self.refusing = False
         """Whether the last message was refused."""
@@ -130,7 +180,7 @@ class Room:
         """
         if message.id in self._waiting:
             return 0
-        cost = self._parts * entry_bytes(message)
+        cost = self._cost(message)
         if not self._queue.take(cost):
             self.refusing = True
             mine = self._config.capacity.queue
@@ -149,7 +199,7 @@ class Room:
         """Take what a message needs that an earlier facade accepted: it is in the log, and it is yet to be stored."""
         if message.id in self._waiting:
             return
-        cost = self._parts * entry_bytes(message)
+        cost = self._cost(message)
         if self._queue.take(cost):
             self._waiting[message.id] = cost
 
@@ -166,6 +216,9 @@ class Room:
         """Note that a message waits no longer: it is stored, or is nowhere."""
         if cost := self._waiting.pop(message_id, 0):
             self._queue.give_back(cost)
+
+    def _cost(self, message: Message) -> int:
+        return self._parts * entry_bytes(message)
 
     def _remedy(self) -> str:
         if self._queue.taken > CHANGE * self._bound:
@@ -187,16 +240,13 @@ class Room:
 
     def _is_due(self) -> bool:
         now = self._now()
-        if any(known.heap is None for known in self._members.values()):
+        if any(member.heap is None for member in self._members):
             return True
         grown = max(self._memory.taken - self._looked.done, now.reserve - self._looked.reserve) > FRESH * self._left
-        return grown or (self._is_low() and (now != self._looked or self._is_stale(SURE_SECONDS)))
+        return grown or (self._is_low() and (now != self._looked or any(member.is_stale for member in self._members)))
 
     def _is_low(self) -> bool:
         return self._memory.left < LOW * self._bound
-
-    def _is_stale(self, seconds: float) -> bool:
-        return any(time.monotonic() - known.collected_at > seconds for known in self._members.values())
 
     def _now(self) -> Statement:
         """Return a statement with what is written and reserved now, and no memory in use."""
@@ -204,62 +254,38 @@ class Room:
 
     async def look(self, session: aiohttp.ClientSession) -> None:
         """Ask every member how full it is (nearly full ones after a collection), and set the limit."""
-        sources = members.sources_in(Path(self._config.source).parent)
-        for source in sources:
-            self._members.setdefault(source.name, Known())
-        await self._read(session, sources)
+        before, now = self._looked, self._now()
+        found = await self._members.read(session)
+        for member, heap in found:
+            if heap:
+                member.hear(heap, before, now)
+        self._looked = now
         self._set_limit()
-        for source in sources:
-            if self._is_low() and self._is_unsure(self._members[source.name]):
-                await self._collect(session, source)
+        for member, _ in found:
+            if self._is_low() and self._is_unsure(member):
+                before = self._now()
+                if heap := await self._members.collect(session, member):
+                    member.hear(heap, before, before)
                 self._set_limit()
 
-    async def _read(self, session: aiohttp.ClientSession, sources: Sequence[Source]) -> None:
-        before, now = self._looked, self._now()
-        heaps = await asyncio.gather(*(members.read_heap(session, source) for source in sources))
-        for source, heap in zip(sources, heaps, strict=True):
-            if heap:
-                self._members[source.name].hear(heap, before, now)
-        self._looked = now
-
-    async def _collect(self, session: aiohttp.ClientSession, source: Source) -> None:
-        known, before, began = self._members[source.name], self._now(), time.monotonic()
-        await members.collect(session, source)
-        known.rest_until = time.monotonic() + max(1.0, REST * (time.monotonic() - began))
-        if heap := await members.read_heap(session, source):
-            known.hear(heap, before, before)
-
-    def _is_unsure(self, known: Known) -> bool:
+    def _is_unsure(self, member: Member) -> bool:
         """Return whether a collection would give a better statement about a member."""
-        if time.monotonic() < known.rest_until or known.heap is None:
+        if member.rests or member.heap is None:
             return False
-        if known.collection is None or time.monotonic() - known.collected_at > SURE_SECONDS:
+        if member.collection is None or member.is_stale:
             return True
         now = self._now()
-        change = abs(now.done - known.collection.done) + abs(now.reserve - known.collection.reserve)
+        change = abs(now.done - member.collection.done) + abs(now.reserve - member.collection.reserve)
         return change > CHANGE * self._bound
 
     def _set_limit(self) -> None:
-        now = time.monotonic()
-        there = [k for k in self._members.values() if k.heap and now - k.heard_at < SILENT_SECONDS]
-        if not there:
-            return  # the last limit stays
         share = self._config.capacity.bound
-        bounds = [(known, round(share * known.heap.old)) for known in there if known.heap]
+        bounds = [(member, round(share * heap.old)) for member, heap in self._members.answering]
+        if not bounds:
+            return  # the last limit stays
         self._bound = min(bound for _, bound in bounds)
-        self._memory.allow(min(known.limit(bound) for known, bound in bounds))
+        self._memory.allow(min(member.limit(bound) for member, bound in bounds))
         self._left = max(0, self._memory.left)
-
-
-@dataclass(slots=True)
-class Left:
-    """The bytes that a member has left below its `bound`, and the monotonic time of its last collection."""
-
-    left: int
-    bound: int
-    heard_at: float
-    collected: int = 0
-    rest_until: float = 0.0
 
 
 class Guard:
@@ -270,18 +296,30 @@ class Guard:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
         self._part = 2 * len(config.service_ips.messages_service)
         self._share = config.capacity.bound * GUARD / BOUND
-        self._members: dict[str, Left] = {}
+        self._members = Members(config)
+        self._left: dict[str, int] = {}
+        """Name of a member -> the bytes that it has left below its bound."""
+        self._collected: dict[str, int] = {}
+        """Name of a member -> the bytes that it had left after its last collection."""
+        self._usual = 1
         self._granted = self.left = UNKNOWN
-        """How much may be written until the next reading."""
+        """How many bytes may be written until the next reading."""
         self.full = False
         """Whether there is no room; it ends when there is a little more room than none."""
         self.on_look: Callable[[], None] = lambda: None
 
-    def write(self, size: int) -> None:
-        """Note that `size` bytes are written."""
+    @property
+    def batch(self) -> int:
+        """How many messages like the last ones may be received at once."""
+        return max(1, min(LARGEST_BYTES, self.left) // self._usual)
+
+    def write(self, messages: Sequence[Message]) -> None:
+        """Note that these messages are written."""
+        size = sum(map(entry_bytes, messages))
+        if messages:
+            self._usual = size // len(messages)
         self.left -= size
 
     async def watch(self, session: aiohttp.ClientSession) -> None:
@@ -293,27 +331,25 @@ class Guard:
 
     async def look(self, session: aiohttp.ClientSession) -> None:
         """Ask every member how much it has left (nearly full ones after a collection), and grant a part of it."""
-        sources = members.sources_in(Path(self._config.source).parent)
-        await asyncio.gather(*(self._ask(session, source) for source in sources))
-        now = time.monotonic()
-        there = [each for each in self._members.values() if now - each.heard_at < SILENT_SECONDS]
-        least = min(there, key=lambda each: each.left, default=None)
-        self.left = self._granted = least.left // self._part if least else UNKNOWN
-        self.full = least is not None and least.left <= (CHANGE * least.bound if self.full else 0)
+        found = await self._members.read(session)
+        await asyncio.gather(*(self._note(session, member, heap) for member, heap in found))
+        there = [(self._left[member.source.name], self._bound(heap)) for member, heap in self._members.answering]
+        left, bound = min(there, default=(UNKNOWN * self._part, UNKNOWN))
+        self.left = self._granted = left // self._part
+        self.full = left <= (CHANGE * bound if self.full else 0)
         self.on_look()
 
-    async def _ask(self, session: aiohttp.ClientSession, source: Source) -> None:
-        heap, known = await members.read_heap(session, source), self._members.get(source.name)
+    def _bound(self, heap: Heap) -> int:
+        return round(self._share * heap.old)
+
+    async def _note(self, session: aiohttp.ClientSession, member: Member, heap: Heap | None) -> None:
+        name = member.source.name
         if heap is None:
-            if known:
-                known.left //= 2  # a member that does not answer may be nearly full
+            self._left[name] = self._left.get(name, 0) // 2  # a member that does not answer may be nearly full
             return
-        bound, now = round(self._share * heap.old), time.monotonic()
-        known = self._members[source.name] = known or Left(0, bound, now)
-        known.left, known.bound, known.heard_at = bound - heap.used, bound, now
-        grown = abs(known.collected - known.left) > CHANGE * bound
-        if known.left < LOW * bound and now > known.rest_until and grown:
-            await members.collect(session, source)
-            known.rest_until = time.monotonic() + max(1.0, REST * (time.monotonic() - now))
-            if heap := await members.read_heap(session, source):
-                known.left = known.collected = bound - heap.used
+        member.hear(heap, NOTHING, NOTHING)
+        bound = self._bound(heap)
+        left = self._left[name] = bound - heap.used
+        grown = abs(self._collected.get(name, 0) - left) > CHANGE * bound
+        if left < LOW * bound and not member.rests and grown and (heap := await self._members.collect(session, member)):
+            self._left[name] = self._collected[name] = bound - heap.used

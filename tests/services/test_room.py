@@ -32,10 +32,10 @@ from microq.client import open_session
 from microq.config import Config
 from microq.message import Message
 from microq.services.app import HEALTH
-from microq.services.messages import LARGEST_BYTES
-from microq.services.room import Guard, Known, NoRoomError, Room, Statement
+from microq.services.room import LARGEST_BYTES, Guard, Member, NoRoomError, Room, Statement
 
 MEBI = 1 << 20
+SOURCE = Source("hazelcast-5701", "", "", "")
 SMALL = Config("the test", Path()).with_settings("hazelcast", heap="32m")
 
 
@@ -52,27 +52,27 @@ def test_what_came_since_is_added_to_what_a_member_said() -> None:
 
 
 def test_garbage_counts_until_a_collection_tells_what_is_live() -> None:
-    known = Known()
-    known.hear(heap(600, None, 0), Statement(0, 0, 0), Statement(0, 0, 0))
-    assert known.limit(750) == 150
-    known.hear(heap(700, 300, 1), Statement(0, 80, 10), Statement(0, 90, 20))
+    member = Member(SOURCE)
+    member.hear(heap(600, None, 0), Statement(0, 0, 0), Statement(0, 0, 0))
+    assert member.limit(750) == 150
+    member.hear(heap(700, 300, 1), Statement(0, 80, 10), Statement(0, 90, 20))
     # Since the look before the collection: what was done after that may be in what is live or not.
-    assert known.limit(750) == 750 - 300 - 10 + 80
+    assert member.limit(750) == 750 - 300 - 10 + 80
     # With more garbage it is the collection that counts, with less what is in use.
-    known.hear(heap(900, 300, 1), Statement(0, 90, 20), Statement(0, 100, 20))
-    assert known.limit(750) == 520
-    known.hear(heap(100, 300, 1), Statement(0, 100, 20), Statement(0, 100, 20))
-    assert known.limit(750) == 730
+    member.hear(heap(900, 300, 1), Statement(0, 90, 20), Statement(0, 100, 20))
+    assert member.limit(750) == 520
+    member.hear(heap(100, 300, 1), Statement(0, 100, 20), Statement(0, 100, 20))
+    assert member.limit(750) == 730
 
 
 def test_a_member_that_was_started_again_is_another_one() -> None:
-    known = Known()
-    known.hear(heap(600, 100, 1), Statement(0, 0, 0), Statement(0, 0, 0))
-    assert (known.collection, known.limit(750)) == (None, 150)  # nobody knows when the collection was
-    known.hear(heap(600, 100, 2), Statement(0, 0, 0), Statement(0, 0, 0))
-    assert known.limit(750) == 650
-    known.hear(heap(700, 20, 3, life=2), Statement(0, 0, 0), Statement(0, 0, 0))
-    assert (known.collection, known.limit(750)) == (None, 50)
+    member = Member(SOURCE)
+    member.hear(heap(600, 100, 1), Statement(0, 0, 0), Statement(0, 0, 0))
+    assert (member.collection, member.limit(750)) == (None, 150)  # nobody knows when the collection was
+    member.hear(heap(600, 100, 2), Statement(0, 0, 0), Statement(0, 0, 0))
+    assert member.limit(750) == 650
+    member.hear(heap(700, 20, 3, life=2), Statement(0, 0, 0), Statement(0, 0, 0))
+    assert (member.collection, member.limit(750)) == (None, 50)
 
 
 def test_waiting_bytes_are_bounded_until_stored() -> None:
@@ -235,9 +235,9 @@ def test_silent_member_is_granted_less_each_time(tmp_path: Path) -> None:
 def test_consumer_stops_before_members_are_full_and_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         queue = FakeQueue([message(f"id-{n}", 100) for n in range(30)])
-        async with guarded(tmp_path) as (agent, guard, _):
+        async with guarded(tmp_path) as (agent, _, _):
             agent.live = 900 * MEBI
-            config = replace(PLAIN, source=guard._config.source)
+            config = replace(PLAIN, source=str(tmp_path / "config.toml"))
             app = messages_app(queue, FakeMap(), config=config)
             async with calling(app) as client, asyncio.timeout(20):
                 await until(lambda: queue.leaves == 1)

@@ -30,6 +30,7 @@ from microq.services.facade import make_app as make_facade
 from microq.services.health import Health
 from microq.services.inbox import Inbox
 from microq.services.redelivery import Watch
+from microq.services.room import Guard
 from microq.store import Lease, Store, StoreOpener
 
 PLAIN = Config("the test", Path())
@@ -270,7 +271,7 @@ def consumer(
 ) -> Consuming:
     health, store = Health(name), FakeStore(stored=stored, dead=dead or FakeMap())
     real = store.real(name)
-    found = messages.Consumer(queue, real, health, limits)
+    found = messages.Consumer(queue, real, health, limits, Guard(PLAIN))
     return Consuming(found, health, store.client, real)
 
 
