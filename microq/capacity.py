@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from microq.backends import backend
 from microq.message import Message
-from microq.tables import Hazelcast, Limits, Queue
-from microq.values import heap_bytes
+from microq.settings import Hazelcast, Limits, Queue, heap_bytes
 
 BOUND = 0.75
 """The share of a member's old generation that may be live: the rest is for requests in progress, merges and reads."""

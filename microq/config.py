@@ -18,12 +18,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microq import capacity, values
+from microq import capacity
 from microq.backends import BACKENDS, MAP_STORE, backend, names
 from microq.capacity import Capacity
 from microq.errors import ConfigError
-from microq.tables import Dashboard, Facade, Hazelcast, Limits, Logs, Queue, ServiceIps, Tracing
-from microq.values import Address
+from microq.settings import (
+    EVERYWHERE,
+    PORTS,
+    Address,
+    Dashboard,
+    Facade,
+    Hazelcast,
+    Limits,
+    Logs,
+    Queue,
+    ServiceIps,
+    Tracing,
+    system_name,
+)
 
 if TYPE_CHECKING:  # `microq --help` needs no backend
     from microq.backends.base import Backend
@@ -215,7 +227,7 @@ def _project(chosen: Path | None) -> Path:
 
 def _name(text: str) -> str:
     try:
-        return values.system_name(text) if text else ""
+        return system_name(text) if text else ""
     except ValueError as error:
         raise ConfigError(NAME_VARIABLE, "", str(error)) from error
 
@@ -292,7 +304,7 @@ def _count(config: Config, place: tuple[str, str], setting: str, text: str) -> C
     table, attribute = place[0], place[1].replace("-", "_")
     listed: list[Address] = list(getattr(config.tables[table], attribute))[: int(text)]
     used = {address.port for *_, address in _all_addresses(config)}
-    free = (port for port in range(listed[-1].port + 1, values.PORTS.stop) if port not in used)
+    free = (port for port in range(listed[-1].port + 1, PORTS.stop) if port not in used)
     listed += [Address(listed[-1].host, port) for port in itertools.islice(free, int(text) - len(listed))]
     if len(listed) < int(text):
         raise ConfigError("--set", setting, f"no port is left above {listed[-1].port}")
@@ -321,7 +333,7 @@ def _check_hosts(config: Config) -> None:
                 f"{address}: a process of microq needs an IPv4 address of this machine, such as 127.0.0.1, not a name"
             )
             raise ConfigError(config.source, f"[{table}] {key}", problem)
-        if servers and servers.managed and address.host == values.EVERYWHERE:
+        if servers and servers.managed and address.host == EVERYWHERE:
             problem = f"{address} means every address of this machine, and clients need one of them; write that"
             raise ConfigError(config.source, f"[{table}] {key}", problem)
 
@@ -332,7 +344,7 @@ def _check_ports(config: Config) -> None:
         for other, its_key in seen.items():
             if other == address:
                 raise ConfigError(config.source, key, f"{address} is listed already, in {its_key}")
-            if other.port == address.port and values.EVERYWHERE in (other.host, address.host):
+            if other.port == address.port and EVERYWHERE in (other.host, address.host):
                 raise ConfigError(config.source, key, f"{address} takes the port of {other}, in {its_key}")
         seen[address] = key
 

@@ -16,7 +16,7 @@ from microq.backends import MAP_STORE, backend, described
 from microq.config import Config
 from microq.errors import UnknownServerError
 from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView, fullest
-from microq.values import Address
+from microq.settings import Address
 
 if TYPE_CHECKING:  # `microq --help` needs no backend
     from microq.backends.base import Backend, Words
@@ -106,7 +106,7 @@ SERVICES = {
         has_queue=True,
     ),
 }
-"""Every kind of service. A new one needs a module, a `Role` and a record here, and a key in `tables.py`."""
+"""Every kind of service. A new one needs a module, a `Role` and a record here, and a key in `settings.py`."""
 
 STAGES: tuple[tuple[Role, ...], ...] = (
     (Role.MAPS, Role.QUEUE),

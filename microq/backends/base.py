@@ -18,7 +18,7 @@ from microq.backends.java import Java
 from microq.errors import ExtraMissingError
 from microq.figures import Figures, PartitionView
 from microq.message import Message
-from microq.values import Address
+from microq.settings import Address
 
 if TYPE_CHECKING:  # `microq --help` needs none of these modules
     import aiohttp

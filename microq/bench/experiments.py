@@ -21,7 +21,7 @@ from microq.client import read_messages
 from microq.config import Address, Config
 from microq.errors import DeadlineError, MachineError
 from microq.fleet import Operator, Role
-from microq.values import heap_bytes
+from microq.settings import heap_bytes
 
 COMMAND_SECONDS = 120.0
 """How long a command may take."""

@@ -17,7 +17,7 @@ from microq.cli import output
 from microq.config import NAME_VARIABLE
 from microq.errors import UsageError
 from microq.fleet import SERVICES
-from microq.values import system_name
+from microq.settings import system_name
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("system", "Start the whole system."),

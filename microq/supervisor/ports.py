@@ -20,8 +20,8 @@ import psutil
 from microq.config import Address, Config, started_addresses, with_addresses
 from microq.errors import MachineError, MicroqError, PortTakenError
 from microq.fleet import SystemView
+from microq.settings import EVERYWHERE
 from microq.supervisor.records import in_force, system_of, systems
-from microq.values import EVERYWHERE
 
 _PORTS = range(12_000, 20_000)
 

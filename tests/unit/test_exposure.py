@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microq.caveats import exposed
-from microq.values import Address
+from microq.settings import Address
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost"])

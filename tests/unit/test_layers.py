@@ -18,8 +18,7 @@ RANKS = {
     # words: no network, no processes
     "errors": 0,
     "message": 0,
-    "values": 0,
-    "tables": 0,
+    "settings": 0,
     "config": 0,
     "figures": 0,
     "interpreter": 0,

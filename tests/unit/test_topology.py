@@ -16,6 +16,7 @@ from microq.config import Address, Config, ServiceIps, load
 from microq.errors import PortTakenError, UnknownNameError
 from microq.fleet import SERVICES, STAGES, Detour, Role, role_of
 from microq.services import place
+from microq.settings import EVERYWHERE
 from microq.supervisor import ports
 from microq.supervisor.topology import (
     child_environment,
@@ -25,7 +26,6 @@ from microq.supervisor.topology import (
     service_argv,
     specs,
 )
-from microq.values import EVERYWHERE
 
 EVERYTHING = [
     "hazelcast-5701",

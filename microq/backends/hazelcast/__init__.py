@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microq.backends.base import Backend, Trait, Words
-from microq.tables import Hazelcast
+from microq.settings import Hazelcast
 
 BACKEND = Backend(
     name="hazelcast",

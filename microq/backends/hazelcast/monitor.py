@@ -21,8 +21,8 @@ import aiohttp
 
 from microq.config import Config
 from microq.figures import MemberFigures
+from microq.settings import heap_bytes
 from microq.store import names
-from microq.values import heap_bytes
 
 ANSWER_SECONDS = 1.0
 """How long a member may take to answer, in seconds; a paused member never answers."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from microq import values
 from microq.backends.base import Backend, Extra, Trait, Words
-from microq.tables import key, local
-from microq.values import Address
+from microq.settings import Address, addresses, flag, heap_size, key, local, variables, whole
 
 if TYPE_CHECKING:  # it imports this module
     from microq.config import Config
@@ -22,12 +20,12 @@ class Kafka:
     `environment` lists variables for the brokers, as in `[hazelcast]`.
     """
 
-    kafka_brokers: tuple[Address, ...] = key(values.addresses, local(9091, 9092, 9093))
-    managed: bool = key(values.flag, default=True)
-    heap: str = key(values.heap, "256m")
-    partitions: int = key(values.whole(1, 100), 3)
-    session_timeout: int = key(values.whole(1, 300), 3)
-    environment: tuple[str, ...] = key(values.variables, ())
+    kafka_brokers: tuple[Address, ...] = key(addresses, local(9091, 9092, 9093))
+    managed: bool = key(flag, default=True)
+    heap: str = key(heap_size, "256m")
+    partitions: int = key(whole(1, 100), 3)
+    session_timeout: int = key(whole(1, 300), 3)
+    environment: tuple[str, ...] = key(variables, ())
 
 
 BACKEND = Backend(

@@ -33,7 +33,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from microq.backends.kafka.layout import Layout, Partition, Span
 from microq.errors import reason
-from microq.values import Address
+from microq.settings import Address
 
 
 def group_of(topic: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from microq.config import Config
-from microq.values import Address
+from microq.settings import Address
 
 
 def replicas_of(config: Config, brokers: int) -> int:

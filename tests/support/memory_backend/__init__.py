@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from microq import values
 from microq.backends.base import Backend, Trait, Words
-from microq.tables import key, local
-from microq.values import Address
+from microq.settings import Address, addresses, flag, key, local, variables
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Table `[memory]`: the nodes."""
 
-    memory_nodes: tuple[Address, ...] = key(values.addresses, local(9191, 9192, 9193))
-    managed: bool = key(values.flag, default=True)
-    environment: tuple[str, ...] = key(values.variables, ())
+    memory_nodes: tuple[Address, ...] = key(addresses, local(9191, 9192, 9193))
+    managed: bool = key(flag, default=True)
+    environment: tuple[str, ...] = key(variables, ())
 
 
 BACKEND = Backend(

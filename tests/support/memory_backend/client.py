@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from microq.errors import QueueIndeterminateError, QueueUnavailableError
-from microq.values import Address
+from microq.settings import Address
 
 LARGEST = 64 << 20
 """Bytes of a line, as a node takes it."""
