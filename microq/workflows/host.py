@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from microq import caveats, interpreter
+from microq import interpreter
 from microq.aio import task_group
 from microq.backends import provision
 from microq.backends.jars import Engine
@@ -92,7 +92,7 @@ async def in_foreground(
             with shown:
                 async with lifecycle.interruptible(ended):
                     await supervisor.start(start.names_of(config, no_messages=no_messages))
-            start.warn_of_servers(caveats.differences(await supervisor.snapshot()), terminal)
+            start.warn_of_servers(await start.differences(supervisor), terminal)
             terminal.note(start.ready(config, time.monotonic() - began, how_to_stop="Ctrl-C"))
             supervisor.train_archive()
             await _until(ended, print_logs(folder / "logs", everything))
@@ -207,7 +207,7 @@ async def _host(config: Config, folder: Path, report: int, names: Sequence[str])
             async with hosting(config, engine, folder, hear, ended) as (supervisor, _):
                 async with lifecycle.interruptible(ended):
                     await supervisor.start(names)
-                tell({"ready": True, "differences": caveats.differences(await supervisor.snapshot())})
+                tell({"ready": True, "differences": await start.differences(supervisor)})
                 starter.close()
                 supervisor.train_archive()
                 await ended.wait()

@@ -11,16 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microq import caveats, interpreter
+from microq.aio import poll_until
 from microq.config import NAME_VARIABLE, Config
 from microq.dashboard.access import address_of
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
-from microq.fleet import Event, Role, group_of
+from microq.fleet import Event, Operator, Role, group_of
 from microq.supervisor import records, runs
 from microq.supervisor.topology import specs
 from microq.workflows import Starting, Terminal, end
 
 HOST = "microq.workflows.host"
 """The module of the process of a system in the background."""
+
+REPORT_SECONDS = 5.0
+"""Seconds that every server may take to report what it runs with."""
+
+LOOK = 0.1
+"""Seconds between two snapshots."""
 
 LAST_LINES = 12
 """How many last lines of the log are shown if a host ends too early."""
@@ -39,6 +46,22 @@ def warn_of_servers(differences: Sequence[str], terminal: Terminal) -> None:
     """Warn of differences between the servers and their configuration."""
     for line in differences:
         terminal.note(f"Warning: {line}")
+
+
+async def differences(operator: Operator, seconds: float = REPORT_SECONDS) -> list[str]:
+    """Return how the servers differ from their configuration once each has reported; after `seconds` what is known.
+
+    A server that is busy for a moment reports nothing.
+    """
+    found: list[str] = []
+
+    async def reported() -> bool:
+        view = await operator.snapshot()
+        found[:] = caveats.differences(view)
+        return view.joined
+
+    await poll_until(reported, LOOK, seconds)
+    return found
 
 
 def names_of(config: Config, *, no_messages: bool) -> list[str]:

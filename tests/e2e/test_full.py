@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ pytestmark = pytest.mark.usefixtures("engine")
 HELD, WAITING = 20, 10
 """What each of two messages-services may hold, and how many messages the queue may."""
 
-EXTRA = f"[limits]\nmax-held = {HELD}\n[queue]\nmax-size = {WAITING}\nvisibility-timeout = 1\n"
+VISIBLE = 4
+"""The visibility timeout, in seconds: longer than a consumer on a busy machine takes to store what it has received."""
+
+EXTRA = f"[limits]\nmax-held = {HELD}\n[queue]\nmax-size = {WAITING}\nvisibility-timeout = {VISIBLE}\n"
 
 
 def accepted(project: Project, message_id: str) -> int:
@@ -44,25 +48,28 @@ def test_full_system_refuses_messages_and_loses_none(tmp_path: Path) -> None:
             until(lambda message_id=message_id: accepted(project, message_id) == 200)  # type: ignore[misc]
         assert accepted(project, "one-too-many") == 503
         assert [(each["held"], each["full"]) for each in map(held, consumers)] == [(HELD, True)] * len(consumers)
-        status = project.microq("status")
-        assert "every messages-service is full" in status.stdout, (status.stdout, status.stderr)
+        # A service that is busy for a moment is unknown in one status.
+        until(lambda: "every messages-service is full" in project.microq("status").stdout)
+        time.sleep(VISIBLE + 1)  # what waits in the queue is not redelivered, and nothing tells when it would have been
 
         (port,) = free_ports(1)
         roomy = Address("127.0.0.1", port)
         with command(project, "messages", "--port", str(port), "--set", "limits.max-held=1000") as more:
             more.says("is ready")
             until(lambda: bool(held(roomy)["held"] == WAITING))
-            assert accepted(project, "one-too-many") == 200
+            until(lambda: accepted(project, "one-too-many") == 200)
             until(lambda: bool(held(roomy)["held"] == WAITING + 1))
             shown = [
                 message["uuid"]
                 for place in (*consumers, roomy)
                 for message in ask(place, "GET", "/messages?full=true")[1]
             ]
-            queue = ask(project.config.service_ips.facade_service, "GET", "/queue")[1]
+            facade = project.config.service_ips.facade_service
+            until(lambda: bool(ask(facade, "GET", "/queue")[1]["size"] == 0))  # None while the servers are busy
+            queue = ask(facade, "GET", "/queue")[1]
             more.interrupt()
             assert more.ended() == 0
         assert sorted(shown) == sorted([*sent, "one-too-many"])
-        assert (queue["size"], queue["redelivered"], queue["dead"]) == (0, 0, 0)
+        assert (queue["redelivered"], queue["dead"]) == (0, 0)
     finally:
         assert project.microq("down").returncode == 0

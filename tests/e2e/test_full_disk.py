@@ -67,16 +67,17 @@ def sent(project: Project, count: int) -> int:
     return outcomes(project, count)["acknowledged"]
 
 
+def states(project: Project, role: str) -> list[str]:
+    return [process["state"] for process in asked(project, "status")["processes"] if process["role"] == role]
+
+
 def test_a_full_disk_ends_nothing_and_loses_nothing(project: Project) -> None:
     fill = filled(project)
     # What is acknowledged now has no line in a log, and no moment in the timeline.
     acknowledged = sent(project, 200)
     assert acknowledged == 200
     pid = records.supervisor_pid(project.config)
-    status = project.microq("status")
-    assert status.returncode == 0
-    assert "could not write" in status.stdout
-    assert "is the disk full?" in status.stdout
+    until(lambda: "could not write" in (status := project.microq("status").stdout) and "is the disk full?" in status)
     assert project.microq("stop", "messages").returncode == 0
     fill.unlink()
     assert project.microq("start", "messages").returncode == 0
@@ -84,7 +85,7 @@ def test_a_full_disk_ends_nothing_and_loses_nothing(project: Project) -> None:
     assert records.supervisor_pid(project.config) == pid
     read = json.loads(project.microq("read", "-n", "1", "--json").stdout)
     assert len(read["logs"]) == acknowledged
-    assert "lines are missing here: they could not be written" in project.microq("logs", "facade", "-n", "100").stdout
+    until(lambda: "lines are missing here: they could not be written" in project.microq("logs", "facade").stdout)
 
 
 @pytest.mark.usefixtures("kafka_engine")
@@ -100,8 +101,7 @@ def test_brokers_end_on_a_full_disk_and_lose_nothing_acked(disk: Path) -> None:
             assert sum(found.values()) == 20
             acknowledged += found["acknowledged"]
         # Without a majority nothing is written any more, so the last one may stay.
-        brokers = [process for process in asked(project, "status")["processes"] if process["role"] == "queue"]
-        assert sum(process["state"] == "exited" for process in brokers) >= 2
+        until(lambda: states(project, "queue").count("exited") >= 2, 60)
         unable = project.microq("start", "kafka")
         assert (unable.returncode, unable.stderr.count("\n")) == (ExitCode.MACHINE, 1), unable.stderr
         assert "cannot be started: No space left on device" in unable.stderr
@@ -118,7 +118,7 @@ def test_check_on_full_disk_is_unknown_and_restores_system(
 ) -> None:
     words = ("chaos", "pause-logging", "-m", "200", "--seed", "1", "--json")
     with command(project, *words, folder=tmp_path_factory.mktemp("said")) as check:
-        check.says("Sending")
+        check.says("Sending", 60)
         fill = filled(project)
         assert check.ended(120) == ExitCode.UNKNOWN, check.err
         found = json.loads(check.out)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from support.commands import asked, told
+from support.commands import accounted_for, asked, observed, told, until
 from support.project import Project, up
 
 from microq.chaos.controls import CONTROLS
@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[
 
 def assert_whole(project: Project) -> None:
     """Everything is up, every partition led, every copy in sync."""
-    view = asked(project, "status")
+    view = observed(project, lambda view: bool(view["partitions"]))
     assert {process["state"] for process in view["processes"]} == {"ready"}
     assert [len(partition["in_sync"]) for partition in view["partitions"]] == [3, 3, 3]
     assert all(broker["cluster_safe"] and broker["members_seen"] == 3 for broker in view["brokers"])
@@ -44,15 +44,16 @@ def test_no_message_is_lost_when_a_leader_dies(running: Project) -> None:
     assert done.returncode == 0, (done.stdout, done.stderr)
     found = json.loads(done.stdout)
     assert (found["verdict"], found["reasons"], found["queue"], found["quiet"]) == ("pass", [], "kafka", True)
-    assert 50 <= found["acknowledged"] <= found["stored"] <= 51
-    assert [found[kind] for kind in ("lost", "unlogged", "unexpected", "duplicated", "redelivered")] == [[]] * 5
+    accounted_for(found, 51)  # with the probe after the kill
+    assert found["redelivered"] == []
     [hit] = found["faults"]
     assert (hit["fault"], hit["owner"], hit["seen"]) == ("kill-leader", True, True)
-    assert sum(owned for owned, _ in found["copies_before"].values()) == 50
-    assert sum(backups for _, backups in found["copies_before"].values()) == 100
-    assert found["copies_before"][hit["target"]][0] == max(owned for owned, _ in found["copies_before"].values())
+    owned = [owned for owned, _ in found["copies_before"].values()]
+    assert 0 < sum(owned) <= 50
+    assert sum(backups for _, backups in found["copies_before"].values()) == 2 * sum(owned)
+    assert found["copies_before"][hit["target"]][0] == max(owned)
     assert set(found["copies_after"]) == set(found["copies_before"]) - {hit["target"]}
-    assert sum(owned for owned, _ in found["copies_after"].values()) >= 50
+    assert sum(owned for owned, _ in found["copies_after"].values()) >= sum(owned)
     for step in ("It leads partition", "killed", "every partition has a leader", "its followers are in sync"):
         assert step in done.stderr
     assert_whole(running)
@@ -90,12 +91,16 @@ def test_nothing_is_lost_under_a_fault(running: Project, name: str) -> None:
 
 
 def test_the_queue_shows_the_leaders(running: Project) -> None:
-    shown = running.microq("queue")
-    assert shown.returncode == 0, shown.stderr
-    assert "PARTITION" in shown.stdout
-    assert shown.stdout.count("3 of 3: ") == 3
-    data = json.loads(running.microq("queue", "--json").stdout)
+    def shown() -> bool:
+        done = running.microq("queue")
+        assert done.returncode == 0, done.stderr
+        assert "PARTITION" in done.stdout
+        return done.stdout.count("3 of 3: ") == 3
+
+    until(shown)
+    data = observed(running, lambda view: bool(view["partitions"]))
     assert {partition["leader"] for partition in data["partitions"]} <= {broker["name"] for broker in data["brokers"]}
+    assert asked(running, "queue").keys() == {"queue", "members", "brokers", "partitions", "taken_at"}
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import Done, command, complaint
+from support.commands import Done, accounted_for, command, complaint, observed
 from support.project import Project, make_project
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 KILL = ("chaos", "kill-member")
+
+SAFE = [(True, 3)] * 3
+"""What three members tell that are one safe cluster: whether each is safe, and how many it sees."""
 
 
 def verdict(done: Done, code: int) -> dict[str, Any]:
@@ -31,25 +34,15 @@ def judged_again(project: Project, found: dict[str, Any], code: int) -> None:
     assert verdict(project.microq("verify", found["history"], "--json"), code) == alone
 
 
-def assert_accounted_for(found: dict[str, Any], sent: int) -> None:
-    """Nothing is missing; on a busy machine, and at the kill, a send may stay indeterminate."""
-    open_ends = found["rejected"] + found["indeterminate"]
-    assert found["attempted"] == found["acknowledged"] + open_ends
-    assert max(1, sent - open_ends) <= found["acknowledged"] <= sent
-    assert found["stored"] == found["acknowledged"] + len(found["recovered"])
-    assert found["logged"] >= found["stored"]
-    assert [found[name] for name in ("lost", "unlogged", "unexpected", "duplicated")] == [[]] * 4
-    assert sum(found["by_consumer"].values()) == found["stored"]
-
-
 # -- on a system of its own -------------------------------------------------------------------------------------------
 
 
 def test_no_message_is_lost_when_the_owner_dies(project: Project) -> None:
     done = project.microq(*KILL, "--target", "owner", "-m", "50", "--json")
     found = verdict(done, 0)
-    assert (found["verdict"], found["reasons"], found["cues"]) == ("pass", [], [])
-    assert_accounted_for(found, 51)  # with the probe after the kill
+    assert (found["verdict"], found["reasons"]) == ("pass", [])
+    assert [cue for cue in found["cues"] if "indeterminate" not in cue] == []
+    accounted_for(found, 51)  # with the probe after the kill
     assert [(hit["fault"], hit["owner"], hit["seen"]) for hit in found["faults"]] == [("kill-member", True, True)]
     owner = found["faults"][0]["target"]
     owned = found["copies_before"][owner][0]
@@ -58,9 +51,10 @@ def test_no_message_is_lost_when_the_owner_dies(project: Project) -> None:
         name: [owned, 0] if name == owner else [0, owned] for name in found["copies_before"]
     }
     assert len(found["copies_before"]) == 3
-    (backup, owned), (backed_up, none) = sorted(found["copies_after"].values())
-    assert (backup, none) == (0, 0)
-    assert owned == backed_up == found["stored"]
+    [(none, backed_up), (owned_now, nothing)] = sorted(found["copies_after"].values())
+    assert (none, nothing) == (0, 0)
+    # A send that was not confirmed may be in the queue too.
+    assert found["acknowledged"] <= owned_now == backed_up
     assert 0 < found["first_acknowledgement_s"] < found["duration_s"]
     assert 0 < found["longest_gap_s"] < found["duration_s"]
     for step in (
@@ -157,18 +151,13 @@ def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[
 
 
 def status(project: Project) -> dict[str, dict[str, Any]]:
-    done = project.microq("status", "--json")
-    assert done.returncode == 0, done.stderr
-    view = json.loads(done.stdout)
-    assert len(view["members"]) == 3
-    assert all(member["cluster_safe"] and member["members_seen"] == 3 for member in view["members"])
+    """The processes of a system whose members are one safe cluster."""
+    view = observed(project, lambda view: [(m["cluster_safe"], m["members_seen"]) for m in view["members"]] == SAFE)
     return {process["name"]: process for process in view["processes"]}
 
 
 def waits(project: Project) -> int:
-    done = project.microq("queue", "--json")
-    assert done.returncode == 0, done.stderr
-    return int(json.loads(done.stdout)["queue"]["size"])
+    return int(observed(project)["queue"]["size"])
 
 
 def untouched(processes: dict[str, dict[str, Any]], targets: set[str]) -> dict[str, int]:
@@ -193,7 +182,7 @@ def read(project: Project) -> dict[str, list[str]]:
 
 def settled(project: Project) -> dict[str, list[str]]:
     """Read when all that was logged is delivered: what an earlier kill left indeterminate may be on its way still."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while Counter((shown := read(project))["logs"]) != Counter(shown["messages"]):
         assert time.monotonic() < deadline, "logged, and not delivered"
     return shown
@@ -209,7 +198,7 @@ def test_a_running_system_is_used_and_restored(running: Project) -> None:
     assert len(targets) == 2
     # What the user had sent waits in the queue too, and is not of this run.
     assert waiting < sum(owned for owned, _ in found["copies_before"].values()) <= waiting + 30
-    assert_accounted_for(found, 31)
+    accounted_for(found, 31)
     after = status(running)
     assert untouched(after, targets) == untouched(before, targets)
     assert all(after[name]["state"] == "ready" and after[name]["pid"] != before[name]["pid"] for name in targets)
@@ -232,7 +221,7 @@ def test_consumers_that_ran_run_again(running: Project) -> None:
     before, old = status(running), settled(running)["messages"]
     found = verdict(running.microq(*KILL, "--target", "owner", "-m", "30", "--no-probe", "--json"), 0)
     after, now = status(running), settled(running)
-    assert_accounted_for(found, 30)
+    accounted_for(found, 30)
     assert found["first_acknowledgement_s"] is None
     targets = {hit["target"] for hit in found["faults"]}
     assert untouched(after, targets) == untouched(before, targets)

@@ -7,21 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from support.commands import until
+from support.commands import observed, until
 from support.project import Project, make_project
 
 SAFE = "cluster safe: every copy is in place"
-
-
-def status(project: Project) -> Any:
-    return json.loads(project.microq("status", "--json").stdout)
-
-
-def settled(project: Project) -> bool:
-    """Whether the members tell all; each view asks them anew, and one that is busy at that moment tells nothing."""
-    view = status(project)
-    told = all(each["cluster_safe"] for each in view["members"]) and view["copies"] is not None
-    return told and scraped(project, "microq_copies") == view["copies"]
 
 
 def scraped(project: Project, name: str) -> float | None:
@@ -34,15 +23,29 @@ def scraped(project: Project, name: str) -> float | None:
 
 
 def says(project: Project, sentence: str, *, copies: int) -> None:
-    """Look at every view of a system."""
-    until(lambda: settled(project))
-    view = status(project)
-    assert (view["safe"], view["copies"]) == (sentence == SAFE, copies)
-    shown = project.microq("status").stdout
-    assert sentence in shown
-    assert (SAFE in shown) == (sentence == SAFE)
-    assert scraped(project, "microq_cluster_safe") == (sentence == SAFE)
-    assert scraped(project, "microq_copies") == copies
+    """Wait until every view of a system says the same; meanwhile none may call it safe that is not.
+
+    Each view asks the servers anew, and what one tells that is busy at that moment is unknown in that view.
+    """
+    safe = sentence == SAFE
+
+    def shown() -> bool:
+        text = project.microq("status").stdout
+        assert safe or SAFE not in text
+        return sentence in text
+
+    def told(view: Any) -> bool:
+        assert safe or not view["safe"]
+        return (view["safe"], view["copies"]) == (safe, copies)
+
+    def measured() -> bool:
+        found = scraped(project, "microq_cluster_safe")
+        assert safe or not found
+        return (found, scraped(project, "microq_copies")) == (safe, copies)
+
+    observed(project, told)
+    until(shown, 60)
+    until(measured, 60)
 
 
 @pytest.fixture

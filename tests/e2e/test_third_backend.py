@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from support.commands import asked, complaint, told
+from support.commands import asked, complaint, observed, told, until
 from support.plug import plugged_in
 from support.project import Project, free_ports, make_project
 
@@ -29,15 +30,20 @@ def names(project: Project) -> list[str]:
     return [f"memory-{address.port}" for address in project.config.servers]
 
 
+def owned(view: Any) -> bool:
+    """Whether it is known who owns the queue, and every copy is in place."""
+    return bool(view["queue"]["owner"] and view["safe"])
+
+
 def test_what_is_sent_is_read(running: Project) -> None:
     sent = running.microq("send", "10")
     assert sent.returncode == 0, sent.stderr
-    found = asked(running, "read")
-    assert len(found["logs"]) == len(found["messages"]) == 10
+    until(lambda: len(asked(running, "read", "-n", "20")["messages"]) == 10)
+    assert len(asked(running, "read")["logs"]) == 10
 
 
 def test_status_and_queue_show_its_servers(running: Project) -> None:
-    view = asked(running, "status")
+    view = observed(running, owned)
     servers = [each for each in view["processes"] if each["name"].startswith("memory-")]
     assert [(each["name"], each["role"], each["state"]) for each in servers] == [
         (name, "queue", "ready") for name in names(running)
@@ -50,7 +56,7 @@ def test_status_and_queue_show_its_servers(running: Project) -> None:
 
 
 def test_no_message_is_lost_when_its_primary_dies(running: Project) -> None:
-    before = asked(running, "status")["queue"]["owner"]
+    before = observed(running, owned)["queue"]["owner"]
     found = told(running, "kill-member", "-m", "50")
     assert (found["verdict"], found["reasons"], found["queue"], found["quiet"]) == ("pass", [], "memory", True)
     assert 50 <= found["acknowledged"] <= found["stored"] <= 51
@@ -58,7 +64,7 @@ def test_no_message_is_lost_when_its_primary_dies(running: Project) -> None:
     [hit] = found["faults"]
     assert (hit["target"], hit["owner"], hit["seen"]) == (before, True, True)
     assert found["copies_before"][before] == [50, 0]
-    view = asked(running, "status")
+    view = observed(running, owned)
     assert view["queue"]["owner"] != before
     assert {process["state"] for process in view["processes"]} == {"ready"}
 

@@ -6,10 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.commands import until
+from support.commands import observed, until
 from support.project import Project, make_project, up
 
 SECONDS = 1
@@ -34,12 +33,8 @@ def owner(request: pytest.FixtureRequest, tmp_path: Path, kafka_engine: None) ->
         yield found, sets
 
 
-def read(project: Project) -> Any:
-    return json.loads(project.microq("status", "--json").stdout)["processes"]
-
-
 def held(project: Project, role: str) -> int:
-    return sum(process["held"] or 0 for process in read(project) if process["role"] == role)
+    return sum(process["held"] for process in observed(project)["processes"] if process["role"] == role)
 
 
 def test_a_restart_delivers_nothing_of_the_other_system(owner: tuple[Project, list[str]], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import psutil
 from support.project import Project, environment
 
 from microq.config import Address
+from microq.fleet import SERVERS
 from microq.supervisor.records import alive
 
 Done = subprocess.CompletedProcess[str]
@@ -69,9 +70,42 @@ def asked(project: Project, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+def observed(project: Project, tells: Callable[[Any], bool] = bool, seconds: float = 60) -> Any:
+    """Return the first status in which all that is up has answered, and that `tells` what the test needs to know.
+
+    One that is busy for a moment answers late, and what it would have told is unknown in that one status.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answered(view := asked(project, "status")) and tells(view)):
+        assert time.monotonic() < deadline, view
+    return view
+
+
+def answered(view: Any) -> bool:
+    """Whether all that is up has answered in a status."""
+    ready = [process for process in view["processes"] if process["state"] == "ready"]
+    servers = {process["name"] for process in ready if process["role"] in SERVERS}
+    figures = {each["name"] for each in (*view["members"], *view["brokers"])}
+    silent = any(process["silent"] for process in ready)
+    queue = view["queue"] or {"size": None}
+    counted = queue["size"] is not None or not any(process["role"] == "facade" for process in ready)
+    return servers <= figures and counted and not silent
+
+
 def told(project: Project, *words: str) -> Any:
     """Break the system, which must end well; return what the command prints."""
     return asked(project, "chaos", *words)
+
+
+def accounted_for(found: dict[str, Any], sent: int) -> None:
+    """Nothing is missing; on a busy machine, and at the kill, a send may stay indeterminate."""
+    open_ends = found["rejected"] + found["indeterminate"]
+    assert found["attempted"] == found["acknowledged"] + open_ends
+    assert max(1, sent - open_ends) <= found["acknowledged"] <= sent
+    assert found["stored"] == found["acknowledged"] + len(found["recovered"])
+    assert found["logged"] >= found["stored"]
+    assert [found[name] for name in ("lost", "unlogged", "unexpected", "duplicated")] == [[]] * 4
+    assert sum(found["by_consumer"].values()) == found["stored"]
 
 
 HOMEWORK = (
