@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from microq.cli.output import (
     with_queue,
 )
 from microq.config import Address, Config, located
-from microq.errors import ExitCode, UsageError
+from microq.errors import ExitCode, UnknownServerError, UsageError
 from microq.fleet import SERVER_WORDS, UP, VERBS, Operator, ProcessState, ProcessView, Snapshot, group_of, words_for
 
 NamesArgument = Annotated[
@@ -34,6 +35,12 @@ NamesArgument = Annotated[
         metavar="NAME...",
     ),
 ]
+MEANT_SECONDS = 2.0
+"""Seconds for which it may be unknown which server has a role; in a failover no server has it for a moment."""
+
+LOOK = 0.1
+"""Seconds between two snapshots."""
+
 ALREADY = {
     "start": UP,
     "stop": frozenset(ProcessState) - UP,
@@ -146,11 +153,27 @@ async def _meant(operator: Operator, verb: str, names: list[str]) -> list[str]:
         raise UsageError(
             f"only a server that is up can be the {words[0]}: {verb} it by its name; `microq status` shows the names"
         )
-    view = await operator.snapshot()
-    found = {word: view.server(word).name for word in words}
+    found = await _servers(operator, words)
     for word, name in found.items():
         note(f"the {word} is {name}")
     return list(dict.fromkeys(found.get(name, name) for name in names))
+
+
+async def _servers(operator: Operator, words: list[str], seconds: float = MEANT_SECONDS) -> dict[str, str]:
+    """Return the name of the server that each word means now; a facade that is busy for a moment is asked again.
+
+    Raises `UnknownServerError` if one is still unknown after `seconds`.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        view = await operator.snapshot()
+        try:
+            return {word: view.server(word).name for word in words}
+        except UnknownServerError:
+            if loop.time() >= end:
+                raise
+        await asyncio.sleep(LOOK)
 
 
 def _named(view: Snapshot, names: list[str]) -> list[ProcessView]:

@@ -23,6 +23,9 @@ MARGIN_SECONDS = 3.0
 
 PAUSE_SECONDS = 0.3
 
+SIZE_SECONDS = 2.0
+"""Seconds for which the size of the queue is asked for: a queue that is busy for a moment does not tell it."""
+
 HEARD_SECONDS = 5.0
 """Seconds without an answer after which a service counts as unavailable."""
 
@@ -152,7 +155,7 @@ async def _look(session: aiohttp.ClientSession, config: Config) -> Arrival:
     missing = [message for message in logged.values() if message.id not in seen]
     facade = FacadeClient(session, config.service_ips.facade_service)
     dead = {letter["uuid"] for letter in await _asked(facade, "/dead") or ()} if missing else set()
-    queue = await _asked(facade, "/queue") if missing else None
+    size = await _size(facade) if missing else None
     return Arrival(
         logged=len(logged),
         by={
@@ -162,7 +165,7 @@ async def _look(session: aiohttp.ClientSession, config: Config) -> Arrival:
         twice=[logged[message_id] for message_id, times in seen.items() if times > 1 and message_id in logged],
         away=[name for name, ids in zip(names, shown, strict=True) if ids is None],
         dead=[message.id for message in missing if message.id in dead],
-        waiting=queue["size"] if queue else None,
+        waiting=size,
     )
 
 
@@ -199,8 +202,18 @@ async def waiting(session: aiohttp.ClientSession, config: Config) -> int | None:
     up = await asyncio.gather(*(_answers(session, address) for address in addresses(config, Role.MESSAGES)))
     if any(up):
         return None
-    queue = await _asked(FacadeClient(session, config.service_ips.facade_service), "/queue")
-    return queue["size"] if queue else None
+    return await _size(FacadeClient(session, config.service_ips.facade_service))
+
+
+async def _size(facade: FacadeClient) -> int | None:
+    """Return the size of the queue; None if the facade does not answer, or the queue does not for `SIZE_SECONDS`."""
+    end = time.monotonic() + SIZE_SECONDS
+    while queue := await _asked(facade, "/queue"):
+        if queue["size"] is not None or time.monotonic() >= end:
+            size: int | None = queue["size"]
+            return size
+        await asyncio.sleep(PAUSE_SECONDS)
+    return None
 
 
 async def _answers(session: aiohttp.ClientSession, address: Address) -> bool:

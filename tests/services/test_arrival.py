@@ -13,6 +13,7 @@ from support.inprocess import InProcess, StuckQueue, in_process
 
 from microq.client import FacadeClient, open_session
 from microq.config import Config, Queue
+from microq.errors import QueueUnavailableError
 from microq.fleet import Role
 from microq.message import Message
 from microq.terminal.messages import arrived
@@ -86,6 +87,28 @@ def test_waiting_messages_are_shown_with_consumers_off(tmp_path: Path) -> None:
             assert "no messages-service answers" in shown(found)
             await system.start([Role.MESSAGES])
             assert (await look(system.config)).whole
+
+    asyncio.run(main())
+
+
+def test_size_of_a_queue_busy_for_a_moment_is_found(tmp_path: Path) -> None:
+    class BusyAtFirst(FakeQueue):
+        asked = 0
+
+        async def size(self) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise QueueUnavailableError("busy")
+            return await super().size()
+
+    async def main() -> None:
+        queue = BusyAtFirst()
+        async with in_process(tmp_path, queue=queue) as system:
+            await system.stop([Role.MESSAGES])
+            await send(system, 2)
+            queue.asked = 0
+            assert await left(system.config) == 2
+            assert queue.asked > 1
 
     asyncio.run(main())
 

@@ -1,0 +1,38 @@
+"""Words such as owner, in the place of the name of a server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from support.operators import SNAPSHOT, FakeOperator
+
+from microq.cli.system import _servers
+from microq.errors import UnknownServerError
+from microq.fleet import Snapshot
+
+SILENT = replace(SNAPSHOT, queue=None)
+"""The facade, which reports the owner, does not answer."""
+
+
+class BusyAtFirst(FakeOperator):
+    """In its first snapshots the facade does not answer."""
+
+    async def snapshot(self) -> Snapshot:
+        self.view = SILENT if self.looks < 2 else SNAPSHOT
+        return await super().snapshot()
+
+
+def test_owner_that_is_unknown_for_a_moment_is_found() -> None:
+    assert asyncio.run(_servers(BusyAtFirst(), ["owner", "lowest"])) == dict.fromkeys(
+        ["owner", "lowest"], "hazelcast-5701"
+    )
+
+
+def test_owner_that_stays_unknown_is_an_error() -> None:
+    operator = FakeOperator()
+    operator.view = SILENT
+    with pytest.raises(UnknownServerError, match="which server is the owner is unknown now"):
+        asyncio.run(_servers(operator, ["owner"], seconds=0.2))
+    assert operator.looks > 1
