@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.commands import complaint, until
+from support.commands import complaint, observed, until
 from support.project import Project
 
 from microq.backends.hazelcast import client as hz
@@ -57,8 +57,8 @@ def test_each_is_shown_and_how_to_replay_it(system: Project, plant: Any) -> None
         assert part in done.stdout
     assert r"\x1b[31mred\nline" in done.stdout
     assert "microq dead replay ID" in done.stderr
-    assert "2 dead letters wait: `microq dead list` shows why" in system.microq("queue").stdout
-    assert json.loads(system.microq("status", "--json").stdout)["queue"]["dead"] == 2
+    until(lambda: "2 dead letters wait: `microq dead list` shows why" in system.microq("queue").stdout)
+    assert observed(system)["queue"]["dead"] == 2
 
 
 def test_several_are_dropped_and_the_others_stay(system: Project, plant: Any) -> None:

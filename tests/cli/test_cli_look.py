@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from support.commands import command, complaint, until
+from support.commands import asked, command, complaint, observed, until
 from support.project import Project, environment, small
 
 from microq.config import Address
@@ -30,10 +30,10 @@ def names(system: Project) -> set[str]:
 
 
 def test_status_shows_every_process(system: Project) -> None:
+    until(lambda: "cluster safe" in system.microq("status").stdout)  # unknown while a member is busy
     result = system.microq("status")
     assert (result.returncode, result.stderr) == (0, "")
     assert all(name in result.stdout for name in names(system))
-    assert "cluster safe" in result.stdout
     assert "\x1b" not in result.stdout
     listed = json.loads(system.microq("status", "--json").stdout)["processes"]
     cells = set(result.stdout.split())
@@ -41,7 +41,7 @@ def test_status_shows_every_process(system: Project) -> None:
 
 
 def test_status_as_json(system: Project) -> None:
-    data = json.loads(system.microq("status", "--json").stdout)
+    data = observed(system, lambda view: bool(view["queue"]["owner"]))
     assert {process["name"] for process in data["processes"]} == names(system)
     assert all(process["state"] == "ready" and process["rss"] > 1 << 20 for process in data["processes"])
     assert [member["members_seen"] for member in data["members"]] == [3, 3, 3]
@@ -49,13 +49,15 @@ def test_status_as_json(system: Project) -> None:
 
 
 def test_queue_stars_the_owner(system: Project) -> None:
-    owner = json.loads(system.microq("queue", "--json").stdout)["queue"]["owner"]
+    owner = observed(system, lambda view: bool(view["queue"]["owner"]))["queue"]["owner"]
+    until(lambda: "★" in system.microq("queue").stdout)
     (starred,) = [line for line in system.microq("queue").stdout.splitlines() if "★" in line]
     assert owner in starred
 
 
 def test_queue_as_json(system: Project) -> None:
-    data = json.loads(system.microq("queue", "--json").stdout)
+    observed(system, lambda view: view["queue"]["size"] == 0)  # what other tests sent has arrived
+    data = asked(system, "queue")
     assert set(data) == {"queue", "members", "brokers", "partitions", "taken_at"}
     assert (data["queue"]["backup_count"], data["queue"]["size"]) == (2, 0)
 
@@ -131,7 +133,7 @@ def test_watch_on_a_terminal_leaves_the_screen_as_it_was(system: Project) -> Non
                 shown += more
         except OSError:
             pass  # how a terminal says that its other end is closed
-        assert watching.wait(10) == 130
+        assert watching.wait(60) == 130
     assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l") == 1
     assert b"Traceback" not in shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 
+from support.commands import until
 from support.project import Project, small
 
 from microq.log import parse
@@ -47,13 +48,15 @@ def test_targets_of_running_system_answer_and_log_json(project: Project, engine:
         assert sum(labels.get("role") == "logging" for labels in found.values()) == 2, "of the system, not of the file"
         for address, labels in found.items():
             if labels:
-                with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
                     assert b"microq_ready 1.0" in answer.read()
         assert project.microq("send", "3").returncode == 0
-        raw = project.microq("logs", "facade", "--raw", "--grep", "acknowledged").stdout.splitlines()
+        logs = ("logs", "facade", "--grep", "acknowledged")
+        until(lambda: project.microq(*logs).stdout.count("\n") == 3)
+        raw = project.microq(*logs, "--raw").stdout.splitlines()
         assert len(raw) == 3
         assert all(json.loads(line)["level"] == "INFO" for line in raw)
-        shown = project.microq("logs", "facade", "--grep", "acknowledged").stdout.splitlines()
+        shown = project.microq(*logs).stdout.splitlines()
         assert [str(parse(line)) for line in raw] == shown
     finally:
         assert project.microq("down").returncode == 0

@@ -16,9 +16,16 @@ from support.project import Project, environment
 
 
 def shown(system: Project) -> tuple[list[str], list[str]]:
-    """Both unions of a read that has met every instance."""
-    data = json.loads(system.microq("read", "-n", "12", "--json").stdout)
-    return data["logs"], data["messages"]
+    """Both unions of a read that has met every messages-service, of which each GET asks one at random."""
+    places = {str(address) for address in system.config.service_ips.messages_service}
+    met: list[Any] = []
+
+    def all_met() -> bool:
+        met.append(json.loads(system.microq("read", "-n", "12", "--json").stdout))
+        return places <= {got["messages_service"] for got in met[-1]["reads"]}
+
+    until(all_met)
+    return met[-1]["logs"], met[-1]["messages"]
 
 
 def arrived(system: Project, texts: list[str]) -> None:
@@ -31,7 +38,7 @@ def arrived(system: Project, texts: list[str]) -> None:
 def piped(system: Project, data: bytes, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     line = [sys.executable, "-m", "microq", "send", "-", *words]
     return subprocess.run(
-        line, cwd=system.folder, env={**environment(), **more}, input=data, capture_output=True, timeout=30, check=False
+        line, cwd=system.folder, env={**environment(), **more}, input=data, capture_output=True, timeout=90, check=False
     )
 
 
@@ -116,9 +123,9 @@ def test_each_line_of_a_slow_pipe_is_sent_as_it_comes(system: Project) -> None:
         assert sending.stdin is not None
         sending.stdin.write(b"typed slowly\n")
         sending.stdin.flush()
-        until(lambda: "typed slowly" in shown(system)[1], 10)
+        until(lambda: "typed slowly" in shown(system)[1])
         sending.stdin.close()
-        assert sending.wait(10) == 0
+        assert sending.wait(60) == 0
 
 
 def test_read_shows_both_sets_and_who_answered(system: Project) -> None:
@@ -131,13 +138,21 @@ def test_read_shows_both_sets_and_who_answered(system: Project) -> None:
 
 
 def test_read_as_json(system: Project) -> None:
-    data = json.loads(system.microq("read", "-n", "3", "--json").stdout)
     ips = system.config.service_ips
-    assert len(data["reads"]) == 3
-    for got in data["reads"]:
+    read: list[Any] = []
+
+    def told() -> bool:
+        """Whether each GET found two services that were not too busy to answer, or to renew their leases."""
+        read.append(json.loads(system.microq("read", "-n", "3", "--json").stdout))
+        answered = all(got["logging_service"] and got["messages_service"] for got in read[-1]["reads"])
+        return answered and not read[-1]["hidden"]
+
+    until(told)
+    assert set(read[-1]) == {"reads", "logs", "messages", "hidden"}
+    assert len(read[-1]["reads"]) == 3
+    for got in read[-1]["reads"]:
         assert got["logging_service"] in map(str, ips.logging_service)
         assert got["messages_service"] in map(str, ips.messages_service)
-    assert (set(data), data["hidden"]) == ({"reads", "logs", "messages", "hidden"}, {})
 
 
 def test_read_without_consumers_shows_the_logs_and_says_so(system: Project) -> None:
@@ -183,6 +198,10 @@ def test_traffic_without_the_facade_is_no_system(system: Project) -> None:
         assert system.microq("start", "facade").returncode == 0
 
 
+MANY = 1500
+"""Messages that take seconds: on a busy machine too some are not sent when the service is killed."""
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_logging_service_killed_under_load_loses_nothing(victim: int, system: Project) -> None:
     name = f"logging-{system.config.service_ips.logging_service[victim].port}"
@@ -191,21 +210,21 @@ def test_a_logging_service_killed_under_load_loses_nothing(victim: int, system: 
     (pid,) = [process["pid"] for process in status["processes"] if process["name"] == name]
     (log,) = Path(status["folder"], "logs").glob("facade-*.log")
     try:
-        with command(system, "send", "500", "--prefix", prefix, "-c", "4", "--json") as sending:
+        with command(system, "send", str(MANY), "--prefix", prefix, "-c", "4", "--json") as sending:
             until(lambda: f'"{prefix}50"' in log.read_text(encoding="utf-8"))
             os.kill(pid, signal.SIGKILL)
             assert sending.process.poll() is None, "it was over before the kill"
-            assert sending.ended(60) in (0, 1)
+            assert sending.ended() in (0, 1)
             found = json.loads(sending.out)
         after = json.loads(system.microq("status", "--json").stdout)
         (gone,) = [process for process in after["processes"] if process["name"] == name]
         assert (gone["state"], gone["exit_status"]) == ("exited", -9)
     finally:
         assert system.microq("start", name).returncode == 0
-    assert found["sent"] == 500
+    assert found["sent"] == MANY
     assert set(found["by_logger"]) - {name}
     failed = {failure["text"] for failure in found["failures"]}
-    acknowledged = {f"{prefix}{number}" for number in range(1, 501)} - failed
+    acknowledged = {f"{prefix}{number}" for number in range(1, MANY + 1)} - failed
     assert len(acknowledged) == found["acknowledged"]
     arrived(system, sorted(acknowledged))
 
@@ -232,8 +251,9 @@ def test_no_message_can_colour_a_terminal_or_forge_a_line(system: Project) -> No
 def test_a_part_of_both_sets_can_be_read(system: Project) -> None:
     summary(system.microq("send", "3", "--prefix", "part-", "--json"))
     arrived(system, ["part-1", "part-2", "part-3"])
-    one = json.loads(system.microq("read", "-n", "1", "--limit", "1", "--json").stdout)
-    assert (len(one["logs"]), len(one["messages"])) == (1, 1)
+    one = json.loads(system.microq("read", "-n", "20", "--limit", "1", "--json").stdout)
+    assert len(one["logs"]) == 1
+    assert 1 <= len(one["messages"]) <= len(system.config.service_ips.messages_service)
     later = json.loads(system.microq("read", "-n", "1", "--after", "4e9", "--json").stdout)
     assert (later["logs"], later["messages"]) == ([], [])
     assert system.microq("read", "--limit", "10001").returncode == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.commands import complaint
+from support.commands import complaint, observed
 from support.project import Project
 
 
@@ -122,7 +122,7 @@ def test_a_server_is_called_by_what_it_is(system: Project) -> None:
     assert (paused.returncode, paused.stdout) == (0, f"Paused {lowest}\n")
     assert f"the lowest is {lowest}" in paused.stderr
     assert system.microq("resume", lowest).returncode == 0
-    owner = json.loads(system.microq("queue", "--json").stdout)["queue"]["owner"]
+    owner = observed(system, lambda view: bool(view["queue"]["owner"]))["queue"]["owner"]
     killed = system.microq("kill", "owner", "leader")
     assert (killed.returncode, killed.stdout) == (0, f"Killed {owner}\n")
     line = complaint(system.microq("start", "owner"), 2)

@@ -53,7 +53,7 @@ def test_an_interrupt_shows_what_there_is_and_leaves_nothing(moment: str, starts
     with command(project, "compare", "--only", "hazelcast", "--quick", "--json") as running:
         running.says(moment, 120)
         running.interrupt()
-        assert running.ended() == 130
+        assert running.ended(60) == 130
         found = json.loads(running.out)
     assert not project.alive()
     assert not found["complete"]

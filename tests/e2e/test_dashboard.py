@@ -15,7 +15,7 @@ from microq.dashboard.access import HEADER, address_of
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-SCENARIO_MS = 60_000
+SCENARIO_MS = 120_000
 
 
 @pytest.fixture(scope="module")

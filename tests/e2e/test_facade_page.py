@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import complaints
+from support.commands import until
 from support.project import Project
 
 PATIENCE_MS = 30_000
@@ -34,7 +35,7 @@ def test_a_message_is_sent_followed_and_read(page: Page, system: Project) -> Non
     expect(page.locator("#became")).to_contain_text("stored by messages-", timeout=PATIENCE_MS)
     page.locator("#read button").click()
     expect(page.locator("#logs-title")).to_contain_text("Log, by 127.0.0.1:", timeout=PATIENCE_MS)
-    assert "from the page <b>" in system.microq("logs", "facade", "-n", "9999").stdout
+    until(lambda: "from the page <b>" in system.microq("logs", "facade", "-n", "9999").stdout)
 
 
 def test_what_is_read_is_text_and_nothing_else(page: Page) -> None:

@@ -31,10 +31,14 @@ class System:
 
     def __init__(self, project: Project) -> None:
         self.project, self.accepted = project, set[str]()
+        self._uncertain = set[str]()
         self._facade = project.config.service_ips.facade_service
 
     def fill(self, size: int, most: int = MOST) -> str:
-        """Send messages of one size until one is refused, and return the reason; empty if none of `most` was."""
+        """Send messages of one size until one is refused for lack of memory, and return the reason; empty if none was.
+
+        One that servers or services are too busy for at that moment is refused too, and its turn is over.
+        """
         return asyncio.run(self._fill(size, most))
 
     async def _fill(self, size: int, most: int) -> str:
@@ -46,10 +50,12 @@ class System:
                 async with session.post(f"{self._facade.url}/facade/batch", data=BytesIO(lines.encode())) as response:
                     answers = [json.loads(line) for line in (await response.read()).splitlines()]
                 self.accepted |= {each["uuid"] for each in answers if each["code"] == 200}
-                refused = [each for each in answers if each["code"] != 200]
-                assert {each["code"] for each in refused} <= {503}
-                if refused:
-                    return str(refused[0]["message"])
+                # A member that collects its garbage may confirm too late.
+                self._uncertain |= {each["uuid"] for each in answers if each["code"] == 504}
+                assert {each["code"] for each in answers} <= {200, 503, 504}
+                for each in answers:
+                    if each["code"] == 503 and "memory" in each["message"]:
+                        return str(each["message"])
         return ""
 
     def kill_the_owner(self) -> str:
@@ -69,16 +75,17 @@ class System:
         return [message["uuid"] for place in places for message in ask(place, "GET", f"{path}?full=true")[1]]
 
     def loses_nothing(self) -> None:
-        """Wait until the queue is empty, and see everything acknowledged once, and in the log; the rest nowhere."""
+        """Wait until the queue is empty; see everything acknowledged once, and in the log, and nothing refused."""
 
         def pending() -> dict[str, Any]:
             found: dict[str, Any] = ask(self._facade, "GET", "/queue")[1]
             return found
 
-        until(lambda: (pending()["size"], pending()["pending"]) == (0, 0))
+        until(lambda: (pending()["size"], pending()["pending"]) == (0, 0), 120)
         shown = self._all("messages_service", "/messages")
-        assert (len(shown), set(shown)) == (len(self.accepted), self.accepted)
-        assert set(self._all("logging_service", "/log")) == self.accepted
+        assert len(shown) == len(set(shown))
+        assert self.accepted <= set(shown) <= self.accepted | self._uncertain
+        assert set(shown) <= set(self._all("logging_service", "/log")) <= self.accepted | self._uncertain
 
 
 @pytest.fixture(params=["hazelcast", "kafka"])
@@ -96,13 +103,15 @@ def little(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[System]:
 
 def test_full_memory_refuses_and_loses_nothing_acknowledged(little: System) -> None:
     # Consumers off.
-    assert "memory" in little.fill(LARGE)
-    assert "memory" in little.fill(SMALL)
+    assert little.fill(LARGE)
+    assert little.fill(SMALL)
     killed = little.kill_the_owner()
     assert little.project.microq("start", "messages").returncode == 0
     little.loses_nothing()
     # What waited has room as what is held, and there is room for more.
-    assert little.fill(LARGE, 3) == ""
+    before = len(little.accepted)
+    until(lambda: little.fill(LARGE, 3) == "")
+    assert len(little.accepted) > before
     assert little.project.microq("start", killed).returncode == 0
     # Consumers on: what is held stays, until there is no room for more.
     assert "memory is" in little.fill(SMALL)

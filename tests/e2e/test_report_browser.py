@@ -66,8 +66,9 @@ def test_charts_over_time_zoom_together(browser: Browser, report: str) -> None:
         page.goto(report)
         page.wait_for_selector("html[data-drawn]")
         page.evaluate("Plotly.relayout('timeline', {'xaxis.range[0]': -0.5, 'xaxis.range[1]': 0.5})")
-        until(page, "document.getElementById('throughput').layout.xaxis.range[1] === 0.5")
-        assert page.evaluate("document.getElementById('latency').layout.xaxis.range") == [-0.5, 0.5]
+        for other in ("throughput", "latency"):  # each in its own time
+            until(page, f"document.getElementById('{other}').layout.xaxis.range[1] === 0.5")
+            assert page.evaluate(f"document.getElementById('{other}').layout.xaxis.range") == [-0.5, 0.5]
 
 
 def test_charts_follow_light_and_dark_and_paper(browser: Browser, report: str) -> None:

@@ -33,7 +33,7 @@ def complaint(result: Done, code: int) -> str:
     return result.stderr
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -87,8 +87,9 @@ def answered(view: Any) -> bool:
     servers = {process["name"] for process in ready if process["role"] in SERVERS}
     figures = {each["name"] for each in (*view["members"], *view["brokers"])}
     silent = any(process["silent"] for process in ready)
-    queue = view["queue"] or {"size": None}
-    counted = queue["size"] is not None or not any(process["role"] == "facade" for process in ready)
+    queue = view["queue"] or {"size": None, "pending": None}
+    counted = None not in (queue["size"], queue["pending"])
+    counted = counted or not any(process["role"] == "facade" for process in ready)
     return servers <= figures and counted and not silent
 
 
@@ -143,14 +144,14 @@ class Command:
     def err(self) -> str:
         return self._err.read_text(encoding="utf-8")
 
-    def says(self, text: str, seconds: float = 30) -> None:
+    def says(self, text: str, seconds: float = 90) -> None:
         until(lambda: text in self.out or text in self.err or self.process.poll() is not None, seconds)
         assert text in self.out + self.err, (self.process.poll(), self.out, self.err)
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = 30) -> int:
+    def ended(self, seconds: float = 90) -> int:
         return self.process.wait(seconds)
 
 

@@ -10,6 +10,7 @@ from support.project import Project
 
 from microq.backends.jars import Engine
 from microq.backends.provision import provide
+from microq.chaos.recovery import until
 from microq.client import listens
 from microq.fleet import Role
 from microq.supervisor import runs
@@ -36,7 +37,7 @@ def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, t
         slow = slow_for(provide(config), first, 4, tmp_path)
         async with supervise(config, runs.new_run(config, "up"), slow) as supervisor:
             await supervisor.start(["hazelcast", "facade"])
-            assert (await supervisor.snapshot()).joined
+            assert await until(supervisor, lambda view: view.joined, 60)
             for spec in supervisor.specs:
                 assert await listens(spec.address) is (spec.role in {Role.QUEUE, Role.FACADE})
 

@@ -26,6 +26,7 @@ from microq.fleet import ProcessState, Role, Snapshot
 from microq.supervisor import control, records, runs
 from microq.supervisor.process import Process, executing
 from microq.supervisor.readiness import says, until
+from microq.supervisor.readiness import seen as logged
 from microq.supervisor.supervisor import Supervisor, supervise
 from microq.supervisor.topology import ProcessSpec, child_environment
 
@@ -125,6 +126,7 @@ def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> N
             await child.spawn(argv, executing(child_environment(config, "the-run")))
             tasks.create_task(child.watch())
             try:
+                await logged(child, says(child, " kafka-1 "), 60)
                 with pytest.raises(StartTimeoutError) as caught:
                     await until(child, says(child, kafka.READY_LINE), 4)
             finally:
@@ -153,7 +155,7 @@ def data(project: Project) -> Path:
     return run_folder / "data"
 
 
-async def seen(operator: control.ControlClient, true: Callable[[Snapshot], bool], seconds: float = 30) -> Snapshot:
+async def seen(operator: control.ControlClient, true: Callable[[Snapshot], bool], seconds: float = 60) -> Snapshot:
     deadline = time.monotonic() + seconds
     while not true(view := await operator.snapshot()):
         assert time.monotonic() < deadline, view
@@ -168,7 +170,7 @@ def holds(count: int) -> Callable[[Snapshot], bool]:
 def test_brokers_of_a_system_are_a_safe_loopback_cluster(system_in_kafka: Project) -> None:
     async def main() -> Snapshot:
         async with control.connect(records.in_force(system_in_kafka.config)) as operator:
-            return await operator.snapshot()
+            return await seen(operator, lambda view: view.settled and view.copies is not None)
 
     view = asyncio.run(main())
     # Its one member can hold no copy of the maps.
@@ -189,12 +191,14 @@ def test_a_killed_broker_comes_back_with_its_data(system_in_kafka: Project) -> N
             view = await seen(operator, holds(SENT))
             name = next(iter(view.owners))
             await operator.kill([name])
-            # The other brokers go on to call it a leader for seconds; that it is gone is known at once.
-            view = await operator.snapshot()
-            assert name not in view.owners
-            assert view.partitions
-            assert not any(name in partition.in_sync for partition in view.partitions)
-            assert len(view.brokers) == 2
+
+            def knows_that_it_is_gone(view: Snapshot) -> bool:
+                """The other brokers go on to call it a leader for seconds; that it is gone is known at once."""
+                assert name not in view.owners
+                assert not any(name in partition.in_sync for partition in view.partitions)
+                return len(view.brokers) == 2 and bool(view.partitions)
+
+            view = await seen(operator, knows_that_it_is_gone)
             assert "no server of the queue answers" not in caveats(view, {})
             view = await seen(operator, lambda view: {figures.members_seen for figures in view.brokers} == {2})
             assert (view.named(name).state, view.named(name).exit_status) == (ProcessState.EXITED, -signal.SIGKILL)

@@ -20,7 +20,7 @@ from microq.supervisor import records
 from microq.supervisor.process import UNKNOWN, Child, ForkServer, forking
 from microq.supervisor.topology import child_environment, service_argv, specs
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @asynccontextmanager

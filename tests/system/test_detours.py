@@ -23,17 +23,18 @@ from microq.chaos.faults import FAULTS
 from microq.chaos.history import record
 from microq.chaos.matrix import make
 from microq.chaos.proxy import Proxy, proxying
+from microq.chaos.recovery import until
 from microq.chaos.scenario import Stage, Trial, scenario
 from microq.chaos.timeouts import Timeouts
 from microq.chaos.verdict import Ruling, Verdict
 from microq.client import FacadeClient, open_session
-from microq.fleet import ProcessState, Role
+from microq.fleet import ProcessState, Role, Snapshot
 from microq.message import Outcome, Receipt
 from microq.supervisor import runs
 from microq.supervisor.supervisor import Supervisor, supervise
 from microq.supervisor.topology import plan_detours
 
-SECONDS = 120
+SECONDS = 200
 """More than any of these takes, on a loaded machine too."""
 
 T = TypeVar("T")
@@ -144,11 +145,13 @@ def found(tmp_path_factory: pytest.TempPathFactory, engine: None, elsewhere: Els
 def test_everything_goes_through_the_links(found: Detoured, elsewhere: Elsewhere) -> None:
     async def main() -> None:
         assert [receipt.outcome for receipt in await found.sends("first")] == [Outcome.ACKNOWLEDGED]
-        view = await found.supervisor.snapshot()
-        assert view.safe
-        assert view.queue
-        assert view.queue.owner in {spec.name for spec in found.supervisor.specs}
-        assert all(process.held is not None for process in view.having(Role.LOGGING))
+        names = {spec.name for spec in found.supervisor.specs}
+
+        def whole(view: Snapshot) -> bool:
+            owned = view.queue is not None and view.queue.owner in names
+            return bool(view.safe) and owned and all(each.held is not None for each in view.having(Role.LOGGING))
+
+        assert await until(found.supervisor, whole, 60)
         opened = {(ends.kind, bool(ends.opener)) for ends in await found.links.connections()}
         assert opened == {(Kind.CLIENT, False), (Kind.PEER, True), (Kind.HTTP, False)}
         for spec in found.supervisor.specs:
@@ -199,7 +202,7 @@ def test_nothing_is_lost_under_a_fault_of_the_links(
     assert (counts.cut > before.cut) is (name == "cut-client")
     # A split is silent: its connections stay open.
     assert (counts.held > before.held) is (name == "split-cluster")
+    assert elsewhere.run(until(found.supervisor, lambda view: bool(view.safe), 60))
     view = elsewhere.run(found.supervisor.snapshot())
-    assert view.safe
     assert {process.state for process in view.processes} == {ProcessState.READY}
     assert [receipt.outcome for receipt in elsewhere.run(found.sends("whole again"))] == [Outcome.ACKNOWLEDGED]

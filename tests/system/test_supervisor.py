@@ -128,7 +128,7 @@ def test_ps_shows_which_process_is_which(project: Project, engine: None) -> None
     run(main())
 
 
-async def seen(operator: control.ControlClient, true: Callable[[Snapshot], bool], seconds: float = 15) -> Snapshot:
+async def seen(operator: control.ControlClient, true: Callable[[Snapshot], bool], seconds: float = 60) -> Snapshot:
     deadline = time.monotonic() + seconds
     while not true(view := await operator.snapshot()):
         assert time.monotonic() < deadline, view
@@ -168,10 +168,10 @@ def test_claimed_message_is_held_after_a_join(system: Project) -> None:
             assert claimed not in ask(address, "GET", "/messages")[1]
             await operator.kill([name])
             await operator.start([name])
-            await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1], 30)
+            await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1])
             # What is held is written back after it is shown again.
             logger = system.config.service_ips.logging_service[0]
-            await seen(operator, lambda _: claimed in ask(logger, "GET", "/log")[1], 30)
+            await seen(operator, lambda _: claimed in ask(logger, "GET", "/log")[1])
 
     run(main())
 
