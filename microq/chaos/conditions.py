@@ -1,11 +1,9 @@
-"""The conditions of the links: cuts, slowness and losses, on which connections, and their counts."""
+"""What a fault can do to the links, on which connections, and how often it was done."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from random import Random
 
 from microq.backends.base import Kind, Reply
 
@@ -72,64 +70,6 @@ class Counts:
     """The longest time in seconds for which the proxy did not run because it got no processor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Which connections are cut: they stay open and are silent, or they are reset."""
-
-    where: Selection
-    silent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Slowness:
-    """The slowness of every link in each direction: delay and jitter in seconds, and bytes per second."""
-
-    delay: float
-    jitter: float
-    rate: float
-    rng: Random
-
-
-@dataclass(slots=True)
-class Loss:
-    """Which replies are lost: one in `every`, by chance if there is an `rng`."""
-
-    reply: Reply
-    every: int
-    rng: Random | None
-    where: Selection
-    seen: int = 0
-
-    def hits(self, reply: Reply, ends: Ends) -> bool:
-        """Return whether this reply is lost."""
-        if reply is not self.reply or ends not in self.where:
-            return False
-        self.seen += 1
-        return self.rng.randrange(self.every) == 0 if self.rng else self.seen % self.every == 0
-
-
-@dataclass(slots=True)
-class Conditions:
-    """All current conditions, shared by the links of a system."""
-
-    counts: Counts = field(default_factory=Counts)
-    cut: Cut | None = None
-    slowness: Slowness | None = None
-    loss: Loss | None = None
-    healed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def cuts(self, ends: Ends) -> Cut | None:
-        """Return the cut that a connection is subject to."""
-        return self.cut if self.cut and ends in self.cut.where else None
-
-    def loses(self, reply: Reply, ends: Ends) -> bool:
-        """Return whether this reply is lost, and count it."""
-        if self.loss is None or not self.loss.hits(reply, ends):
-            return False
-        self.counts.lost[reply] += 1
-        return True
-
-
 @dataclass(slots=True)
 class Lane:
     """One direction of a link, shared by its connections: the bytes it took, and when it is free for more."""
@@ -137,9 +77,27 @@ class Lane:
     taken: int = 0
     free_at: float = 0.0
 
-    def due(self, slowness: Slowness | None, size: int, now: float) -> float:
-        """Return when bytes that come in now have passed."""
-        if slowness is None:
-            return now
-        self.free_at = max(self.free_at, now) + size / slowness.rate
-        return self.free_at + max(0.0, slowness.delay + slowness.rng.uniform(-slowness.jitter, slowness.jitter))
+
+class Condition:
+    """A condition of the links. This one changes nothing; a subclass overrides what it does.
+
+    The links are in another process, so a condition must be picklable.
+    """
+
+    __slots__ = ()
+
+    def holds(self, ends: Ends) -> bool:  # noqa: ARG002 - a subclass looks at it
+        """Return whether a connection stays open and passes nothing. What is sent meanwhile arrives afterwards."""
+        return False
+
+    def resets(self, ends: Ends) -> bool:  # noqa: ARG002 - a subclass looks at it
+        """Return whether a connection is reset: an open one at once, a new one as soon as it is opened."""
+        return False
+
+    def due(self, lane: Lane, size: int, now: float) -> float | None:  # noqa: ARG002 - a subclass looks at it
+        """Return the time when `size` bytes that come in now have passed; None: at once."""
+        return None
+
+    def loses(self, reply: Reply, ends: Ends) -> bool:  # noqa: ARG002 - a subclass looks at it
+        """Return whether a reply is lost: instead of it the connection is closed, with all its unfinished requests."""
+        return False

@@ -1,4 +1,4 @@
-"""The proxy: a process that forwards all connections of a system over links, and cuts and slows them or loses replies.
+"""The proxy: a process that forwards all connections of a system over links, under the condition that a fault imposes.
 
 Every process is configured with the address of a link; the process behind the link listens at another address
 (`fleet.Detour`). Without a condition, a link only forwards. It listens while its target does, so a process that is down
@@ -19,8 +19,10 @@ which succeeds, and wait for the heartbeat too.
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import json
+import pickle
 import socket
 import struct
 import sys
@@ -28,13 +30,13 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from random import Random
 from typing import Any, NoReturn, cast
 
+import microq.chaos.faults  # noqa: F401 - so that no condition is imported later: that would stall the links
 from microq.aio import poll_until, running, task_group
 from microq.backends import backend
 from microq.backends.base import GREETING, Dialogue, Kind, Reply, Wire
-from microq.chaos.conditions import EVERYWHERE, Conditions, Counts, Cut, Ends, Lane, Loss, Selection, Slowness
+from microq.chaos.conditions import EVERYWHERE, Condition, Counts, Ends, Lane, Selection
 from microq.child import Child, Job, child, run, serve
 from microq.client import listens
 from microq.config import Address
@@ -166,12 +168,14 @@ class Side(asyncio.Protocol):
     def take(self, data: bytes) -> None:
         """Send data that came in here to the other side, now or when it is due."""
         self._lane.taken += len(data)
-        slowness = self._pipe.conditions.slowness
-        if not self._queue and not slowness and not self._pipe.held:
+        due = self._pipe.links.condition.due(self._lane, len(data), self._loop.time())
+        if due is not None:
+            self._pipe.links.counts.delayed += len(data)
+        elif not self._queue and not self._pipe.held:
             self._pipe.other(self).write(data)
             return
-        due = self._lane.due(slowness, len(data), self._loop.time())
-        self._pipe.conditions.counts.delayed += len(data) if slowness else 0
+        else:
+            due = self._loop.time()
         # The order is kept, whatever the jitter.
         self._queue.append((max(due, self._queue[-1][0]) if self._queue else due, data))
         self._queued += len(data)
@@ -225,9 +229,9 @@ class Side(asyncio.Protocol):
 class Pipe:
     """One connection over a link: the front side towards its opener, and the back side towards the target."""
 
-    def __init__(self, link: Link, conditions: Conditions, lanes: Sequence[Lane]) -> None:
-        self._link, self.conditions = link, conditions
-        self.front, self.back = Side(self, lanes[0]), Side(self, lanes[1])
+    def __init__(self, link: Link, links: Links) -> None:
+        self._link, self.links = link, links
+        self.front, self.back = Side(self, link.towards), Side(self, link.back)
         self.first = b""
         """Data that came in before the target was connected."""
         self.ends: Ends | None = None
@@ -289,7 +293,8 @@ class Pipe:
 
     def _answer(self, ready: bytes, replies: list[tuple[int, Reply]]) -> None:
         for offset, reply in replies:
-            if self.ends and self.conditions.loses(reply, self.ends):
+            if self.ends and self.links.condition.loses(reply, self.ends):
+                self.links.counts.lost[reply] += 1
                 if offset:  # the receiver gets the data before it
                     self.back.take(ready[:offset])
                 self.front.close()
@@ -342,10 +347,10 @@ class Pipe:
 class Link:
     """One address, and the process behind it."""
 
-    def __init__(self, detour: Detour, conditions: Conditions, names: Mapping[int, str]) -> None:
+    def __init__(self, detour: Detour, links: Links, names: Mapping[int, str]) -> None:
         self.name, self._detour = detour.name, detour
         self.wire = wire_of(detour.name)
-        self._conditions, self._names = conditions, names
+        self._links, self._names = links, names
         self.towards, self.back = Lane(), Lane()
         self.opened = 0
         """Connections that reached the target since the link was opened."""
@@ -379,7 +384,7 @@ class Link:
             server.close()
 
     def _new(self) -> Pipe:
-        pipe = Pipe(self, self._conditions, (self.towards, self.back))
+        pipe = Pipe(self, self._links)
         self.pipes.add(pipe)
         return pipe
 
@@ -403,15 +408,13 @@ class Link:
         return self.wire.introduced(said, self._detour.address.port, self._names) if self.wire else ""
 
     def named(self, pipe: Pipe) -> None:
-        """Apply the cut to a pipe whose opener has just introduced itself."""
-        cut = self._conditions.cuts(pipe.ends) if pipe.ends else None
-        if cut is None:
-            return
-        if cut.silent:
-            self._conditions.counts.held += 1
+        """Apply the condition to a pipe whose opener has just introduced itself."""
+        condition, counts = self._links.condition, self._links.counts
+        if pipe.ends and condition.holds(pipe.ends):
+            counts.held += 1
             pipe.hold()
-        else:
-            self._conditions.counts.refused += 1
+        elif pipe.ends and condition.resets(pipe.ends):
+            counts.refused += 1
             pipe.reset()
 
     def lead(self, pipe: Pipe) -> None:
@@ -423,7 +426,7 @@ class Link:
             self._tasks.create_task(work())
 
     async def _connect(self, pipe: Pipe) -> None:
-        """Connect a pipe to the target, unless it is cut."""
+        """Connect a pipe to the target, unless the condition forbids it."""
         pipe.ends = ends = Ends(kind_of(pipe.first, self.wire), self.name)
         if not await self._admitted(pipe, ends):
             return
@@ -438,30 +441,29 @@ class Link:
         pipe.opened(ends)
 
     async def _admitted(self, pipe: Pipe, ends: Ends) -> bool:
-        conditions = self._conditions
-        while cut := conditions.cuts(ends):
-            if not cut.silent:
-                conditions.counts.refused += 1
-                pipe.reset()
-                return False
-            conditions.counts.held += 1
-            await conditions.healed.wait()
+        links = self._links
+        while links.condition.holds(ends):
+            links.counts.held += 1
+            await links.lifted.wait()
+        if links.condition.resets(ends):
+            links.counts.refused += 1
+            pipe.reset()
+            return False
         return True
 
 
 class Links:
-    """All links of a system, in this process. `open_links` makes it; `counts` has the effects since then."""
+    """All links of a system, in this process. `open_links` makes it."""
 
     def __init__(self, detours: Sequence[Detour]) -> None:
-        self._conditions = Conditions()
+        self.condition = Condition()
+        """The condition that all of them are under."""
+        self.lifted = asyncio.Event()
+        self.counts = Counts()
+        """The effects of all conditions so far."""
         names = {detour.address.port: detour.name for detour in detours}
-        self.links = {detour.name: Link(detour, self._conditions, names) for detour in detours}
+        self.links = {detour.name: Link(detour, self, names) for detour in detours}
         """Name of the process behind it -> link."""
-
-    @property
-    def counts(self) -> Counts:
-        """The effects of the conditions so far."""
-        return self._conditions.counts
 
     def connections(self, where: Selection = EVERYWHERE) -> list[Ends]:
         """Return the connections that are open now."""
@@ -471,53 +473,31 @@ class Links:
         found = [pipe for link in self.links.values() for pipe in link.pipes]
         return [pipe for pipe in found if pipe.ends and pipe.ends in where]
 
-    def cut(self, where: Selection, *, silent: bool = False) -> int:
-        """Cut the selected connections until `heal`; return how many were open.
-
-        They are reset, and new ones too. `silent`: all stay open and pass nothing; data that is sent meanwhile arrives
-        after the healing, as in a split network. Another cut heals the one before.
-        """
-        self.heal()
-        self._conditions.cut = Cut(where, silent)
-        self._conditions.healed.clear()
-        chosen = self._pipes(where)
-        for pipe in chosen:
-            if silent:
-                pipe.hold()
+    def impose(self, condition: Condition) -> int:
+        """Impose a condition in place of the one before; return how many open connections were reset or held."""
+        self.lift()
+        self.condition = condition
+        self.lifted.clear()
+        hit = 0
+        for pipe in self._pipes(EVERYWHERE):
+            if pipe.ends and condition.holds(pipe.ends):
                 self.counts.held += 1
-            else:
-                pipe.reset()
+                pipe.hold()
+            elif pipe.ends and condition.resets(pipe.ends):
                 self.counts.cut += 1
-        return len(chosen)
+                pipe.reset()
+            else:
+                continue
+            hit += 1
+        return hit
 
-    def heal(self) -> None:
-        """Undo `cut`."""
-        self._conditions.cut = None
-        self._conditions.healed.set()
+    def lift(self) -> None:
+        """End the condition; data that was delayed arrives when it was due, data that was held at once."""
+        self.condition = Condition()
+        self.lifted.set()
         for pipe in self._pipes(EVERYWHERE):
             if pipe.held:
                 pipe.release()
-
-    def slow(self, delay: float, jitter: float, rate: float, seed: float | None = None) -> None:
-        """Slow every link until `hurry`: `delay` ± `jitter` seconds each way, `rate` bytes per second each way."""
-        self._conditions.slowness = Slowness(delay, jitter, rate, Random(seed))
-
-    def hurry(self) -> None:
-        """Undo `slow`; queued data arrives when it was due."""
-        self._conditions.slowness = None
-
-    def lose_replies(
-        self, reply: Reply, every: int = 1, seed: float | None = None, where: Selection = EVERYWHERE
-    ) -> None:
-        """Lose one reply in `every` until `keep_replies`: each `every`-th one, or with a `seed` by chance.
-
-        The request was carried out; instead of the reply the connection is closed, with all its unfinished requests.
-        """
-        self._conditions.loss = Loss(reply, every, None if seed is None else Random(seed), where)
-
-    def keep_replies(self) -> None:
-        """Undo `lose_replies`."""
-        self._conditions.loss = None
 
     async def measure(self) -> NoReturn:
         """Measure `Counts.stalled`: how late this process gets a processor."""
@@ -600,31 +580,13 @@ class Proxy:
         found = await self._ask("connections")
         return [Ends(Kind(kind), target, opener) for kind, target, opener in found]
 
-    async def cut(self, where: Selection, *, silent: bool = False) -> int:
-        """Cut the selected connections until `heal`; return how many were open."""
-        return int(await self._ask("cut", where=dataclasses.astuple(where), silent=silent))
+    async def impose(self, condition: Condition) -> int:
+        """Impose a condition in place of the one before; return how many open connections were reset or held."""
+        return int(await self._ask("impose", pickled=base64.b64encode(pickle.dumps(condition)).decode()))
 
-    async def heal(self) -> None:
-        """Undo `cut`."""
-        await self._ask("heal")
-
-    async def slow(self, delay: float, jitter: float, rate: float, seed: float | None = None) -> None:
-        """Slow every link until `hurry`."""
-        await self._ask("slow", delay=delay, jitter=jitter, rate=rate, seed=seed)
-
-    async def hurry(self) -> None:
-        """Undo `slow`."""
-        await self._ask("hurry")
-
-    async def lose_replies(
-        self, reply: Reply, every: int = 1, seed: float | None = None, where: Selection = EVERYWHERE
-    ) -> None:
-        """Lose one reply in `every` until `keep_replies`."""
-        await self._ask("lose_replies", reply=reply, every=every, seed=seed, where=dataclasses.astuple(where))
-
-    async def keep_replies(self) -> None:
-        """Undo `lose_replies`."""
-        await self._ask("keep_replies")
+    async def lift(self) -> None:
+        """End the condition."""
+        await self._ask("lift")
 
 
 @asynccontextmanager
@@ -641,32 +603,21 @@ async def proxying(detours: Sequence[Detour]) -> AsyncIterator[Proxy]:
 
 
 def _jobs(links: Links) -> Mapping[str, Job]:
-    """Return what the parent can ask for, by its name: what the links count, and their switches."""
+    """Return what the parent can ask for, by its name."""
 
     async def counts() -> dict[str, Any]:
-        found = links.counts
-        return {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
+        return {each.name: getattr(links.counts, each.name) for each in dataclasses.fields(Counts)}
 
     async def connections() -> list[Any]:
         return [dataclasses.astuple(ends) for ends in links.connections()]
 
-    def switch(act: Callable[..., int | None]) -> Job:
-        async def job(**facts: Any) -> int | None:
-            return act(**{name: _READ[name](value) if name in _READ else value for name, value in facts.items()})
+    async def impose(pickled: str) -> int:
+        return links.impose(pickle.loads(base64.b64decode(pickled)))  # noqa: S301 - only the parent has this pipe
 
-        return job
+    async def lift() -> None:
+        links.lift()
 
-    switches = (links.cut, links.heal, links.slow, links.hurry, links.lose_replies, links.keep_replies)
-    return {"counts": counts, "connections": connections, **{each.__name__: switch(each) for each in switches}}
-
-
-def _selection(where: list[Any]) -> Selection:
-    kinds, targets, member = where
-    return Selection(tuple(map(Kind, kinds)), tuple(targets), member)
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {"where": _selection, "reply": Reply}
-"""What reads a fact that is more than a number, by its name."""
+    return {"counts": counts, "connections": connections, "impose": impose, "lift": lift}
 
 
 async def _serve(words: str) -> None:

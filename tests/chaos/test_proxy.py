@@ -26,6 +26,7 @@ from support.project import free_ports, run
 
 from microq.backends.base import Kind, Reply
 from microq.chaos.conditions import CLIENTS, Ends, around, to
+from microq.chaos.faults.network import Cut, Loss, Silence, Slowness
 from microq.chaos.proxy import Links, open_links, proxying
 from microq.child import child
 from microq.client import listens
@@ -283,12 +284,12 @@ def test_cut_clients_are_reset_and_turned_away_until_healed() -> None:
     async def main(net: Net) -> None:
         both = [await net.talks(target=target) for target in (ONE, TWO)]
         others = [await net.talks(b"GET"), await net.talks(b"HZC", opener=TWO)]
-        assert net.links.cut(CLIENTS) == 2
+        assert net.links.impose(Cut(CLIENTS)) == 2
         assert [await each.is_cut() for each in both] == [True, True]
         assert await (await net.call()).is_cut()
         assert [await each.says(b"still here") for each in others] == [b"still here"] * 2
         assert (net.links.counts.cut, net.links.counts.refused, net.links.counts.held) == (2, 1, 0)
-        net.links.heal()
+        net.links.lift()
         await net.talks()
         assert (net.links.counts.cut, net.links.counts.refused) == (2, 1)
 
@@ -301,7 +302,7 @@ def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:
         mine = [await net.talks(b"HZC", ONE, TWO), await net.talks(b"HZC", TWO, ONE)]
         others = [await net.talks(b"HZC", TWO, THREE), await net.talks(b"GET", ONE)]
         client = await net.talks()
-        assert net.links.cut(around(ONE), silent=silent) == 2
+        assert net.links.impose((Silence if silent else Cut)(around(ONE))) == 2
         for each in mine:
             each.writer.write(b"x")
             assert await (each.is_silent() if silent else each.is_cut())
@@ -310,7 +311,7 @@ def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:
         late = await net.call(b"HZC", TWO, ONE)
         assert await (late.is_silent() if silent else late.is_cut())
         assert (net.links.counts.held if silent else net.links.counts.cut + net.links.counts.refused) == 3
-        net.links.heal()
+        net.links.lift()
         await net.talks(b"HZC", TWO, ONE)
 
     within(main)
@@ -319,14 +320,14 @@ def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:
 def test_what_a_silence_held_arrives_in_order_after_it() -> None:
     async def main(net: Net) -> None:
         caller, leaver = await net.talks(b"HZC"), await net.talks(b"HZC")
-        net.links.cut(around(ONE), silent=True)
+        net.links.impose(Silence(around(ONE)))
         late = await net.call(b"HZC")
         data = Random(2).randbytes(1 << 20)
         caller.writer.write(data)
         leaver.writer.close()
         assert await caller.is_silent()
         assert len(net.links.links[ONE].pipes) == 3  # that one left is heard of later, too
-        net.links.heal()
+        net.links.lift()
         assert await caller.hears(len(data)) == data
         assert await late.hears(3) == b"HZC"
         await until(lambda: len(net.links.links[ONE].pipes) == 2)
@@ -340,12 +341,12 @@ def test_what_a_silence_held_arrives_in_order_after_it() -> None:
 def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
     async def main(net: Net) -> None:
         caller = await net.talks(b"GET")
-        net.links.slow(delay=0.1, jitter=0.05, rate=500 << 10, seed=3)
+        net.links.impose(Slowness(delay=0.1, jitter=0.05, rate=500 << 10, seed=3))
         began = time.monotonic()
         assert await caller.says(b"hello") == b"hello"
         assert time.monotonic() - began >= 0.1
         assert net.links.counts.delayed == 10
-        net.links.hurry()
+        net.links.lift()
         assert await caller.says(b"hello") == b"hello"
         assert net.links.counts.delayed == 10
 
@@ -355,12 +356,12 @@ def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
 def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
     async def main(net: Net) -> None:
         caller = await net.talks(b"GET")
-        net.links.slow(delay=0.02, jitter=0.02, rate=10 << 20, seed=4)
+        net.links.impose(Slowness(delay=0.02, jitter=0.02, rate=10 << 20, seed=4))
         parts = [bytes([number]) * 1000 for number in range(200)]
         for number, part in enumerate(parts):
             caller.writer.write(part)
             if number == 150:
-                net.links.hurry()
+                net.links.lift()
             await asyncio.sleep(0)
         assert await caller.hears(200_000) == b"".join(parts)
 
@@ -370,7 +371,7 @@ def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
 def test_the_connections_of_a_link_share_its_rate() -> None:
     async def main(net: Net) -> None:
         callers = [await net.talks(b"GET"), await net.talks(b"GET")]
-        net.links.slow(delay=0, jitter=0, rate=1 << 20)
+        net.links.impose(Slowness(delay=0, jitter=0, rate=1 << 20))
         began = time.monotonic()
         data = bytes(256 << 10)
         for caller in callers:
@@ -388,14 +389,14 @@ def test_the_connections_of_a_link_share_its_rate() -> None:
 def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
     async def main(net: Net) -> None:
         caller, bystander = await net.talks(), await net.talks()
-        net.links.lose_replies(Reply.ENQUEUE, every=2)
+        net.links.impose(Loss(Reply.ENQUEUE, every=2))
         assert await caller.asks(PUT_IF_ABSENT, 1) == reply(PUT_IF_ABSENT + 1, 1)
         assert await caller.asks(OFFER, 2) == reply(OFFER + 1, 2)
         assert await caller.asks(OFFER, 3) == b""
         assert (OFFER, 3) in net.member.asked
         assert net.links.counts.lost == {Reply.ENQUEUE: 1}
         assert await bystander.asks(OFFER, 4) == reply(OFFER + 1, 4)
-        net.links.keep_replies()
+        net.links.lift()
         assert await bystander.asks(OFFER, 5) == reply(OFFER + 1, 5)
         assert net.links.counts.lost == {Reply.ENQUEUE: 1}
 
@@ -405,7 +406,7 @@ def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
 def test_replies_before_the_lost_one_arrive() -> None:
     async def main(net: Net) -> None:
         caller = await net.talks()
-        net.links.lose_replies(Reply.STORE)
+        net.links.impose(Loss(Reply.STORE))
         caller.writer.write(request(OFFER, 1) + request(PUT_IF_ABSENT, 2) + request(OFFER, 3))
         assert await caller.hears(1000) == reply(OFFER + 1, 1)
 
@@ -414,7 +415,7 @@ def test_replies_before_the_lost_one_arrive() -> None:
 
 def test_replies_are_lost_by_chance_and_where_asked_for() -> None:
     async def lost(net: Net, seed: int) -> list[int]:
-        net.links.lose_replies(Reply.ENQUEUE, every=3, seed=seed, where=to(ONE))
+        net.links.impose(Loss(Reply.ENQUEUE, every=3, seed=seed, where=to(ONE)))
         found = []
         for number in range(30):
             caller = await net.talks()
@@ -443,7 +444,7 @@ def test_an_error_is_never_lost() -> None:
         way = detour("hazelcast-4")
         async with listening(way, fail), open_links([way]) as links:
             await answers(way.address)
-            links.lose_replies(Reply.ENQUEUE)
+            links.impose(Loss(Reply.ENQUEUE))
             reader, writer = await asyncio.open_connection(way.address.host, way.address.port)
             writer.write(b"CP2" + request(OFFER, 1))
             assert await reader.readexactly(len(error(1))) == error(1)
@@ -468,7 +469,7 @@ def test_http_reply_is_lost_after_the_request_was_carried_out() -> None:
             way = Detour("facade-5000", detour("facade-5000").address, target)
             async with open_links([way]) as links:
                 await answers(way.address)
-                links.lose_replies(Reply.HTTP)
+                links.impose(Loss(Reply.HTTP))
                 for _ in range(2):
                     async with session.get(way.address.url) as response:
                         assert await response.text() == "done"
@@ -477,7 +478,7 @@ def test_http_reply_is_lost_after_the_request_was_carried_out() -> None:
                     await session.post(way.address.url, data="x" * 500_000)
                 assert done == ["GET ", "GET ", "POST " + "x" * 500_000]
                 assert links.counts.lost == {Reply.HTTP: 1}
-                links.keep_replies()
+                links.lift()
                 async with session.post(way.address.url, data="again") as response:
                     assert await response.text() == "done"
                 assert links.counts.lost == {Reply.HTTP: 1}
@@ -521,11 +522,11 @@ def test_a_client_of_a_broker_is_cut_off_as_one_of_a_member_is() -> None:
             caller = await call()
             assert await gets(caller, kafka_request(METADATA, 1), kafka_reply(1))
             assert links.connections() == [Ends(Kind.CLIENT, "kafka-9092")]
-            assert links.cut(CLIENTS) == 1
+            assert links.impose(Cut(CLIENTS)) == 1
             assert await caller.is_cut()
             again = await call()
             assert not await gets(again, kafka_request(METADATA, 1), kafka_reply(1))
-            links.heal()
+            links.lift()
             assert await gets(await call(), kafka_request(METADATA, 1), kafka_reply(1))
 
     run(main())
@@ -535,11 +536,11 @@ def test_a_broker_did_what_a_lost_reply_would_have_confirmed() -> None:
     async def main() -> None:
         async with asyncio.timeout(20), brokered() as (links, broker, call):
             caller = await call()
-            links.lose_replies(Reply.ENQUEUE)
+            links.impose(Loss(Reply.ENQUEUE))
             assert await gets(caller, kafka_request(FETCH, 1), fetched(1, b""))
             assert not await gets(caller, kafka_request(PRODUCE, 2), produced(2, 0))
             assert len(broker.records) == 1
-            links.lose_replies(Reply.DEQUEUE)
+            links.impose(Loss(Reply.DEQUEUE))
             assert not await gets(await call(), kafka_request(FETCH, 3), fetched(3, *broker.records))
             caller = await call()
             assert await gets(caller, kafka_request(FETCH, 4), fetched(4, b""))
@@ -586,26 +587,26 @@ def test_the_process_does_what_its_parent_asks_for() -> None:
             await answers(way.address)
             first = await net.talks()
             assert await proxy.connections() == [Ends(Kind.CLIENT, ONE)]
-            assert await proxy.cut(CLIENTS) == 1
+            assert await proxy.impose(Cut(CLIENTS)) == 1
             assert await first.is_cut()
-            await proxy.heal()
+            await proxy.lift()
             silent = await net.talks(b"GET")
-            assert await proxy.cut(to(ONE), silent=True) == 1
+            assert await proxy.impose(Silence(to(ONE))) == 1
             silent.writer.write(b"later")
             assert await silent.is_silent()
-            await proxy.heal()
+            await proxy.lift()
             assert await silent.hears(5) == b"later"
-            await proxy.slow(delay=0.1, jitter=0, rate=1 << 20, seed=1)
+            await proxy.impose(Slowness(delay=0.1, jitter=0, rate=1 << 20, seed=1))
             began = time.monotonic()
             assert await silent.says(b"slow") == b"slow"
             assert time.monotonic() - began >= 0.2
-            await proxy.hurry()
-            await proxy.lose_replies(Reply.STORE, where=to(TWO))
+            await proxy.lift()
+            await proxy.impose(Loss(Reply.STORE, where=to(TWO)))
             caller = await net.talks()
             assert await caller.asks(PUT_IF_ABSENT, 1) == reply(PUT_IF_ABSENT + 1, 1)
-            await proxy.lose_replies(Reply.STORE, 1, 0.5, to(ONE))
+            await proxy.impose(Loss(Reply.STORE, 1, 0.5, to(ONE)))
             assert await caller.asks(PUT_IF_ABSENT, 2) == b""
-            await proxy.keep_replies()
+            await proxy.lift()
             assert await (await net.talks()).asks(PUT_IF_ABSENT, 3) == reply(PUT_IF_ABSENT + 1, 3)
             counts = await proxy.counts()
             assert (counts.cut, counts.refused, counts.held, counts.delayed) == (1, 0, 1, 8)
@@ -625,8 +626,8 @@ def test_the_end_of_the_process_is_noticed() -> None:
             with pytest.raises(MachineError, match="the proxy between the processes ended by itself, with status -9"):
                 await watching
             assert await proxy.failure() == "the proxy between the processes ended during 'counts'"
-            with pytest.raises(MachineError, match="ended during 'heal'"):
-                await proxy.heal()
+            with pytest.raises(MachineError, match="ended during 'lift'"):
+                await proxy.lift()
 
     within(main)
 

@@ -18,7 +18,8 @@ from support.project import make_project
 from support.snapshots import figures
 
 from microq.backends.base import Kind, MessageQueue, Refused, Reply
-from microq.chaos.conditions import Counts, Ends, Selection
+from microq.chaos.conditions import Condition, Counts, Ends
+from microq.chaos.faults.network import Loss, Slowness
 from microq.config import Address, Config
 from microq.errors import MachineError, MessageError, QueueIndeterminateError
 from microq.figures import QueueView
@@ -144,31 +145,21 @@ class FakeLinks:
         await asyncio.sleep(self._lag)
         return await handler(request)
 
-    async def cut(self, where: Selection, **_how: bool) -> int:
+    async def impose(self, condition: Condition) -> int:
         if self._system.misses:
             return 0
         members = self._system.members()
-        self._lonely = next((name for name in members if Ends(Kind.PEER, name) in where), "")
-        return sum(Ends(Kind.CLIENT, name) in where for name in members)
+        if isinstance(condition, Slowness):
+            self._lag = 2 * condition.delay
+        if isinstance(condition, Loss):
+            self._counts.lost[condition.reply] += 1000
+            if condition.reply is Reply.ENQUEUE:
+                self._system.queue.late_errors.extend([QueueIndeterminateError("the reply was lost")] * 5)
+        self._lonely = next((name for name in members if condition.holds(Ends(Kind.PEER, name))), "")
+        return sum(condition.resets(Ends(Kind.CLIENT, name)) for name in members)
 
-    async def heal(self) -> None:
-        self._lonely = ""
-
-    async def slow(self, delay: float, _jitter: float, _rate: float, _seed: float) -> None:
-        self._lag = 0.0 if self._system.misses else 2 * delay
-
-    async def hurry(self) -> None:
-        self._lag = 0.0
-
-    async def lose_replies(self, reply: Reply, _every: int, _seed: float) -> None:
-        if self._system.misses:
-            return
-        self._counts.lost[reply] += 1000
-        if reply is Reply.ENQUEUE:
-            self._system.queue.late_errors.extend([QueueIndeterminateError("the reply was lost")] * 5)
-
-    async def keep_replies(self) -> None:
-        """They are lost at once, in numbers."""
+    async def lift(self) -> None:
+        self._lonely, self._lag = "", 0.0
 
 
 class InProcess(Operator):

@@ -20,6 +20,7 @@ from microq.backends.base import Kind, Reply
 from microq.backends.provision import provide
 from microq.chaos.conditions import CLIENTS
 from microq.chaos.faults import FAULTS
+from microq.chaos.faults.network import Cut, Loss
 from microq.chaos.history import record
 from microq.chaos.matrix import make
 from microq.chaos.proxy import Proxy, proxying
@@ -165,9 +166,9 @@ def test_everything_goes_through_the_links(found: Detoured, elsewhere: Elsewhere
 
 def test_a_lost_reply_costs_nothing(found: Detoured, elsewhere: Elsewhere) -> None:
     async def main() -> None:
-        await found.links.lose_replies(Reply.ENQUEUE, every=2)
+        await found.links.impose(Loss(Reply.ENQUEUE, every=2))
         receipts = await found.sends("kept", "lost")
-        await found.links.keep_replies()
+        await found.links.lift()
         assert (await found.links.counts()).lost == {Reply.ENQUEUE: 1}
         assert [receipt.outcome for receipt in receipts] == [Outcome.ACKNOWLEDGED] * 2
 
@@ -176,11 +177,11 @@ def test_a_lost_reply_costs_nothing(found: Detoured, elsewhere: Elsewhere) -> No
 
 def test_clients_that_were_cut_off_come_back(found: Detoured, elsewhere: Elsewhere) -> None:
     async def main() -> None:
-        assert await found.links.cut(CLIENTS) > 0
+        assert await found.links.impose(Cut(CLIENTS)) > 0
         receipts = await found.sends("cut off")
         assert receipts[0].outcome is not Outcome.ACKNOWLEDGED
         assert (await found.links.counts()).refused > 0
-        await found.links.heal()
+        await found.links.lift()
         while (await found.sends("back"))[0].outcome is not Outcome.ACKNOWLEDGED:  # noqa: ASYNC110 - clients tell nobody
             await asyncio.sleep(0.1)
 

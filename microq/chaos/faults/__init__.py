@@ -1,7 +1,7 @@
 """The faults, one small class each.
 
 A new fault needs one class in a module here and one line in `FAULTS`. If it acts on the links between processes, it
-sets `needs_links` and calls methods of its arena's links. A new condition of the links is added to `proxy`.
+sets `needs_links` and imposes a `Condition` on its arena's links; a new condition is a class beside the fault.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
-"""Faults of the links between processes; the system must have been started with links."""
+"""Faults of the links between processes, and the conditions that they impose on them.
+
+The system must have been started with links.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random
 from statistics import mean
 from typing import ClassVar
 
 from microq.backends.base import Reply, Trait
-from microq.chaos.conditions import CLIENTS, Counts, around
+from microq.chaos.conditions import CLIENTS, EVERYWHERE, Condition, Counts, Ends, Lane, Selection, around
 from microq.chaos.faults.base import LINKS, SERVERS, Arena, Fault, Hit, option
 from microq.chaos.faults.servers import ServerFault
 from microq.fleet import Snapshot
@@ -24,6 +28,17 @@ PINGS = 3
 
 LOSING = 2.0
 """Factor of the time limit for the losses of one kind of reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Condition):
+    """Connections are reset."""
+
+    where: Selection
+
+    def resets(self, ends: Ends) -> bool:
+        """Return whether it is one of them."""
+        return ends in self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +59,25 @@ class CutClient(Fault):
         """Cut the services off; connections that were reset prove it."""
         cut = 0
         async with arena.hitting([Hit("services to clusters")], "cut", lambda _view, _hit: cut > 0):
-            cut = await arena.links.cut(CLIENTS)
+            cut = await arena.links.impose(Cut(CLIENTS))
         await asyncio.sleep(self.seconds)
 
     async def heal(self, arena: Arena) -> None:
         """Heal the links, and wait until a message passes."""
-        await arena.links.heal()
+        await arena.links.lift()
         arena.step("the links are healed")
         await arena.flow.passes(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence(Condition):
+    """Connections stay open and pass nothing, as in a split network."""
+
+    where: Selection
+
+    def holds(self, ends: Ends) -> bool:
+        """Return whether it is one of them."""
+        return ends in self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +100,13 @@ class SplitCluster(ServerFault):
         """Cut the member off; the proof is that each half sees only itself."""
         split = lambda view, hit: _split(view, hit.target)  # noqa: E731 - a proof
         async with arena.hitting(hits, "cut off from the others", split) as names:
-            await arena.links.cut(around(names[0]), silent=True)
+            await arena.links.impose(Silence(around(names[0])))
             await arena.until(lambda view: _split(view, names[0]), "two halves of the cluster")
         await asyncio.sleep(self.seconds)
 
     async def heal(self, arena: Arena) -> None:
         """Heal the links, and wait until the members are one cluster again."""
-        await arena.links.heal()
+        await arena.links.lift()
         arena.step("the links are healed")
         await arena.until_settled()
 
@@ -92,6 +118,26 @@ def _split(view: Snapshot, lonely: str) -> bool:
     """
     seen = {figures.name: figures.members_seen for figures in view.members}
     return seen.get(lonely) == 1 < len(seen) and all(count < len(seen) for count in seen.values())
+
+
+@dataclass(slots=True)
+class Slowness(Condition):
+    """Every link has a delay and a jitter in seconds, and a number of bytes a second, each way."""
+
+    delay: float
+    jitter: float
+    rate: float
+    seed: float | None = None
+    random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the jitter by the seed."""
+        self.random = Random(self.seed)
+
+    def due(self, lane: Lane, size: int, now: float) -> float:
+        """Return when the bytes have passed: after all that came in before them."""
+        lane.free_at = max(lane.free_at, now) + size / self.rate
+        return lane.free_at + max(0.0, self.delay + self.random.uniform(-self.jitter, self.jitter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +163,37 @@ class SlowNetwork(Fault):
         longer = before + self.delay / 1000
         async with arena.hitting([Hit("every link")], "slow", lambda _view, _hit: ping >= longer):
             seed = arena.random.random()
-            await arena.links.slow(self.delay / 1000, self.jitter / 1000, self.rate * 1024, seed)
+            await arena.links.impose(Slowness(self.delay / 1000, self.jitter / 1000, self.rate * 1024, seed))
             ping = mean([await arena.flow.ping() for _ in range(PINGS)])
         arena.say(f"  A request to the facade and its answer take {ping:.2f} s, before it was {before:.2f} s.")
         await arena.flow.passes(self.passing)
 
     async def heal(self, arena: Arena) -> None:
         """Restore the full speed."""
-        await arena.links.hurry()
+        await arena.links.lift()
+
+
+@dataclass(slots=True)
+class Loss(Condition):
+    """One reply of a kind in `every` is lost: each `every`-th one, or with a `seed` by chance."""
+
+    reply: Reply
+    every: int = 1
+    seed: float | None = None
+    where: Selection = EVERYWHERE
+    seen: int = 0
+    random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the replies by the seed."""
+        self.random = Random(self.seed)
+
+    def loses(self, reply: Reply, ends: Ends) -> bool:
+        """Return whether this reply is lost."""
+        if reply is not self.reply or ends not in self.where:
+            return False
+        self.seen += 1
+        return self.seen % self.every == 0 if self.seed is None else self.random.randrange(self.every) == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +221,13 @@ class LoseReplies(Fault):
         before, lost = await self._lost(arena, reply), 0
         async with arena.hitting([Hit(f"{reply} replies")], "lost", lambda _view, _hit: lost >= self.losses):
             # By chance: if two kinds alternate, as fetch and commit do, every n-th reply is always of the same kind.
-            await arena.links.lose_replies(reply, self.every, arena.random.random())
+            await arena.links.impose(Loss(reply, self.every, arena.random.random()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOSING * arena.timeouts.effect):
                     # In steps, because no more replies can be lost once the traffic ends.
                     while lost < self.losses and await arena.flow.passes(self.every):
                         lost = await self._lost(arena, reply) - before
-            await arena.links.keep_replies()
+            await arena.links.lift()
             lost = await self._lost(arena, reply) - before
         arena.say(f"  {lost} {reply} replies were lost.")
 
@@ -169,4 +238,4 @@ class LoseReplies(Fault):
 
     async def heal(self, arena: Arena) -> None:
         """Stop losing replies."""
-        await arena.links.keep_replies()
+        await arena.links.lift()
