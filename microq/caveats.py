@@ -146,11 +146,11 @@ def _why_fewer(now: Snapshot) -> str:
     """Return why there are fewer copies than configured, although no server waits for a copy."""
     for role in (Role.MAPS, Role.QUEUE):
         servers = now.having(role)
-        away = [process for process in servers if process.state is not ProcessState.READY]
+        missing = [process for process in servers if process.state is not ProcessState.READY]
         words = now.words_of(role)
-        if away and len(servers) - len(away) <= (now.wanted or 0):
-            how = "not ready" if any(process.state in UP for process in away) else "down"
-            return f"{_few(len(away))} {words.servers(len(away))} {'are' if len(away) > 1 else 'is'} {how}"
+        if missing and len(servers) - len(missing) <= (now.wanted or 0):
+            how = "not ready" if any(process.state in UP for process in missing) else "down"
+            return f"{_few(len(missing))} {words.servers(len(missing))} {'are' if len(missing) > 1 else 'is'} {how}"
         if servers and len(servers) <= (now.wanted or 0):
             return f"{_few(len(servers))} {words.servers(len(servers))} can hold no more"
     if any(each.differs for each in now.figures):
@@ -165,11 +165,11 @@ def _few(count: int) -> str:
 
 def exposed(listeners: Iterable[tuple[str, Address]]) -> str:
     """Return a warning about those (name, address) that other machines can reach; empty if there are none."""
-    reachable = [f"{name} ({address})" for name, address in listeners if not _is_loopback(address.host)]
-    if not reachable:
+    exposed = [f"{name} ({address})" for name, address in listeners if not _is_loopback(address.host)]
+    if not exposed:
         return ""
     return (
-        f"Warning: other machines may reach {', '.join(reachable)}, and there is no authentication: "
+        f"Warning: other machines may reach {', '.join(exposed)}, and there is no authentication: "
         "anyone who can connect can read, send and delete messages."
     )
 

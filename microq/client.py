@@ -205,7 +205,7 @@ class Batch:
 
     def __init__(self, session: aiohttp.ClientSession, address: Address, most: int) -> None:
         self._session, self._url = session, f"{address.url}/facade/batch"
-        self._under_way: deque[_Sent] = deque()
+        self._in_flight: deque[_Sent] = deque()
         self._room = asyncio.Semaphore(most)
         self._pause = 0.0
 
@@ -224,10 +224,10 @@ class Batch:
             problem = f"no answer in {seconds:g} s"
         except (aiohttp.ClientError, OSError, ValueError, LookupError) as error:
             problem = f"the connection broke ({in_words(error)})"
-        for sent in self._under_way:
+        for sent in self._in_flight:
             reason = problem or "the facade ended before it answered"
             yield Receipt(sent.id, sent.text, Outcome.INDETERMINATE, time.perf_counter() - sent.began, reason=reason)
-        self._under_way.clear()
+        self._in_flight.clear()
 
     async def _answers(self, answer: aiohttp.StreamReader, seconds: float) -> AsyncIterator[bytes]:
         """Yield the lines of the answer; a line that was cut off counts as one."""
@@ -250,7 +250,7 @@ class Batch:
             reading.cancel()
 
     def _check_oldest(self, seconds: float) -> None:
-        if self._under_way and time.perf_counter() - self._under_way[0].began >= seconds:
+        if self._in_flight and time.perf_counter() - self._in_flight[0].began >= seconds:
             raise TimeoutError
 
     async def _lines(self, texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
@@ -263,11 +263,11 @@ class Batch:
             if text is None:
                 return
             sent = _Sent(str(uuid.uuid4()), text, time.perf_counter())
-            self._under_way.append(sent)
+            self._in_flight.append(sent)
             yield json.dumps({"msg": text, "uuid": sent.id}, ensure_ascii=False).encode() + b"\n"
 
     def _receipt(self, body: dict[str, Any]) -> Receipt:
-        sent = self._under_way.popleft()
+        sent = self._in_flight.popleft()
         self._room.release()
         outcome, details = outcome_of(int(body["code"]), body)
         if outcome is Outcome.REJECTED and body["code"] == 503:  # noqa: PLR2004 - HTTP's "unavailable"

@@ -167,24 +167,24 @@ class Replicas:
 
     async def _first_of(self, ask: Callable[[Address], Awaitable[Answer]], first: Address | None = None) -> Answer:
         failures: dict[str, _Failure] = {}
-        under_way: dict[_Attempt, _Replica] = {}
+        in_flight: dict[_Attempt, _Replica] = {}
         waiting = self._in_order(first)
         async with task_group() as tasks:
             try:
-                while waiting or under_way:
+                while waiting or in_flight:
                     if waiting:
                         newest = waiting.pop(0)
-                        under_way[tasks.create_task(self._attempt(ask, newest))] = newest
-                    for attempt in await self._ended(under_way, newest, more=bool(waiting)):
+                        in_flight[tasks.create_task(self._attempt(ask, newest))] = newest
+                    for attempt in await self._ended(in_flight, newest, more=bool(waiting)):
                         found = attempt.result()
-                        replica = under_way.pop(attempt)
+                        replica = in_flight.pop(attempt)
                         if isinstance(found, Answer):
                             # A request in flight may be carried out later, even if its connection is closed.
-                            repeated = bool(under_way) or any(each.sent for each in failures.values())
+                            repeated = bool(in_flight) or any(each.sent for each in failures.values())
                             return replace(found, repeated=repeated)
                         failures[str(replica.address)] = found
             finally:
-                _let_go(under_way)
+                _let_go(in_flight)
         sent = any(failure.sent for failure in failures.values())
         raise ReplicasUnavailableError(self._group, sent, {address: f.reason for address, f in failures.items()})
 
@@ -193,9 +193,9 @@ class Replicas:
         shuffled = random.sample(self._replicas, len(self._replicas))
         return sorted(shuffled, key=lambda each: (each.resting is not None, each.address != first))
 
-    async def _ended(self, under_way: Iterable[_Attempt], newest: _Replica, *, more: bool) -> set[_Attempt]:
+    async def _ended(self, in_flight: Iterable[_Attempt], newest: _Replica, *, more: bool) -> set[_Attempt]:
         """Return the attempts that ended; none if `more` replicas can be asked and the newest one is not healthy."""
-        attempts = set(under_way)
+        attempts = set(in_flight)
         patience = PATIENCE if more else None
         while True:
             ended, _ = await asyncio.wait(attempts, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +212,7 @@ class Replicas:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 answer = await ask(replica.address)
         except NOT_SENT as error:
-            failure = _Failure(f"unreachable ({in_words(error)})", sent=False)
+            failure = _Failure(f"cannot be reached ({in_words(error)})", sent=False)
         except (aiohttp.ClientResponseError, ValueError) as error:  # not a service of microq, but it answered
             return _Failure(f"no answer ({in_words(error)})", sent=True)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -189,28 +189,28 @@ def _remote(parent: object) -> OtelSpan | None:
 
 
 class _Exporter:
-    """Delivers spans by OTLP over HTTP. It logs a failure only once: an unreachable collector does no harm."""
+    """Delivers spans by OTLP over HTTP. It logs a failure only once, and a failure does no harm."""
 
     def __init__(self, endpoint: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         self._endpoint = endpoint
         self._otlp = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS)
-        self._away = False
+        self._failing = False
         self.closing = False
 
     def export(self, spans: Any) -> SpanExportResult:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        if self.closing and self._away:
+        if self.closing and self._failing:
             return SpanExportResult.FAILURE  # the end of a service does not wait for it
         result = self._otlp.export(spans)
-        away = result is not SpanExportResult.SUCCESS
-        if away and not self._away:
+        failed = result is not SpanExportResult.SUCCESS
+        if failed and not self._failing:
             log.warning("the collector at %s accepts no traces; they are dropped until it does", self._endpoint)
-        elif self._away and not away:
+        elif self._failing and not failed:
             log.info("the collector at %s accepts traces again", self._endpoint)
-        self._away = away
+        self._failing = failed
         return result
 
     def shutdown(self) -> None:

@@ -223,7 +223,7 @@ class Holding:
         seconds = min(max(self._seconds, everything.seconds), LONGEST_READING)
         reading = asyncio.create_task(self._reader.read_for(self._ips.facade_service, "/facade", seconds))
         try:
-            under_way = await self._sender.send(self._ips.facade_service, 1, seconds)
+            meanwhile = await self._sender.send(self._ips.facade_service, 1, seconds)
             await reading
         finally:
             reading.cancel()
@@ -233,8 +233,8 @@ class Holding:
             level=one,
             reads=tuple(shown),
             idle_p99_ms=milliseconds(idle.latencies, 0.99),
-            reading_p99_ms=milliseconds(under_way.latencies, 0.99),
-            reading_worst_ms=milliseconds(under_way.latencies, 1),
+            reading_p99_ms=milliseconds(meanwhile.latencies, 0.99),
+            reading_worst_ms=milliseconds(meanwhile.latencies, 1),
             consumers_bytes=memory.get(Role.MESSAGES),
             system_bytes=None if None in known else sum(each or 0.0 for each in known),
         )

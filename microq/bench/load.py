@@ -370,7 +370,7 @@ ROUND = 20
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """Items per second: appended to a queue in batches, and put into a map if absent, so many under way."""
+    """Items per second: appended to a queue in batches, and put into a map if absent, so many in flight."""
 
     add_all_per_s: float
     put_if_absent_per_s: float

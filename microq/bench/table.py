@@ -238,7 +238,7 @@ def _batch(result: Result, batch: Lines) -> Section:
         ("failed", str(batch.failed)),
         ("bare client, add_all of 256, items/s", number(appended)),
         ("ratio to it", number(batch.acknowledged_per_s / appended if appended else None, 3)),
-        ("bare client, put_if_absent, 256 under way, 1/s", number(bare.put_if_absent_per_s if bare else None)),
+        ("bare client, put_if_absent, 256 in flight, 1/s", number(bare.put_if_absent_per_s if bare else None)),
         ("ratio to it", number(batch.acknowledged_per_s / bare.put_if_absent_per_s if bare else None)),
         ("sender, of a core", number(batch.client_cpu)),
         ("facade before, MiB", _mib(batch.facade_before_bytes)),

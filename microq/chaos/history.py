@@ -333,7 +333,7 @@ class _Course:
     def __init__(self) -> None:
         self._seen: set[Kind] = set()
         self._mono = 0.0
-        self._under_way: Counter[tuple[str, Any]] = Counter()
+        self._in_flight: Counter[tuple[str, Any]] = Counter()
         self._attempts: set[tuple[str, int]] = set()
         self._read: set[tuple[str, int]] = set()
 
@@ -358,13 +358,13 @@ class _Course:
     def _check_attempt(self, kind: Kind, facts: dict[str, Any]) -> None:
         message, number = facts["id"], facts.get("attempt")
         if kind == "outcome":
-            if not self._under_way[message, number]:
+            if not self._in_flight[message, number]:
                 raise _BrokenError(f"an outcome of {_shown(message)}, which has no unfinished send")
-            self._under_way[message, number] -= 1
+            self._in_flight[message, number] -= 1
             return
         if number is not None and self._twice(self._attempts, (message, number)):
             raise _BrokenError(f"the attempt {number} of {_shown(message)} begins for the second time")
-        self._under_way[message, number] += 1
+        self._in_flight[message, number] += 1
 
     @staticmethod
     def _twice(seen: set[tuple[str, int]], one: tuple[str, int]) -> bool:

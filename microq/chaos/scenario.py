@@ -87,15 +87,15 @@ class Stage:
 
 def _check_works(processes: Sequence[ProcessView], *, most: bool) -> None:
     """Raise `UsageError` if too few processes of one role run: none or, if `most`, not a majority."""
-    away = [process for process in processes if process.state not in {ProcessState.READY, ProcessState.STARTING}]
-    left = len(processes) - len(away)
-    if not away or (left * 2 > len(processes) if most else left):
+    unready = [process for process in processes if process.state not in {ProcessState.READY, ProcessState.STARTING}]
+    left = len(processes) - len(unready)
+    if not unready or (left * 2 > len(processes) if most else left):
         return
-    paused = [process.name for process in away if process.state is ProcessState.PAUSED]
-    ended = [process.name for process in away if process.state is not ProcessState.PAUSED]
+    paused = [process.name for process in unready if process.state is ProcessState.PAUSED]
+    ended = [process.name for process in unready if process.state is not ProcessState.PAUSED]
     orders = [f"`microq {verb} {' '.join(names)}`" for verb, names in (("start", ended), ("resume", paused)) if names]
     raise UsageError(
-        f"{', '.join(f'{process.name} is {process.state}' for process in away)}: nothing can be sent before the fault; "
+        f"{', '.join(f'{each.name} is {each.state}' for each in unready)}: nothing can be sent before the fault; "
         + ", ".join(orders)
     )
 

@@ -63,7 +63,7 @@ def send(
 ) -> None:
     """Send messages and show the outcome of each.
 
-    Exit code 1 if some are rejected or indeterminate, 3 if the facade is not there.
+    Exit code 1 if some are rejected or indeterminate, 3 if the facade does not answer.
 
     \b
     microq send 10                  msg1 ... msg10
@@ -183,7 +183,7 @@ def read(
 ) -> None:
     """Read both sets through the facade, several times.
 
-    Exit code 3 if the facade is not there.
+    Exit code 3 if the facade does not answer.
 
     --check reads the whole log from a logging-service, and then each messages-service; it waits for messages that may
     still arrive. Exit code 1 if a message is missing or shown twice; 3 if this is unknown, because a messages-service
@@ -320,7 +320,7 @@ def group() -> None:
 def list_dead(config: ConfigOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show every dead letter with its reason, the newest last.
 
-    Exit code 3 if the facade is not there.
+    Exit code 3 if the facade does not answer.
     """
     from microq.terminal import messages as pictures
     from microq.workflows.messages import dead_letters

@@ -69,7 +69,7 @@ class Recorder:
                     await self._wake.wait()
 
     def _wanted(self) -> bool:
-        return bool(len(self.watchers)) or self.story.under_way
+        return bool(len(self.watchers)) or self.story.running
 
     async def refresh(self) -> Snapshot:
         """Return the last snapshot, or a new one if it is older than `WATCHED_SECONDS`."""

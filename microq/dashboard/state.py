@@ -130,7 +130,7 @@ class Story:
         return body
 
     @property
-    def under_way(self) -> bool:
+    def running(self) -> bool:
         """Whether a scenario runs."""
         return bool(self._scenario) and self._scenario[-1]["kind"] not in ENDS
 
@@ -138,4 +138,4 @@ class Story:
         """Return the running or last scenario for the page."""
         if not self._scenario:
             return None
-        return {"name": self._scenario[0]["name"], "running": self.under_way, "events": self._scenario}
+        return {"name": self._scenario[0]["name"], "running": self.running, "events": self._scenario}

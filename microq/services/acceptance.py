@@ -195,10 +195,10 @@ class Acceptance:
             try:
                 if await self._watch.has_logged(message.id):
                     return 0
-            except StoreError as away:
+            except StoreError as unknown:
                 raise UnacknowledgedError(
                     INDETERMINATE, f"{error}, and whether it was sent before is unknown; {AGAIN}"
-                ) from away
+                ) from unknown
             raise UnacknowledgedError(503, f"{error}; the message was not accepted, send it again later") from error
 
     async def _carry(self, message: Message) -> str:

@@ -37,7 +37,7 @@ class Merges:
         self._looking = self._whole = False
 
     @property
-    def under_way(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether a merge may be in progress, so that the maps may lack entries."""
         return self._looking or self._joined.is_set()
 
@@ -90,9 +90,9 @@ class Mark:
         """Read the size while no member joins, until cancelled. An entry that is removed lowers the mark."""
         while True:
             await asyncio.sleep(self.look_seconds)
-            if not self.merges.under_way:
+            if not self.merges.in_progress:
                 size = await self._now()
-                if size is not None and not self.merges.under_way:
+                if size is not None and not self.merges.in_progress:
                     self.size = size
 
     async def missing(self) -> int | None:

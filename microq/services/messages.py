@@ -190,7 +190,7 @@ class Consumer:
         items = [self._checked(item) for item in items]
         if ids := [item.id for item in items if isinstance(item, Message)]:
             self._taken_at = time.time_ns()
-            self.claims.under_way = ids
+            self.claims.in_progress = ids
             log.info(Took.of(ids))
             flush()
         return items
@@ -203,7 +203,7 @@ class Consumer:
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
             await persist(self.store, messages)
-            self.claims.under_way = ()
+            self.claims.in_progress = ()
         for item in items:
             if isinstance(item, Refused):
                 await persist(self._store.dead.write, self._give_up(item))
@@ -326,7 +326,7 @@ async def _arrivals(request: web.Request) -> web.Response:
     consumer = request.app[CONSUMER]
     arrived = consumer.held.arrivals(request.query.get("epoch", ""), int(place))
     # Read after the arrivals: an id in neither list is certainly not here.
-    return reply({**arrived, "taken": list(consumer.claims.under_way)})
+    return reply({**arrived, "taken": list(consumer.claims.in_progress)})
 
 
 _ROUTES = (

@@ -65,7 +65,7 @@ SWEEP_SECONDS = 60.0
 READ_AT_ONCE = 32
 """Log entries that are read at one time to know their sizes: each may have a megabyte."""
 
-_UNDER_WAY = math.inf
+_IN_PROGRESS = math.inf
 """The time of the put of a message whose put is not finished."""
 
 _NO_EPOCH = "none"
@@ -210,7 +210,7 @@ class Watch:
     def begin(self, message: Message) -> None:
         """Watch a message before its put: its arrival may be reported before the queue has confirmed the put."""
         self._texts.keep(message.id, message.text)
-        self._put[message.id] = _UNDER_WAY
+        self._put[message.id] = _IN_PROGRESS
         self._health.wait_for(len(self._put))
 
     def settle(self, message_id: str) -> None:
@@ -383,7 +383,7 @@ class Watch:
             return  # another or an earlier facade accepted it: its order relative to this facade's messages is unknown
         now = self._clock.monotonic()
         for message_id, put in self._put.items():
-            if put is _UNDER_WAY:
+            if put is _IN_PROGRESS:
                 continue
             if put >= head.since:
                 return
@@ -442,7 +442,7 @@ class Watch:
     def _miss(self, message_id: str) -> None:
         """Search a message that is in no map again, for a limited time: a merge may bring it."""
         now = self._clock.monotonic()
-        if self.merges.under_way:
+        if self.merges.in_progress:
             self._missing.pop(message_id, None)
         elif now - self._missing.setdefault(message_id, now) >= MISSING_SECONDS:
             log.error("%s is nowhere: neither stored, nor in the log, and its text is not kept", message_id)

@@ -67,7 +67,7 @@ class Claims:
     def __init__(self, store: Store, health: Health, held: Inbox, on_yield: Callable[[], None]) -> None:
         self._store, self._health, self._held, self._on_yield = store, health, held, on_yield
         self.merges = Merges(store.joined)
-        self.under_way: Sequence[str] = ()
+        self.in_progress: Sequence[str] = ()
         """The ids that are being claimed now; the task that claims them holds those that become this instance's."""
 
     async def refill(self) -> None:
@@ -109,7 +109,7 @@ class Claims:
         name, held = self._health.name, self._held
         count = 0
         async for page in gently(self._store.stored.scan()):
-            mine = [m for m in page if m.by == name and m.id not in held and m.id not in self.under_way]
+            mine = [m for m in page if m.by == name and m.id not in held and m.id not in self.in_progress]
             if not mine:
                 continue
             held.add(mine)

@@ -174,10 +174,10 @@ def copies(looks: Sequence[Frame | Event], put: float, message_id: str) -> str:
     if not frames:
         return ""
     nearest = min(frames, key=lambda frame: abs(frame.at - put))
-    view, away = nearest.snapshot, nearest.at - put
+    view, later = nearest.snapshot, nearest.at - put
     where = _in_topic(view, message_id) if view.partitioned else _in_cluster(view)
-    seen = f"{abs(away) * 1000:.0f} ms" if abs(away) < 1 else f"{abs(away):.1f} s"
-    return f"{where}, as seen {seen} {'later' if away > 0 else 'before'}" if where else ""
+    seen = f"{abs(later) * 1000:.0f} ms" if abs(later) < 1 else f"{abs(later):.1f} s"
+    return f"{where}, as seen {seen} {'later' if later > 0 else 'before'}" if where else ""
 
 
 def _in_cluster(view: Snapshot) -> str:

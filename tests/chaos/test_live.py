@@ -15,6 +15,7 @@ from support.inprocess import AmnesiacMap, FakeLinks, InProcess, LossyQueue, in_
 from support.project import make_project
 
 from microq.chaos.checker import judge
+from microq.chaos.conditions import Condition
 from microq.chaos.controls import CONTROLS, Miss
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import Fault, combine
@@ -151,8 +152,9 @@ def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> No
 
 def test_a_proxy_that_ends_leaves_the_verdict_unknown(tmp_path: Path) -> None:
     class Ending(FakeLinks):
-        async def slow(self, *_how: float) -> None:
+        async def impose(self, condition: Condition) -> int:  # noqa: ARG002 - whatever it is
             self.end()
+            return 0
 
     run = small(tmp_path, "slow-network")
     run.system.links = Ending(run.system)

@@ -112,7 +112,7 @@ def test_the_scenario_that_runs_is_told_to_who_comes_later(tmp_path: Path) -> No
             assert scenario["running"]
             assert (scenario["name"], [each["kind"] for each in scenario["events"]]) == ("new", ["begin", "fault"])
             operator.told.put_nowait(Event(2.0, "new", "verdict", topic=Topic.SCENARIO))
-            await until(lambda: not recorder.story.under_way)
+            await until(lambda: not recorder.story.running)
             assert not recorder.state()["scenario"]["running"]
 
     run(main())

@@ -1,4 +1,4 @@
-"""The bytes that all requests of a facade have under way: more waits, is refused in time, and none get lost."""
+"""The bytes that all requests of a facade have in memory: more waits, is refused in time, and none get lost."""
 
 from __future__ import annotations
 

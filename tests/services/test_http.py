@@ -283,7 +283,7 @@ def test_unavailable_service_is_described_without_class_names() -> None:
         async with facade(FakeQueue(), [Address("127.0.0.1", free_ports(1)[0])]) as client:
             status, told = await client.post({"msg": "a"})
             assert status == 503
-            assert "unreachable (connection refused)" in told["message"]
+            assert "cannot be reached (connection refused)" in told["message"]
             assert not [internal for internal in INTERNALS if internal in told["message"]]
 
     asyncio.run(main())

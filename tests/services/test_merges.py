@@ -58,11 +58,11 @@ async def followed(missing: list[int | None]) -> list[int]:
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         following = tasks.create_task(merges.follow(look))
-        assert not merges.under_way
+        assert not merges.in_progress
         joined.set()
-        assert (merges.under_way, merges.in_doubt) == (True, True)
+        assert (merges.in_progress, merges.in_doubt) == (True, True)
         await until(lambda: not looks)
-        await until(lambda: not merges.under_way)
+        await until(lambda: not merges.in_progress)
         assert not merges.in_doubt
         following.cancel()
     return doubts
@@ -93,7 +93,7 @@ def test_a_join_during_the_looks_begins_them_anew() -> None:
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(merges.follow(look))
             joined.set()
-            await until(lambda: looks > 0 and not merges.under_way)
+            await until(lambda: looks > 0 and not merges.in_progress)
             following.cancel()
         assert looks == 3
 
@@ -119,7 +119,7 @@ def test_log_that_shrank_is_in_doubt_until_complete() -> None:
             store.log.entries["b"] = lost
             await until(lambda: not mark.in_doubt)
             store.joined.set()
-            await until(lambda: not mark.merges.under_way)
+            await until(lambda: not mark.merges.in_progress)
             for task in working:
                 task.cancel()
 

@@ -209,14 +209,14 @@ class Weighing(FakeMap):
     def __init__(self, entries: dict[str, str] | None = None) -> None:
         super().__init__(entries)
         self.pages: list[int] = []
-        self.under_way = self.most = 0
+        self.in_flight = self.most = 0
 
     async def put_if_absent(self, key: str, value: str) -> str | None:
-        self.under_way += len(value)
-        self.most = max(self.most, self.under_way)
+        self.in_flight += len(value)
+        self.most = max(self.most, self.in_flight)
         await asyncio.sleep(0)
         found: str | None = await super().put_if_absent(key, value)
-        self.under_way -= len(value)
+        self.in_flight -= len(value)
         return found
 
     async def page_of_values(self, partition: int, place: Place, most: int) -> Page:

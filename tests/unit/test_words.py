@@ -63,6 +63,9 @@ BANNED = {
     r'"""See [`\w]': "say what it does",
     r"\b_told\b|\btold = ": "say what the name holds",
     r"\ball the same\b": "but",
+    r"\bunder way\b|(?<!max)_under_way": "in flight, of a message; in progress, of what a program does",
+    r"\b(un|not )?reachable\b": "can or cannot be reached",
+    r"\bnot there\b": "is down, does not answer, or is missing",
 }
 """What no reader in a second language should have to guess -> what to write."""
 
@@ -86,7 +89,11 @@ def test_no_text_has_a_banned_word(banned: str) -> None:
 
 @pytest.mark.parametrize("banned", BANNED)
 def test_each_banned_word_is_found(banned: str) -> None:
-    assert re.search(banned, 'nobody uncertain """See `Other`.""" _told = all the same', re.IGNORECASE)
+    assert re.search(
+        banned,
+        'nobody uncertain """See `Other`.""" _told = all the same, not there, unreachable, under way',
+        re.IGNORECASE,
+    )
 
 
 def test_names_of_tests_fit_into_60_characters() -> None:

@@ -1,8 +1,8 @@
 """Connections to the brokers of Kafka, and what they report about the topic: leaders, copies, waiting messages.
 
-aiokafka's producer and consumer handle the messages; they do not report that a broker is unreachable. Here each request
-goes to one broker, with a deadline. Facts about the client are from aiokafka 0.14.0: read in its source, and observed
-with Kafka 4.3.1.
+aiokafka's producer and consumer handle the messages; they do not report that a broker cannot be reached. Here each
+request goes to one broker, with a deadline. Facts about the client are from aiokafka 0.14.0: read in its source, and
+observed with Kafka 4.3.1.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ PUT_SECONDS = 10.0
 """Seconds for the brokers to confirm a message, failover included; after that it is indeterminate."""
 
 DOUBT_SECONDS = 0.5
-"""Seconds without a confirmation after which the number of reachable brokers is checked before more is sent."""
+"""Seconds without a confirmation after which it is checked how many brokers can be reached before more is sent."""
 
 STOP_SECONDS = 2.0
 """Seconds for a producer to deliver the messages in flight when it is closed."""

@@ -43,17 +43,17 @@ class ServiceFault(Fault):
 
 @dataclass(frozen=True, slots=True)
 class ServiceKill(ServiceFault):
-    """SIGKILL, and a start. While the service is gone the others of its role acknowledge up to `away` messages more."""
+    """SIGKILL, and a start. While it is down, the others of its role acknowledge up to `meanwhile` more messages."""
 
     spacing: ClassVar[int] = 200
-    away: ClassVar[int] = 0
+    meanwhile: ClassVar[int] = 0
 
     async def hit(self, arena: Arena, hit: Hit) -> None:
         """Kill the service, let some messages pass, and start it again."""
         async with arena.hitting([hit], "killed", gone) as names:
             await arena.operator.kill(names)
-        if self.away and await arena.those_up(self.role):
-            await arena.flow.passes(min(self.away, arena.messages // 10))
+        if self.meanwhile and await arena.those_up(self.role):
+            await arena.flow.passes(min(self.meanwhile, arena.messages // 10))
         await arena.operator.start(names)
 
 
@@ -74,7 +74,7 @@ class KillLogging(ServiceKill):
 
     name: ClassVar[str] = "kill-logging"
     role: ClassVar[Role] = Role.LOGGING
-    away: ClassVar[int] = 200
+    meanwhile: ClassVar[int] = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ const row = (picture) => (letter) =>
 export const letters = (picture) => {
   let shown = null;
 
-  // The facade keeps them: while it is away it is not asked.
+  // The facade keeps them: while it is down, it is not asked.
   const known = () => picture.mode === "replay" || (picture.frame?.queue?.dead != null
     && picture.frame.processes.some((process) => process.role === "facade" && process.state === "ready"));
 
