@@ -263,7 +263,7 @@ async def _all_at_work(
         return took, (time.process_time() - used) / took
 
 
-UNDER_WAY = 256
+IN_FLIGHT = 256
 """Messages in flight at the same time, as in `microq send`."""
 
 MARK = "of the benchmark"
@@ -298,7 +298,7 @@ async def send_lines(session: aiohttp.ClientSession, address: Address, count: in
     """Send `count` texts of 100 characters through the batch API; stop if too many fail."""
     acknowledged, failed, reason = 0, 0, ""
     began, used = time.perf_counter(), time.process_time()
-    async for receipt in send_all(session, address, one_by_one(_texts(count)), UNDER_WAY):
+    async for receipt in send_all(session, address, one_by_one(_texts(count)), IN_FLIGHT):
         if receipt.outcome is Outcome.ACKNOWLEDGED:
             acknowledged += 1
         else:

@@ -337,7 +337,7 @@ CHECKS = (
     Check(
         unexpected,
         # If the messages of other clients are unknown, a stranger may be one of them.
-        lambda record, found: record.tells("foreign") or bool(found - strangers(record)),
+        lambda record, found: record.knows("foreign") or bool(found - strangers(record)),
         _kinds_of_unexpected,
     ),
     Check(duplicated, lambda record, found: record.settled or bool(shown_twice_by_one(record.last) & found)),
@@ -412,7 +412,7 @@ def _doubts(record: Evidence, found: Mapping[str, Ids]) -> Iterator[str]:
             f"{len(found['unsettled'])} indeterminate messages are in the log and were not delivered "
             f"(the facade says: {', '.join(states)}); they may still come"
         )
-    if strangers(record) and not record.tells("foreign"):
+    if strangers(record) and not record.knows("foreign"):
         yield "messages of other clients during the run are unknown, and unexpected messages may be theirs"
     yield from record.lacks if record.format > 1 else ()
 

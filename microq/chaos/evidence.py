@@ -158,7 +158,7 @@ class Evidence:
         """Return the ids of all events of this kind, without those that existed before the run."""
         return {i for entry in self.of(kind) for i in entry.facts["ids"]} - self.before
 
-    def tells(self, kind: Kind) -> bool:
+    def knows(self, kind: Kind) -> bool:
         """Return whether the facts in events of this kind were known; older histories do not say so."""
         found = self.of(kind)
         return all(entry.facts.get("known", True) for entry in found) and bool(found or self.format == 1)
@@ -231,7 +231,7 @@ class Evidence:
     @property
     def judges_order(self) -> bool:
         """Whether the order of one sender's messages is promised in this run, and known."""
-        promised = self.begin.facts.get("ordered") is True and self.tells("redelivered") and self.tells("dead")
+        promised = self.begin.facts.get("ordered") is True and self.knows("redelivered") and self.knows("dead")
         seen = not self.partitioned or any("partition" in entry.facts for entry in self.before_restart.shown())
         return promised and seen and any("sender" in entry.facts for entry in self.of("send"))
 
@@ -249,13 +249,13 @@ class Evidence:
             "whether each text is the one that was sent": texts,
             "what each messages-service showed before the run": self.shown_before is not None,
             "which services there were to read": bool(self.consumers),
-            "what others sent meanwhile": bool(self.of("foreign")) and self.tells("foreign"),
+            "what others sent meanwhile": bool(self.of("foreign")) and self.knows("foreign"),
             "where the cluster says that each message is": self.claims is not None,
             "whether the facade shows what all messages-services have": bool(
                 self.combined and self.combined.facts["met"]
             ),
-            "what was redelivered": bool(self.of("redelivered")) and self.tells("redelivered"),
-            "what was given up": bool(self.of("dead")) and self.tells("dead"),
+            "what was redelivered": bool(self.of("redelivered")) and self.knows("redelivered"),
+            "what was given up": bool(self.of("dead")) and self.knows("dead"),
         }
         return [f"unknown: {what}" if self.format > 1 else what for what, known in here.items() if not known]
 

@@ -96,7 +96,7 @@ BOUNDS = frozenset({"accepted", "p99", "gap", "availability"})
 acknowledgement and the longest time without one (seconds), the smallest share of seconds with an acknowledgement."""
 
 FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
-    # what the run was made of is noted here too
+    # the parameters of the run are noted here too
     "begin": {"scenario": _text, "queue": _text, "backup_count": _number},
     # messages that the system already held
     "earlier": {"ids": _texts},
@@ -112,7 +112,7 @@ FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "step": {"what": _text, "since": _number},
     # complete: was the queue empty and quiet; if not, the reason
     "drained": {"complete": _flag, "reason": _text},
-    # an instance that answered with all it has, be it nothing
+    # an instance that answered; it may show no message
     "read": {"instance": _text, "role": _text},
     # instance: who showed it; by: who stored it
     "logged": {"instance": _text, "id": _text, "by": _text},
@@ -168,7 +168,7 @@ OPTIONAL: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "send": {"attempt": _count, "hash": _text, "sender": _text},
     "outcome": {"attempt": _count},
     # reading: its number; all instances are read once in each. like: the reading (0: `earlier`) in which the instance
-    # showed the same, in the same order, but for what is gone and for what is noted after this
+    # showed the same in the same order, except the items that are gone and those noted after this event
     "read": {"reading": _count, "like": _reading, "gone": _texts},
     "absent": {"reading": _count},
     "logged": {"reading": _count, "hash": _text, "at": _number},

@@ -91,13 +91,13 @@ async def copies_now(operator: Operator, seconds: float = COPIES_SECONDS, look: 
     """Return where the items are as soon as every server that is up reports it; after `seconds` what is known."""
     found = Copies({}, frozenset())
 
-    async def told() -> bool:
+    async def complete() -> bool:
         nonlocal found
         view = await operator.snapshot()
         found = Copies.of(view)
         return _up(view) <= found.members.keys()
 
-    await poll_until(told, look, seconds)
+    await poll_until(complete, look, seconds)
     return found
 
 

@@ -19,7 +19,7 @@ from microq.hints import pasteable
 from microq.message import Outcome
 from microq.workflows import messages
 
-UNDER_WAY = 256
+IN_FLIGHT = 256
 """The largest number of messages in flight."""
 
 MOST_MESSAGES = 100_000
@@ -45,7 +45,7 @@ class Actions:
         if not 1 <= count <= MOST_MESSAGES:
             raise UsageError(f"send from 1 to {MOST_MESSAGES:,} messages at once")
         texts = one_by_one(text or f"msg{number}" for number in range(1, count + 1))
-        sent = await messages.send(self._config, texts, UNDER_WAY)
+        sent = await messages.send(self._config, texts, IN_FLIGHT)
         return {**{str(each): sent.tally.outcomes[each] for each in Outcome}, "seconds": round(sent.seconds, 3)}
 
     async def dead_letters(self) -> list[dict[str, Any]]:

@@ -180,7 +180,7 @@ class Acceptance:
         async with self._watch.turn(message.id):
             cost, written = await self._enter(message), True
             try:
-                return await self._carry(message)
+                return await self._log_and_put(message)
             except UnacknowledgedError as error:
                 written = error.status == INDETERMINATE
                 raise
@@ -201,7 +201,7 @@ class Acceptance:
                 ) from unknown
             raise UnacknowledgedError(503, f"{error}; the message was not accepted, send it again later") from error
 
-    async def _carry(self, message: Message) -> str:
+    async def _log_and_put(self, message: Message) -> str:
         sent_before = message.id in self._watch
         logged = await self._write_log(message)
         self._watch.begin(message)
@@ -264,10 +264,10 @@ class Acceptance:
         try:
             await self._queue.put(messages)
         except QueueFullError as error:
-            return [error] if len(messages) == 1 else [await self._refused(message) for message in messages]
+            return [error] if len(messages) == 1 else [await self._put_alone(message) for message in messages]
         return [None] * len(messages)
 
-    async def _refused(self, message: Message) -> QueueError | None:
+    async def _put_alone(self, message: Message) -> QueueError | None:
         try:
             await self._queue.put([message])
         except QueueError as error:

@@ -109,7 +109,7 @@ def serve(app: web.Application, name: str, address: Address) -> None:
     if count > 1:
         check_workers()
         with contextlib.ExitStack() as stack:
-            # Shared from the beginning, which the first one could not be: it was to find a port that others share.
+            # The socket above was not shared: so it found out whether another process has the port.
             listeners = [stack.enter_context(_bound(name, address, shared=True)) for _ in range(count)]
             share(app[HEALTH], listeners, functools.partial(_work, app), ready, DRAIN_SECONDS + END_SECONDS)
     log.info("stopped")

@@ -60,14 +60,14 @@ async def read(request: web.Request) -> Any:
     begin = text.lstrip()[:1]
     if kind == JSON or kind.endswith("+json") or (begin and begin in '{["'):
         return _checked(decoded(text))
-    if kind.startswith("text/") or kind in {FORM, _UNTOLD}:
+    if kind.startswith("text/") or kind in {FORM, _NO_TYPE}:
         if not begin:
             raise MessageError(f"the body is empty; {ANYHOW}")
         return _form(text) if kind == FORM and _IS_FORM.match(text) else {"msg": text}
     raise web.HTTPUnsupportedMediaType(reason=f"{kind} is not accepted; {ANYHOW}")
 
 
-_UNTOLD = "application/octet-stream"
+_NO_TYPE = "application/octet-stream"
 """The content type that aiohttp assumes if a request has none."""
 
 

@@ -205,7 +205,7 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection, unless there are too many."""
         if not self._gate.enter(self):
-            crowded = _last_words(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
+            crowded = _final_answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
             cast("asyncio.Transport", transport).write(crowded)
             transport.close()
             return
@@ -272,7 +272,7 @@ class _Connection(web.RequestHandler):
             return
         # A client that has sent nothing would take an answer as the answer to its next request.
         if self._heard:
-            self.transport.write(_last_words(HTTPStatus.REQUEST_TIMEOUT, "the headers did not come in time"))
+            self.transport.write(_final_answer(HTTPStatus.REQUEST_TIMEOUT, "the headers did not come in time"))
         self.force_close()
 
 
@@ -310,7 +310,7 @@ def _is_text(header: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in header)
 
 
-def _last_words(status: HTTPStatus, message: str) -> bytes:
+def _final_answer(status: HTTPStatus, message: str) -> bytes:
     """Return a complete answer for a connection that has no valid request."""
     content = _failure(message).encode()
     rows = [

@@ -28,7 +28,7 @@ from microq.services.inbox import Inbox
 from microq.services.paging import LIST, PARAMETERS, Part, stream
 from microq.services.room import Guard
 from microq.services.routes import TEXT, Parameter, Route, add, as_json, listed, record
-from microq.services.takeover import PAUSE_SECONDS, Claims, Tenancy, persist, say_received
+from microq.services.takeover import PAUSE_SECONDS, Claims, Tenancy, say_received, until_answered
 from microq.store import Store, StoreOpener, open_store
 from microq.tracing import Tracing
 
@@ -202,11 +202,11 @@ class Consumer:
         """
         messages = [item for item in items if isinstance(item, Message)]
         if messages:
-            await persist(self.store, messages)
+            await until_answered(self.store, messages)
             self.claims.in_progress = ()
         for item in items:
             if isinstance(item, Refused):
-                await persist(self._store.dead.write, self._give_up(item))
+                await until_answered(self._store.dead.write, self._dead_letter_of(item))
 
     def _checked(self, item: Message | Refused) -> Message | Refused:
         """Refuse a message that no facade would have accepted: another program put it there."""
@@ -239,7 +239,7 @@ class Consumer:
         self._health.count("duplicates_ignored", len(new) - sum(new))
         return new
 
-    def _give_up(self, item: Refused) -> DeadLetter:
+    def _dead_letter_of(self, item: Refused) -> DeadLetter:
         self._health.count("items_refused")
         letter = DeadLetter(
             id=f"refused-{uuid.uuid4()}",

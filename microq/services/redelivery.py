@@ -51,7 +51,7 @@ MOST_KEPT = 64 << 20
 """Bytes of the texts of watched messages that are kept; beyond that, the oldest texts are only in the log."""
 
 MISSING_SECONDS = 60.0
-"""Seconds for which a message is searched that is in no map and whose text is not kept: a merge takes up to 20 s."""
+"""Seconds for which it looks for a message that is in no map and whose text is not kept: a merge takes up to 20 s."""
 
 CHECK_SECONDS = 10.0
 """Seconds between two checks for log entries that are not watched: a service that hung may write an entry late."""
@@ -139,7 +139,7 @@ class Watch:
         # When it was first found in no map, if its text is not kept.
         self._missing: dict[str, float] = {}
         self._texts = Texts()
-        self._unheard = False
+        self._arrivals_unknown = False
         """Whether a consumer did not answer or was restarted since the last round: what it stored is unknown."""
         self._doubtful: list[str] = []
         """Ids that such a consumer may have stored; the store has to be read for them."""
@@ -249,14 +249,14 @@ class Watch:
             while True:
                 recovered = recovered or await self.recover()
                 if self._put:
-                    await self._see()
+                    await self._redeliver_due()
                 await asyncio.sleep(self.pause)
 
     async def _listen(self, address: Address, place: _Place) -> None:
         """Read the arrivals of one messages-service until cancelled: one that hangs does not delay the others."""
         while True:
             if self._put:
-                await self._hear_one(address, place)
+                await self._read_arrivals_of(address, place)
             await asyncio.sleep(self.pause)
 
     async def recover(self) -> bool:
@@ -264,7 +264,7 @@ class Watch:
 
         Return whether log and store could be read. Of several workers the first one does it for all.
         """
-        await self._hear()
+        await self._read_arrivals()
         return await self._compare()
 
     async def _compared(self) -> int | None:
@@ -339,10 +339,10 @@ class Watch:
 
     async def look(self) -> None:
         """Read the arrivals of all messages-services, settle them, and redeliver the messages that are due."""
-        await self._hear()
-        await self._see()
+        await self._read_arrivals()
+        await self._redeliver_due()
 
-    async def _see(self) -> None:
+    async def _redeliver_due(self) -> None:
         """Redeliver the messages that are due, as far as queue and store can be read."""
         try:
             await self._look_at_queue()
@@ -351,10 +351,10 @@ class Watch:
         except (QueueError, StoreError) as error:
             log.warning("the watch could not read everything, trying again: %s", error)
 
-    async def _hear(self) -> None:
-        await asyncio.gather(*(self._hear_one(address, place) for address, place in self._places.items()))
+    async def _read_arrivals(self) -> None:
+        await asyncio.gather(*(self._read_arrivals_of(address, place) for address, place in self._places.items()))
 
-    async def _hear_one(self, address: Address, place: _Place) -> None:
+    async def _read_arrivals_of(self, address: Address, place: _Place) -> None:
         more = True
         while more:
             path = f"/arrivals?epoch={place.epoch}&after={place.next}"
@@ -362,10 +362,14 @@ class Watch:
                 answer = await get_json(self._session, address, path, ANSWER_SECONDS)
                 ids, more = list(map(str, answer["ids"])), bool(answer["more"])
                 taken = list(map(str, answer.get("taken", ())))
-                self._unheard = self._unheard or place.epoch not in {"", _NO_EPOCH, str(answer["epoch"])}
+                self._arrivals_unknown = self._arrivals_unknown or place.epoch not in {
+                    "",
+                    _NO_EPOCH,
+                    str(answer["epoch"]),
+                }
                 place.epoch, place.next = str(answer["epoch"]), int(answer["next"])
             except MicroqError:
-                self._unheard = True
+                self._arrivals_unknown = True
                 place.epoch = place.epoch or _NO_EPOCH
                 return  # it is down; the store shows what it has stored
             except (LookupError, TypeError, ValueError, AttributeError):
@@ -391,9 +395,9 @@ class Watch:
 
     async def _look_at_store(self) -> None:
         """Settle messages that a consumer stored before it was stopped or killed without having reported them."""
-        if self._unheard and not self._doubtful:
+        if self._arrivals_unknown and not self._doubtful:
             # A consumer that still does not answer sets it again within a round.
-            self._doubtful, self._unheard = list(self._left), False
+            self._doubtful, self._arrivals_unknown = list(self._left), False
         some, self._doubtful = self._doubtful[:LARGEST_ROUND], self._doubtful[LARGEST_ROUND:]
         if some:
             for message_id in await self._store.stored.some(some):
@@ -440,7 +444,7 @@ class Watch:
         return kept.message
 
     def _miss(self, message_id: str) -> None:
-        """Search a message that is in no map again, for a limited time: a merge may bring it."""
+        """Keep looking for a message that is in no map, for a limited time: a merge may bring it."""
         now = self._clock.monotonic()
         if self.merges.in_progress:
             self._missing.pop(message_id, None)

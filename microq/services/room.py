@@ -6,8 +6,8 @@ All three are taken from the room when the message comes, before anything is wri
 back when the message is stored.
 
 Only its JVM knows how full a member is. The used memory includes garbage; the live memory is known after a collection.
-Each of the two, at its moment, is a statement: with what was accepted since, it bounds how full the member is now. If
-the members run elsewhere there are no statements, and only the bound of waiting messages is enforced.
+A reading of either is a statement: together with the bytes accepted since then, it bounds how full the member is now.
+If the members run elsewhere there are no statements, and only the bound of waiting messages is enforced.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ PAUSE_SECONDS = 0.2
 """Seconds of pause after the cluster did not answer."""
 
 
-async def persist(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+async def until_answered(call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the store repeatedly until it answers."""
     while True:
         try:
@@ -72,7 +72,7 @@ class Claims:
 
     async def refill(self) -> None:
         """Load the messages that this instance stored before it was stopped; waits until the cluster answers."""
-        await persist(self._restore)
+        await until_answered(self._restore)
         self._held.arrange()
         if self._held:
             log.info("loaded %d stored messages into memory", len(self._held))
@@ -94,10 +94,10 @@ class Claims:
 
         Held messages that are missing from the maps are written back first. Waits until the cluster answers.
         """
-        amiss = 0
+        differing = 0
         async for page in gently(self._held.pages()):
-            amiss += await persist(self._reconcile, page)
-        return amiss + await persist(self._regain)
+            differing += await until_answered(self._reconcile, page)
+        return differing + await until_answered(self._regain)
 
     async def _regain(self) -> int:
         """Hold the messages that are this instance's in the cluster and are not held; return their number.
@@ -226,7 +226,7 @@ class Tenancy:
         """Take the own lease at the start, before any message is held: then no other instance takes over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(BEGIN_SECONDS):
-                await self._let_go_of_others()
+                await self._give_back_leases()
                 await poll_until(self._renew, self._beat / 5)
                 self._lost, self._known = False, True
 
@@ -242,13 +242,13 @@ class Tenancy:
     async def keep(self) -> None:
         """Renew the lease until cancelled; if another one had it, check which messages are left."""
         async with task_group() as tasks:
-            finding = tasks.create_task(asyncio.sleep(0))
+            comparing = tasks.create_task(asyncio.sleep(0))
             while True:
-                if await self._renew() and not self._known and finding.done():
-                    finding = tasks.create_task(self._find_out())
+                if await self._renew() and not self._known and comparing.done():
+                    comparing = tasks.create_task(self._compare_held())
                 await asyncio.sleep(self._beat if self._known else self._beat / 5)
 
-    async def _find_out(self) -> None:
+    async def _compare_held(self) -> None:
         self._lost = False
         await self._claims.reconcile()
         if not self._lost:
@@ -395,7 +395,7 @@ class Tenancy:
                     return
             await asyncio.sleep(self._beat / 5)
 
-    async def _let_go_of_others(self) -> None:
+    async def _give_back_leases(self) -> None:
         """Give back the leases that an earlier process of this instance was taking over when it died."""
         with suppress(StoreError):
             for lease in await self._store.leases.all():

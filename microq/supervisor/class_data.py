@@ -49,7 +49,7 @@ def missing(engine: Engine, config: Config) -> list[Lesson]:
 async def train(engine: Engine, config: Config, run: str) -> None:
     """Make the missing archives for this Java and these jars, with child processes of a run.
 
-    After a failure starts only stay slower.
+    If that fails, starts only stay slower.
     """
     for lesson in missing(engine, config):
         folder = lesson.archive.path.parent

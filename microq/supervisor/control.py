@@ -106,7 +106,7 @@ def _app(operator: Operator, ended: asyncio.Event) -> web.Application:
 
 
 class ControlClient(Operator):
-    """The operator that asks a supervisor in another process; its events end when that does. Made by `connect`."""
+    """The operator that asks a supervisor in another process; events end with the supervisor. Made by `connect`."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -121,15 +121,15 @@ class ControlClient(Operator):
         await self._call("POST", "/sabotage", {"role": role, "defect": defect})
 
     async def announce(self, event: Event) -> None:
-        """Let the supervisor tell everybody who listens."""
+        """Let the supervisor send an event to all listeners."""
         await self._call("POST", "/announce", event.to_json())
 
     async def snapshot(self) -> Snapshot:
-        """Let the supervisor look at everything now."""
+        """Let the supervisor return the state of the system now."""
         return Snapshot.from_json(await self._call("GET", "/snapshot", seconds=LOOK_SECONDS))
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield what happens from now on, until the supervisor ends."""
+        """Yield the events from now on, until the supervisor ends."""
         try:
             async with self._session.get("http://microq/events") as response:
                 async for line in response.content:

@@ -189,7 +189,7 @@ def leftovers(config: Config) -> list[Leftover]:
             record = json.loads(file.read_text(encoding="utf-8"))
             process = psutil.Process(record["pid"])
             same = abs(process.create_time() - record["created"]) < _CLOCK_SLACK and alive(process)
-            # A process of ours shows itself under a title soon after its start.
+            # A process of microq changes its title soon after its start.
             if same and (process.cmdline() == record["command"] or _is_of(process, record["run"])):
                 found[process.pid] = Leftover(file.stem, process)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
@@ -251,7 +251,7 @@ def signal_ours(process: psutil.Process, number: signal.Signals) -> None:
 def in_group(group: int, run: str, *, ending: bool = False) -> list[psutil.Process]:
     """Return the processes of a run that are in a process group, without zombies; `ending`: with those at their end.
 
-    What ends gives its memory back first, and the marks in its environment with it, and may hold a port for a while.
+    A process that ends loses its memory first, with the marks in its environment; it may hold a port a little longer.
     """
     try:
         os.killpg(group, 0)

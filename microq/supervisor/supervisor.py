@@ -89,11 +89,11 @@ class Supervisor(Operator):
         }
 
     def events(self) -> AsyncIterator[Event]:
-        """Yield what happens from now on until everything is shut down."""
+        """Yield the events from now on, until everything is shut down."""
         return self._events.listen()
 
     async def snapshot(self) -> Snapshot:
-        """Look at everything now."""
+        """Return the state of the system now."""
         processes = list(self.processes.values())
         return await snapshot.take(self._session, self.config, self.folder, processes, self._servers, self._sockets)
 

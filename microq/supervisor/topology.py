@@ -103,7 +103,7 @@ def service_argv(
 ) -> list[str]:
     """Return the command line of a service, with a defect if a scenario asks for one.
 
-    Services `beside` it start together with it; those of one role share the waiting messages from the first one on.
+    `beside` are services of its role that start at the same time: they share the waiting messages from the start.
     """
     role, place = spec.role.value, ["--host", spec.address.host, "--port", str(spec.address.port)]
     begin = (*interpreter.PYTHON_M, "microq.services.faulty", defect) if defect else SERVICE

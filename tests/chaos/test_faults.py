@@ -84,7 +84,7 @@ def test_the_second_victim_is_the_lowest_of_the_others(target: str, chosen: list
 def test_only_members_that_are_up_are_chosen() -> None:
     view = snapshot(member(5702, ProcessState.EXITED), member(5703), member(15701))
     assert targets(KillMember("lowest"), view) == ["hazelcast-5703"]
-    with pytest.raises(UsageError, match="needs 3 members, so that one survives; 2 are there"):
+    with pytest.raises(UsageError, match="needs 3 members, so that one survives; 2 are up"):
         KillMember("lowest", members=2).choose(view, Random(0))
     with pytest.raises(UsageError, match=r"5702 is not a member that is up; .* hazelcast-5703, hazelcast-15701"):
         KillMember("5702").choose(view, Random(0))

@@ -40,7 +40,7 @@ def test_the_help_of_a_fault_is_its_docstring(project: Project, name: str) -> No
         ("all --only poison --skip poison", "no fault is left to run"),
         ("controls --only nonsense", "there is no control 'nonsense'; the controls are no-backup,"),
         ("pause-member --target nosuch", "--target nosuch is not a member"),
-        ("kill-two-members --set members=2", "needs 3 members, so that one survives; 2 are there"),
+        ("kill-two-members --set members=2", "needs 3 members, so that one survives; 2 are up"),
         ("full-queue --set queue.max-size=none", "max-size"),
         ("split-cluster --queue kafka", "split-cluster is a fault of hazelcast, and the queue is kafka's"),
         ("kill-leader --queue hazelcast", "kill-leader is a fault of kafka, and the queue is hazelcast's"),

@@ -72,5 +72,5 @@ def test_what_cannot_be_compared_is_refused(project: Project) -> None:
     refused = project.microq("compare", "--only", "hazelcast", "--set", "hazelcast.managed=false")
     assert "[hazelcast] managed = false" in complaint(refused, 2)
     refused = project.microq("compare", "--only", "hazelcast", "--set", "members=1")
-    assert "kill-member needs 2 members, so that one survives; 1 is there" in complaint(refused, 2)
+    assert "kill-member needs 2 members, so that one survives; 1 is up" in complaint(refused, 2)
     assert not (project.folder / ".microq").exists()

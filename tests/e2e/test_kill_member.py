@@ -118,7 +118,7 @@ def test_a_number_that_cannot_be_is_refused(project: Project, words: list[str], 
     ("words", "says"),
     [
         (["--target", "nosuch"], "nosuch"),
-        (["--set", "members=2", "--members", "2"], "needs 3 members, so that one survives; 2 are there"),
+        (["--set", "members=2", "--members", "2"], "needs 3 members, so that one survives; 2 are up"),
         (["--set", "queue.backup-count=many"], "backup-count"),
     ],
 )

@@ -170,8 +170,8 @@ class Arena:
             await asyncio.sleep(LOOK)
         self.step(what)
 
-    async def look(self, tells: Callable[[Snapshot], bool]) -> Snapshot:
-        """Take snapshots until one satisfies `tells`, and return the last one; there is a deadline.
+    async def look(self, suffices: Callable[[Snapshot], bool]) -> Snapshot:
+        """Take snapshots until one satisfies `suffices`, and return the last one; there is a deadline.
 
         On a busy machine a server may not answer a single snapshot in time.
         """
@@ -179,7 +179,7 @@ class Arena:
 
         def seen(view: Snapshot) -> bool:
             views.append(view)
-            return tells(view)
+            return suffices(view)
 
         await until(self.operator, seen, self.timeouts.effect, LOOK)
         return views[-1] if views else await self.operator.snapshot()

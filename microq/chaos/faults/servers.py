@@ -39,7 +39,7 @@ class ServerFault(Fault):
         """How many servers are hit at the same moment."""
         return 1
 
-    def meant(self, of_queue: Backend) -> str:  # noqa: ARG002 - a fault may mean another one of other servers
+    def target_word(self, of_queue: Backend) -> str:  # noqa: ARG002 - a fault may have another one for another backend
         """Return the word that selects the target."""
         return self.target
 
@@ -56,11 +56,11 @@ class ServerFault(Fault):
         self._check(of_queue, [(name_of(config, Role.QUEUE, address), address) for address in sorted(up)])
 
     def _check(self, of_queue: Backend, up: Sequence[tuple[str, Address]]) -> None:
-        target, what = self.meant(of_queue), of_queue.words.server
+        target, what = self.target_word(of_queue), of_queue.words.server
         if len(up) <= self.victims:
             raise UsageError(
                 f"{self.name} needs {self.victims + 1} {of_queue.words.servers(2)}, so that one survives; "
-                f"{len(up)} {_are(len(up))} there"
+                f"{len(up)} {_are(len(up))} up"
             )
         if target not in KINDS and not any(target in words_for(*each) for each in up):
             known = ", ".join([*KINDS, *(name for name, _ in up)])
@@ -75,7 +75,7 @@ class ServerFault(Fault):
         return [hit_of(view, process) for process in [first, *others][: self.victims]]
 
     def _first(self, view: Snapshot, up: Sequence[ProcessView], random: Random) -> ProcessView:
-        target = self.meant(backend(view.backend))
+        target = self.target_word(backend(view.backend))
         if target == "random":
             return random.choice(up)
         if target == "lowest":
@@ -93,20 +93,20 @@ class ServerFault(Fault):
 
     async def strike(self, arena: Arena) -> None:
         """Choose the targets, report them, and hit them."""
-        view = await arena.look(self.tells)
+        view = await arena.look(self.suffices)
         hits = self.choose(view, arena.random)
-        self.tell(arena, view, hits)
+        self.report(arena, view, hits)
         await self.hit(arena, hits)
 
-    def tells(self, view: Snapshot) -> bool:
+    def suffices(self, view: Snapshot) -> bool:
         """Return whether a snapshot has what the choice needs: for some targets, the owner of the queue."""
-        return self.meant(backend(view.backend)) not in OWNERSHIP or _owned(view)
+        return self.target_word(backend(view.backend)) not in OWNERSHIP or _owned(view)
 
-    def tell(self, arena: Arena, view: Snapshot, hits: Sequence[Hit]) -> None:
+    def report(self, arena: Arena, view: Snapshot, hits: Sequence[Hit]) -> None:
         """Report the targets, and what each of them is to the queue."""
         for hit in hits:
             what = f"Hitting {hit.target} (pid {hit.pid}, {hit.address}) with {self.name}."
-            arena.say(f"{what} {_matter(view, hit)}")
+            arena.say(f"{what} {_role_of(view, hit)}")
 
     @abstractmethod
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
@@ -117,7 +117,7 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _matter(view: Snapshot, hit: Hit) -> str:
+def _role_of(view: Snapshot, hit: Hit) -> str:
     """Return what a target is to the queue."""
     if view.partitioned:
         led = [f"{p.number} (messages: {p.waiting})" for p in view.partitions if p.leader == hit.target]
@@ -170,7 +170,7 @@ class KillMember(_Kill):
                 f"`microq chaos {KillTwoMembers.name}` shows that messages are refused then, and none is lost"
             )
 
-    def meant(self, of_queue: Backend) -> str:
+    def target_word(self, of_queue: Backend) -> str:
         """Return the target that was asked for, else that of the task."""
         return self.target or of_queue.default_target
 
