@@ -55,6 +55,8 @@ class Trial:
     messages: int
     seed: int = 0
     connections: int = 16
+    quiet: bool = False
+    """Whether the consumers are off during the fault."""
     probe: bool = True
     """Quiet only: whether one more message is sent, to time the first acknowledgement."""
     defects: Mapping[str, str] = field(default_factory=dict)
@@ -425,9 +427,9 @@ class Live(Scenario):
         self.arena.step("the fault is over")
 
 
-def scenario(stage: Stage, trial: Trial, *, quiet: bool) -> Scenario:
+def scenario(stage: Stage, trial: Trial) -> Scenario:
     """Return the scenario of a trial. Raises `UsageError` if its fault has no quiet form."""
-    if not quiet:
+    if not trial.quiet:
         return Live(stage, trial)
     return ConsumersOff(stage, trial, quietly(trial.fault))
 

@@ -165,7 +165,7 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
 
     fault = kind(**{option.name: options[option.name] for option in options_of(kind)})
     fault = combine([fault, *(known(name) for name in options["also"] or ())])
-    planned, quiet = trial.trial_of(
+    planned = trial.trial_of(
         fault,
         options.get("quiet"),
         options["messages"],
@@ -179,7 +179,7 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
     sets = with_queue(options["backend"], options["sets"])
     config = trial.configured(fault, partial(configuration, options["config"]), sets)
     try:
-        found, history = run(run_trial(config, planned, TERMINAL, quiet=quiet))
+        found, history = run(run_trial(config, planned, TERMINAL))
     except Interrupted:
         note("Interrupted; everything that was started for this run is stopped.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -146,7 +146,7 @@ def run_matrix(
     def once(todo: Any) -> tuple[Any, str]:
         planned = Trial(todo.fault, messages, todo.seed, connections, reread=reread, bounds=bounds(given), held=held)
         settings = trial.configured(todo.fault, partial(configuration, config), sets)
-        verdict, history = run(run_trial(settings, planned, TERMINAL, quiet=False))
+        verdict, history = run(run_trial(settings, planned, TERMINAL))
         return verdict, str(history)
 
     found: list[Any] = []
@@ -260,10 +260,10 @@ def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) 
 
     note(f"{control.name}: {control.help} Expected: {control.expectation}.")
     # A restart would remove what is wrong in the memory of a consumer.
-    trial = Trial(control.fault, control.messages, seed, defects=control.defects, reread=False)
+    trial = Trial(control.fault, control.messages, seed, quiet=control.quiet, defects=control.defects, reread=False)
     try:
         settings = configured(control.fault, partial(configuration, config), sets or [], control.settings)
-        found, history = run(run_trial(settings, trial, TERMINAL, quiet=control.quiet))
+        found, history = run(run_trial(settings, trial, TERMINAL))
     except MicroqError as error:
         note(f"  could not be run: {error}")
         return f"error: {error}", False, None

@@ -69,18 +69,17 @@ class Actions:
         """
         if self._scenario:
             raise UsageError("a scenario runs already; wait for its verdict")
-        await asyncio.to_thread(
-            import_module, TRIAL
-        )  # in a thread: it takes a second, in which the page would not respond
+        # In a thread: it takes a second, in which the page would not respond.
+        await asyncio.to_thread(import_module, TRIAL)
         from microq.workflows import trial  # noqa: PLC0415 - a system starts without its faults
 
         if count is not None and not 1 <= count <= MOST_MESSAGES:
             raise UsageError(f'"messages" must be from 1 to {MOST_MESSAGES:,}')
-        planned, off = trial.trial_of(trial.make(name, options), quiet, count)
+        planned = trial.trial_of(trial.make(name, options), quiet, count)
         await self._announce(
             name, "says", f"Preparing {name}: the system is checked, and processes are restarted if necessary."
         )
-        self._scenario = asyncio.create_task(trial.run_here(self._operator, self._config, planned, quiet=off))
+        self._scenario = asyncio.create_task(trial.run_here(self._operator, self._config, planned))
         self._tasks.create_task(self._watch(self._scenario, name))
 
     async def _watch(self, scenario: asyncio.Task[Any], name: str) -> None:

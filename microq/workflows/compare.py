@@ -200,6 +200,7 @@ class _Round:
             scene.fault,
             options.quiet_messages if scene.quiet else options.messages,
             seed,
+            quiet=scene.quiet,
             defects=NO_REDELIVERY if scene.quiet else {},
             reread=False,
         )
@@ -215,7 +216,7 @@ class _Round:
                     restore=True,  # the next fault needs a complete system
                     timeouts=Timeouts.of(self.config),
                 )
-                verdict = await scenario(stage, trial, quiet=scene.quiet).run()
+                verdict = await scenario(stage, trial).run()
         except (MicroqError, OSError) as error:
             row = Row(scene.fault.name, self.number, seed, ERROR, reasons=(str(error),), history=str(history))
             return Struck(self.backend, scene.key, row)

@@ -158,22 +158,20 @@ async def operating(  # noqa: PLR0913 - how a system is started for one run
             await supervisor.kill(["all"])
 
 
-async def run_trial(config: Config, trial: Trial, terminal: Terminal, *, quiet: bool) -> tuple[Verdict, Path]:
+async def run_trial(config: Config, trial: Trial, terminal: Terminal) -> tuple[Verdict, Path]:
     """Run a trial on the running system, else on one hosted for it; return its verdict and its history.
 
     Raises `UsageError` if another scenario runs in this project.
     """
-    with reserved(config, trial, quiet=quiet) as folder:
+    with reserved(config, trial) as folder:
         async with (
             _links(config, trial.fault) as (detours, links),
-            operating(config, folder, terminal, defects=trial.defects, detours=detours, no_messages=quiet) as (
+            operating(config, folder, terminal, defects=trial.defects, detours=detours, no_messages=trial.quiet) as (
                 operator,
                 ours,
             ),
         ):
-            return await run_on(
-                operator, config, trial, folder, terminal.note, quiet=quiet, restore=not ours, links=links
-            )
+            return await run_on(operator, config, trial, folder, terminal.note, restore=not ours, links=links)
 
 
 @asynccontextmanager

@@ -46,8 +46,8 @@ def make(name: str, options: Mapping[str, Any]) -> Fault:
     return fault
 
 
-def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any) -> tuple[Trial, bool]:  # noqa: FBT001 - as asked for
-    """Return the trial of a fault, and whether its consumers are off.
+def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any) -> Trial:  # noqa: FBT001 - as asked for
+    """Return the trial of a fault; its consumers are off if that is asked for, or is the form of the task.
 
     Other options have the defaults of the fault's command; `more` are fields of `Trial`. Raises `UsageError` if the
     fault has no quiet form.
@@ -58,7 +58,7 @@ def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any
     count = messages or (MESSAGES_QUIET if off else MESSAGES_LIVE)
     seed = more.pop("seed", None)
     seed = secrets.randbelow(MOST_SEED) if seed is None else seed
-    return Trial(fault, count, seed, defects=NO_REDELIVERY if off else {}, **more), off
+    return Trial(fault, count, seed, quiet=off, defects=NO_REDELIVERY if off else {}, **more)
 
 
 # -- its system -------------------------------------------------------------------------------------------------------
@@ -136,12 +136,12 @@ def _why_not(kind: type[Fault], config: Config) -> str:
 
 
 @contextmanager
-def reserved(config: Config, trial: Trial, *, quiet: bool) -> Iterator[Path]:
+def reserved(config: Config, trial: Trial) -> Iterator[Path]:
     """Hold the lock of scenarios, and yield the folder of a new run.
 
     Raises `UsageError` if another scenario runs, or the queue cannot hold what the trial sends.
     """
-    if quiet:  # before anything is started for nothing
+    if trial.quiet:  # before anything is started for nothing
         check_room(config, trial)
     with runs.only_scenario(config):
         yield runs.new_run(config, trial.fault.name.replace("+", "-"))
@@ -154,7 +154,6 @@ async def run_on(  # noqa: PLR0913 - a trial, the system, and who hears of it
     folder: Path,
     say: Say,
     *,
-    quiet: bool,
     restore: bool,
     links: Any = None,
 ) -> tuple[Verdict, Path]:
@@ -167,19 +166,19 @@ async def run_on(  # noqa: PLR0913 - a trial, the system, and who hears of it
         with record(history, publisher.note) as written:
             timeouts, tell = Timeouts.of(config), publisher.also(say)
             stage = Stage(config, operator, session, written, tell, restore=restore, links=links, timeouts=timeouts)
-            verdict = await scenario(stage, trial, quiet=quiet).run()
+            verdict = await scenario(stage, trial).run()
         publisher.verdict(verdict.to_json(str(history)))
         return verdict, history
 
 
-async def run_here(operator: Operator, config: Config, trial: Trial, *, quiet: bool) -> tuple[Verdict, Path]:
+async def run_here(operator: Operator, config: Config, trial: Trial) -> tuple[Verdict, Path]:
     """Run a trial on the running system, restore it, and write the history and the report.
 
     Raises `UsageError` if another scenario runs in this project, or the system lacks something for this one.
     """
     if lacking := needs(trial.fault, config):
         raise UsageError(f"{trial.fault.name} needs a new system, with {lacking}")
-    with reserved(config, trial, quiet=quiet) as folder:
-        verdict, history = await run_on(operator, config, trial, folder, lambda _: None, quiet=quiet, restore=True)
+    with reserved(config, trial) as folder:
+        verdict, history = await run_on(operator, config, trial, folder, lambda _: None, restore=True)
     await asyncio.to_thread(write_report, history)
     return verdict, history

@@ -103,12 +103,13 @@ class Run:
                     self.messages,
                     self.seed,
                     self.connections,
+                    quiet=self.quiet,
                     defects=self.defects,
                     reread=self.reread,
                     held=self.held,
                     bounds=self.bounds,
                 )
-                return await scenario(stage, trial, quiet=self.quiet).run()
+                return await scenario(stage, trial).run()
 
 
 def small(tmp_path: Path, name: str, most: int = 1000, heap: str = "256m") -> Run:

@@ -67,8 +67,15 @@ class Run:
                     opener=system.store.opener(),
                     timeouts=self.timeouts,
                 )
-                trial = Trial(self.fault, self.messages, probe=self.probe, reread=self.reread, defects=self.defects)
-                return await scenario(stage, trial, quiet=True).run()
+                trial = Trial(
+                    self.fault,
+                    self.messages,
+                    quiet=True,
+                    probe=self.probe,
+                    reread=self.reread,
+                    defects=self.defects,
+                )
+                return await scenario(stage, trial).run()
 
 
 def test_an_honest_queue_passes(tmp_path: Path) -> None:

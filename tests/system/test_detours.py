@@ -75,7 +75,7 @@ class Detoured:
                 timeouts=Timeouts.of(self.supervisor.config),
             )
             trial = Trial(make(name, **SHORT.get(name, {})), 300, seed=1)
-            return await scenario(stage, trial, quiet=False).run()
+            return await scenario(stage, trial).run()
 
 
 @asynccontextmanager
