@@ -12,6 +12,7 @@ import contextlib
 import faulthandler
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
@@ -24,6 +25,8 @@ CHILDREN, PROCESS = "seconds_to_children", "seconds_to_process"
 
 STDERR = pytest.StashKey[int]()
 REAPER = pytest.StashKey[Reaper]()
+END = pytest.StashKey[float]()
+"""The monotonic time at which the process of a test that still goes on is ended."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,14 +55,24 @@ def nothing_outlives_the_tests(request: pytest.FixtureRequest, tmp_path_factory:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     marker = item.get_closest_marker("timeout")
     timeout = float(marker.args[0] if marker and marker.args else item.config.getini("timeout"))
-    faulthandler.dump_traceback_later(
-        timeout + float(item.config.getini(PROCESS)), exit=True, file=item.config.stash[STDERR]
-    )
+    item.stash[END] = time.monotonic() + timeout + float(item.config.getini(PROCESS))
+    end_process_in_time(item)
     try:
         with children_ended_after(timeout + float(item.config.getini(CHILDREN))):
             return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # What pytest does when it reports a failure ends the wait for this time; a fixture or a loop can still hang.
+    end_process_in_time(item)
+
+
+def end_process_in_time(item: pytest.Item) -> None:
+    left = max(item.stash[END] - time.monotonic(), float(item.config.getini(PROCESS)))
+    faulthandler.dump_traceback_later(left, exit=True, file=item.config.stash[STDERR])
 
 
 @contextmanager

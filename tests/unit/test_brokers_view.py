@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,14 +49,14 @@ def layout(servers: Sequence[Address], *leaders: Address | None, in_sync: Sequen
     return Layout(tuple(servers), partitions, all(partition.whole for partition in partitions))
 
 
-def read(
+async def read(
     layouts: Mapping[Address, Layout], waiting: Mapping[int, int | None] | None, up: Sequence[Address] = ALL
 ) -> Found:
-    return asyncio.run(read_all(FakeBrokers(layouts, waiting), PLAIN, up, lambda at: f"kafka-{at.port}"))
+    return await read_all(FakeBrokers(layouts, waiting), PLAIN, up, lambda at: f"kafka-{at.port}")
 
 
-def test_broker_owns_led_and_backs_up_followed_partitions() -> None:
-    figures, partitions = read(dict.fromkeys(ALL, layout(ALL, A, B)), {0: 30, 1: 12})
+async def test_broker_owns_led_and_backs_up_followed_partitions() -> None:
+    figures, partitions = await read(dict.fromkeys(ALL, layout(ALL, A, B)), {0: 30, 1: 12})
     assert [(each.name, each.items, each.backups) for each in figures] == [
         ("kafka-9091", 30, 12),
         ("kafka-9092", 12, 30),
@@ -71,8 +70,8 @@ def test_broker_owns_led_and_backs_up_followed_partitions() -> None:
     ]
 
 
-def test_a_topic_that_is_not_there_yet_is_safe() -> None:
-    figures, partitions = read(dict.fromkeys(ALL, Layout(ALL, (), whole=True)), {})
+async def test_a_topic_that_is_not_there_yet_is_safe() -> None:
+    figures, partitions = await read(dict.fromkeys(ALL, Layout(ALL, (), whole=True)), {})
     assert [each.cluster_safe for each in figures] == [True] * 3
     assert partitions == ()
 
@@ -87,28 +86,28 @@ def test_a_topic_that_is_not_there_yet_is_safe() -> None:
         ({A: layout((A, B), A), B: layout((A, B), A)}, (A,)),
     ],
 )
-def test_what_is_not_whole_is_not_safe(layouts: Mapping[Address, Layout], up: Sequence[Address]) -> None:
-    figures, _ = read(layouts, {0: 3}, up)
+async def test_what_is_not_whole_is_not_safe(layouts: Mapping[Address, Layout], up: Sequence[Address]) -> None:
+    figures, _ = await read(layouts, {0: 3}, up)
     assert figures
     assert not any(each.cluster_safe for each in figures)
 
 
-def test_who_sees_fewer_has_heard_the_news() -> None:
+async def test_who_sees_fewer_has_heard_the_news() -> None:
     old, new = layout(ALL, C), layout((A, B), A, in_sync=(A, B))
-    figures, partitions = read({A: old, B: new}, {0: 7}, (A, B))
+    figures, partitions = await read({A: old, B: new}, {0: 7}, (A, B))
     assert [(each.members_seen, each.items, each.backups) for each in figures] == [(3, 7, 0), (2, 0, 7)]
     assert partitions[0].leader == "kafka-9091"
 
 
-def test_what_is_not_known_is_missing_and_never_zero() -> None:
+async def test_what_is_not_known_is_missing_and_never_zero() -> None:
     layouts = {A: layout((A, B), None, A, in_sync=(A, B)), B: layout((A, B), None, A, in_sync=(A, B))}
-    figures, partitions = read(layouts, {0: None, 1: 4}, (A, B))
+    figures, partitions = await read(layouts, {0: None, 1: 4}, (A, B))
     assert [(each.items, each.backups) for each in figures] == [(4, None), (0, None)]
     assert [(p.leader, p.waiting) for p in partitions] == [(None, None), ("kafka-9091", 4)]
-    figures, partitions = read(dict.fromkeys(ALL, layout(ALL, A)), None)
+    figures, partitions = await read(dict.fromkeys(ALL, layout(ALL, A)), None)
     assert [(each.items, each.backups) for each in figures] == [(None, 0), (0, None), (0, None)]
     assert [(p.leader, p.waiting) for p in partitions] == [("kafka-9091", None)]
-    assert read({}, {0: 4}) == ((), ())
+    assert await read({}, {0: 4}) == ((), ())
 
 
 class BrokenConnection:
@@ -130,24 +129,18 @@ class BrokenBrokers(Brokers):
         return self._connections.setdefault(address, BrokenConnection())
 
 
-def test_broken_socket_counts_as_silent_broker() -> None:
-    async def main() -> None:
-        brokers = BrokenBrokers(ALL, "the test", {})
-        connection = await brokers._connection(A)
-        with pytest.raises(UnavailableError, match="does not answer"):
-            await brokers.ask(A, None)
-        assert connection.closed
-
-    asyncio.run(main())
+async def test_broken_socket_counts_as_silent_broker() -> None:
+    brokers = BrokenBrokers(ALL, "the test", {})
+    connection = await brokers._connection(A)
+    with pytest.raises(UnavailableError, match="does not answer"):
+        await brokers.ask(A, None)
+    assert connection.closed
 
 
-def test_why_a_broker_does_not_answer_is_said_in_words() -> None:
-    async def main(port: int) -> None:
-        address = Address("127.0.0.1", port)
-        await Brokers([address], "test", {}).ask(address, MetadataRequest([]))
-
+async def test_why_a_broker_does_not_answer_is_said_in_words() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
+        address = Address("127.0.0.1", silent.getsockname()[1])
         with pytest.raises(UnavailableError, match="does not answer: Connect") as caught:
-            asyncio.run(main(silent.getsockname()[1]))
+            await Brokers([address], "test", {}).ask(address, MetadataRequest([]))
     assert "Errno" not in str(caught.value)

@@ -13,7 +13,7 @@ from microq.backends.hazelcast import client as hz
 
 
 @pytest.mark.parametrize(("error", "stack"), [(TargetDisconnectedError("gone"), False), (ValueError("ours"), True)])
-def test_only_an_error_of_the_client_loses_its_stack(
+async def test_only_an_error_of_the_client_loses_its_stack(
     caplog: pytest.LogCaptureFixture, error: Exception, *, stack: bool
 ) -> None:
     assert hz.without_stack in logging.getLogger("asyncio").filters
@@ -21,14 +21,11 @@ def test_only_an_error_of_the_client_loses_its_stack(
     async def fail() -> None:
         raise error
 
-    async def main() -> None:
-        task = asyncio.ensure_future(fail())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        del task
-        gc.collect()
-
-    asyncio.run(main())
+    task = asyncio.ensure_future(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
     [record] = caplog.records
     assert bool(record.exc_info) is stack
     assert ("a task of the Hazelcast client ended: TargetDisconnectedError: gone" in record.getMessage()) is not stack

@@ -90,72 +90,59 @@ def test_what_is_no_utf8_is_shown_all_the_same(tmp_path: Path) -> None:
     assert logs.last([file], 1) == [("a", "\ufffd\ufffd")]
 
 
-def test_only_what_is_new_is_followed(tmp_path: Path) -> None:
-    async def main() -> None:
-        write(tmp_path, "a", line(1, "old"))
-        following = logs.follow(tmp_path, ["a"])
-        first = asyncio.ensure_future(take(following, 1))
-        await asyncio.sleep(logs.LOOK)
-        write(tmp_path, "a", line(2, "new"), mode="a")
-        assert [text.split()[-1] for _, text in await first] == ["new"]
-
-    asyncio.run(main())
-
-
-def test_a_file_that_comes_later_is_followed_from_its_start(tmp_path: Path) -> None:
-    async def main() -> None:
-        first = asyncio.ensure_future(take(logs.follow(tmp_path, ["a", "b"]), 2))
-        await asyncio.sleep(logs.LOOK)
-        write(tmp_path, "b", line(1, "one"), line(2, "two"))
-        assert [(name, text.split()[-1]) for name, text in await first] == [("b", "one"), ("b", "two")]
-
-    asyncio.run(main())
-
-
-def test_from_the_start_shows_what_was_there(tmp_path: Path) -> None:
+async def test_only_what_is_new_is_followed(tmp_path: Path) -> None:
     write(tmp_path, "a", line(1, "old"))
-    shown = asyncio.run(take(logs.follow(tmp_path, ["a"], from_start=True), 1))
+    following = logs.follow(tmp_path, ["a"])
+    first = asyncio.ensure_future(take(following, 1))
+    await asyncio.sleep(logs.LOOK)
+    write(tmp_path, "a", line(2, "new"), mode="a")
+    assert [text.split()[-1] for _, text in await first] == ["new"]
+
+
+async def test_a_file_that_comes_later_is_followed_from_its_start(tmp_path: Path) -> None:
+    first = asyncio.ensure_future(take(logs.follow(tmp_path, ["a", "b"]), 2))
+    await asyncio.sleep(logs.LOOK)
+    write(tmp_path, "b", line(1, "one"), line(2, "two"))
+    assert [(name, text.split()[-1]) for name, text in await first] == [("b", "one"), ("b", "two")]
+
+
+async def test_from_the_start_shows_what_was_there(tmp_path: Path) -> None:
+    write(tmp_path, "a", line(1, "old"))
+    shown = await take(logs.follow(tmp_path, ["a"], from_start=True), 1)
     assert shown[0][1].endswith("old")
 
 
-def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
-    async def main() -> None:
-        write(tmp_path, "a", "whole\nha")
-        following = logs.follow(tmp_path, ["a"], from_start=True)
-        assert await take(following, 1) == [("a", "whole")]
-        second = asyncio.ensure_future(take(following, 1))
-        await asyncio.sleep(logs.LOOK * 2)
-        assert not second.done()
-        write(tmp_path, "a", "lf\n", mode="a")
-        assert await second == [("a", "half")]
-
-    asyncio.run(main())
+async def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
+    write(tmp_path, "a", "whole\nha")
+    following = logs.follow(tmp_path, ["a"], from_start=True)
+    assert await take(following, 1) == [("a", "whole")]
+    second = asyncio.ensure_future(take(following, 1))
+    await asyncio.sleep(logs.LOOK * 2)
+    assert not second.done()
+    write(tmp_path, "a", "lf\n", mode="a")
+    assert await second == [("a", "half")]
 
 
-def test_a_flood_comes_whole_and_in_order(tmp_path: Path) -> None:
+async def test_a_flood_comes_whole_and_in_order(tmp_path: Path) -> None:
     count = 60_000
     write(tmp_path, "a", *(f"line {n} {'x' * 40}\n" for n in range(count)))
-    shown = asyncio.run(take(logs.follow(tmp_path, ["a"], from_start=True), count))
+    shown = await take(logs.follow(tmp_path, ["a"], from_start=True), count)
     assert [text.split()[1] for _, text in shown] == [str(n) for n in range(count)]
 
 
-def test_a_line_longer_than_a_look_does_not_stop_the_rest(tmp_path: Path) -> None:
+async def test_a_line_longer_than_a_look_does_not_stop_the_rest(tmp_path: Path) -> None:
     write(tmp_path, "a", "x" * (3 << 20) + "\n", "end\n")
-
-    async def main() -> str:
-        async with asyncio.timeout(DEADLINE):
-            async for _, text in logs.follow(tmp_path, ["a"], from_start=True):
-                if "end" in text:
-                    return text
-        return ""
-
-    assert asyncio.run(main()) == "end"
+    async with asyncio.timeout(DEADLINE):
+        async for _, text in logs.follow(tmp_path, ["a"], from_start=True):
+            if "end" in text:
+                break
+    assert text == "end"
 
 
 @pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
-def test_only_a_line_feed_ends_a_line(tmp_path: Path, separator: str) -> None:
+async def test_only_a_line_feed_ends_a_line(tmp_path: Path, separator: str) -> None:
     write(tmp_path, "a", f"one{separator}still one\n")
-    shown = asyncio.run(take(logs.follow(tmp_path, ["a"], from_start=True), 1))
+    shown = await take(logs.follow(tmp_path, ["a"], from_start=True), 1)
     assert shown == [("a", f"one{separator}still one")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -23,20 +22,16 @@ async def executed(program: Path, log_file: Path) -> tuple[str, list[str]]:
         await child.wait()
 
 
-def test_a_program_is_shown_under_the_name_of_its_log(tmp_path: Path) -> None:
+async def test_a_program_is_shown_under_the_name_of_its_log(tmp_path: Path) -> None:
     sleep = Path(shutil.which("sleep") or "")
-    assert asyncio.run(executed(sleep, tmp_path / "hazelcast-5701.log")) == ("hazelcast-5701", ["hazelcast-5701", "60"])
+    assert await executed(sleep, tmp_path / "hazelcast-5701.log") == ("hazelcast-5701", ["hazelcast-5701", "60"])
     assert [file.name for file in tmp_path.iterdir()] == ["hazelcast-5701.log"]
 
 
-def test_a_script_keeps_its_own_name(tmp_path: Path) -> None:
+async def test_a_script_keeps_its_own_name(tmp_path: Path) -> None:
     script = tmp_path / "java"
     script.write_text("#!/bin/sh\nread -r line\n", encoding="utf-8")
     script.chmod(0o755)
-
-    async def main() -> None:
-        child = await executing(os.environ, named=True)([str(script)], tmp_path / "hazelcast-5701.log")
-        assert await child.wait() == 1  # its standard input is empty
-
-    asyncio.run(main())
+    child = await executing(os.environ, named=True)([str(script)], tmp_path / "hazelcast-5701.log")
+    assert await child.wait() == 1  # its standard input is empty
     assert not (tmp_path / "hazelcast-5701.log").read_text()

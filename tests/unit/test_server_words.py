@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -24,15 +23,13 @@ class BusyAtFirst(FakeOperator):
         return await super().snapshot()
 
 
-def test_owner_that_is_unknown_for_a_moment_is_found() -> None:
-    assert asyncio.run(_servers(BusyAtFirst(), ["owner", "lowest"])) == dict.fromkeys(
-        ["owner", "lowest"], "hazelcast-5701"
-    )
+async def test_owner_that_is_unknown_for_a_moment_is_found() -> None:
+    assert await _servers(BusyAtFirst(), ["owner", "lowest"]) == dict.fromkeys(["owner", "lowest"], "hazelcast-5701")
 
 
-def test_owner_that_stays_unknown_is_an_error() -> None:
+async def test_owner_that_stays_unknown_is_an_error() -> None:
     operator = FakeOperator()
     operator.view = SILENT
     with pytest.raises(UnknownServerError, match="which server is the owner is unknown now"):
-        asyncio.run(_servers(operator, ["owner"], seconds=0.2))
+        await _servers(operator, ["owner"], seconds=0.2)
     assert operator.looks > 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from support.operators import FakeOperator
@@ -24,11 +23,11 @@ class BusyAtFirst(FakeOperator):
         return await super().snapshot()
 
 
-def test_a_server_busy_for_a_moment_is_warned_of_too() -> None:
-    assert len(asyncio.run(differences(BusyAtFirst()))) == 3
+async def test_a_server_busy_for_a_moment_is_warned_of_too() -> None:
+    assert len(await differences(BusyAtFirst())) == 3
 
 
-def test_a_server_that_stays_silent_delays_no_other_warning() -> None:
+async def test_a_server_that_stays_silent_delays_no_other_warning() -> None:
     operator = FakeOperator()
     operator.view = BUSY
-    assert len(asyncio.run(differences(operator, seconds=0.2))) == 2
+    assert len(await differences(operator, seconds=0.2)) == 2

@@ -19,10 +19,10 @@ from microq.store import Names, names
 MESSAGES = [Message("a", "one"), Message("b", "two"), Message("c", "three")]
 
 
-def test_each_message_is_written_once_under_this_name() -> None:
+async def test_each_message_is_written_once_under_this_name() -> None:
     proxy = FakeMap()
-    first = asyncio.run(message_map(proxy, "x").add(MESSAGES[:2]))
-    second = asyncio.run(message_map(proxy, "y").add(MESSAGES))
+    first = await message_map(proxy, "x").add(MESSAGES[:2])
+    second = await message_map(proxy, "y").add(MESSAGES)
     assert [kept.new for kept in first] == [True, True]
     assert [(kept.message.id, kept.message.by, kept.new) for kept in second] == [
         ("a", "x", False),
@@ -31,59 +31,56 @@ def test_each_message_is_written_once_under_this_name() -> None:
     ]
 
 
-def test_nothing_to_add_is_nothing_added() -> None:
-    assert asyncio.run(message_map(FakeMap()).add([])) == []
+async def test_nothing_to_add_is_nothing_added() -> None:
+    assert await message_map(FakeMap()).add([]) == []
 
 
-def test_only_text_enters_the_cluster() -> None:
+async def test_only_text_enters_the_cluster() -> None:
     proxy = FakeMap()
-    asyncio.run(message_map(proxy).add(MESSAGES))
+    await message_map(proxy).add(MESSAGES)
     assert {type(value) for value in (*proxy.entries, *proxy.entries.values())} == {str}
 
 
-def test_with_the_cluster_away_nothing_was_written() -> None:
+async def test_with_the_cluster_away_nothing_was_written() -> None:
     proxy, client = FakeMap(), FakeClient()
     client.up = False
     with pytest.raises(StoreUnavailableError):
-        asyncio.run(message_map(proxy, client=client).add(MESSAGES))
+        await message_map(proxy, client=client).add(MESSAGES)
     assert not proxy.entries
 
 
-def test_one_indeterminate_message_makes_all_indeterminate() -> None:
+async def test_one_indeterminate_message_makes_all_indeterminate() -> None:
     proxy = FakeMap()
     proxy.errors.append(HazelcastError("no confirmation"))
     with pytest.raises(StoreIndeterminateError):
-        asyncio.run(message_map(proxy).add(MESSAGES))
+        await message_map(proxy).add(MESSAGES)
     assert len(proxy.entries) == 2
 
 
-def test_an_error_of_ours_is_not_taken_for_the_clusters() -> None:
+async def test_an_error_of_ours_is_not_taken_for_the_clusters() -> None:
     proxy = FakeMap()
     proxy.errors.append(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(message_map(proxy).add(MESSAGES))
+        await message_map(proxy).add(MESSAGES)
 
 
-def test_an_entry_is_got_and_removed_by_its_id() -> None:
-    async def main() -> None:
-        entries = message_map(FakeMap())
-        await entries.add(MESSAGES[:1])
-        found = await entries.get("a")
-        assert found
-        assert found.text == "one"
-        assert await entries.size() == 1
-        assert await entries.remove("a")
-        assert not await entries.remove("a")
-        assert await entries.get("a") is None
-
-    asyncio.run(main())
+async def test_an_entry_is_got_and_removed_by_its_id() -> None:
+    entries = message_map(FakeMap())
+    await entries.add(MESSAGES[:1])
+    found = await entries.get("a")
+    assert found
+    assert found.text == "one"
+    assert await entries.size() == 1
+    assert await entries.remove("a")
+    assert not await entries.remove("a")
+    assert await entries.get("a") is None
 
 
-def test_all_are_in_the_order_of_their_times_and_none_is_foreign() -> None:
+async def test_all_are_in_the_order_of_their_times_and_none_is_foreign() -> None:
     late, early = Message("a", "late", 2.0), Message("b", "early", 1.0)
     odd = {"c": "no message", "d": hz.Foreign(-120)}
     proxy = FakeMap({"a": late.to_json(), "b": early.to_json(), **odd})
-    assert asyncio.run(message_map(proxy).all()) == [early, late]
+    assert await message_map(proxy).all() == [early, late]
 
 
 def many(count: int) -> FakeMap:
@@ -91,94 +88,73 @@ def many(count: int) -> FakeMap:
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE, PAGE + 1, 10 * PAGE])
-def test_a_scan_has_every_record_once_in_pages(count: int) -> None:
-    async def main() -> None:
-        pages = [page async for page in message_map(many(count)).scan()]
-        assert max(map(len, pages)) <= PAGE
-        assert sorted(message.at for page in pages for message in page) == list(range(count))
-
-    asyncio.run(main())
+async def test_a_scan_has_every_record_once_in_pages(count: int) -> None:
+    pages = [page async for page in message_map(many(count)).scan()]
+    assert max(map(len, pages)) <= PAGE
+    assert sorted(message.at for page in pages for message in page) == list(range(count))
 
 
-def test_what_is_foreign_is_left_out_of_a_scan_as_well() -> None:
-    async def main() -> None:
-        proxy = many(2 * PAGE)
-        proxy.entries |= {"c": "no message", "d": hz.Foreign(-120)}
-        assert len([message async for page in message_map(proxy).scan() for message in page]) == 2 * PAGE
-
-    asyncio.run(main())
+async def test_what_is_foreign_is_left_out_of_a_scan_as_well() -> None:
+    proxy = many(2 * PAGE)
+    proxy.entries |= {"c": "no message", "d": hz.Foreign(-120)}
+    assert len([message async for page in message_map(proxy).scan() for message in page]) == 2 * PAGE
 
 
-def test_a_scan_that_gets_no_further_raises() -> None:
-    async def main() -> None:
-        proxy, client = many(2 * PAGE), FakeClient()
-        entries = message_map(proxy, client=client)
-        scan = entries.scan()
+async def test_a_scan_that_gets_no_further_raises() -> None:
+    proxy, client = many(2 * PAGE), FakeClient()
+    entries = message_map(proxy, client=client)
+    scan = entries.scan()
+    await anext(scan)
+    proxy.errors.append(HazelcastError("the member left"))
+    with pytest.raises(StoreIndeterminateError):
         await anext(scan)
-        proxy.errors.append(HazelcastError("the member left"))
-        with pytest.raises(StoreIndeterminateError):
-            await anext(scan)
-        scan = entries.scan()
+    scan = entries.scan()
+    await anext(scan)
+    client.up = False
+    with pytest.raises(StoreUnavailableError):
         await anext(scan)
-        client.up = False
-        with pytest.raises(StoreUnavailableError):
-            await anext(scan)
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize("count", [3, 10 * PAGE])
-def test_ids_that_another_map_lacks_are_told_in_pages(count: int) -> None:
-    async def main() -> None:
-        mine, theirs = many(count), many(count)
-        gone = {f"id-{n}" for n in range(0, count, 2)}
-        for each in gone:
-            del theirs.entries[each]
-        theirs.entries["only theirs"] = "x"
-        pages = [page async for page in message_map(mine).ids_not_in(message_map(theirs))]
-        assert max(map(len, pages)) <= PAGE
-        assert sorted(each for page in pages for each in page) == sorted(gone)
-
-    asyncio.run(main())
+async def test_ids_that_another_map_lacks_are_told_in_pages(count: int) -> None:
+    mine, theirs = many(count), many(count)
+    gone = {f"id-{n}" for n in range(0, count, 2)}
+    for each in gone:
+        del theirs.entries[each]
+    theirs.entries["only theirs"] = "x"
+    pages = [page async for page in message_map(mine).ids_not_in(message_map(theirs))]
+    assert max(map(len, pages)) <= PAGE
+    assert sorted(each for page in pages for each in page) == sorted(gone)
 
 
-def test_call_without_answer_is_indeterminate() -> None:
-    async def main() -> None:
-        cluster = hz.Cluster(FakeClient(), 0.01)
-        with pytest.raises(hz.IndeterminateError, match=r"no answer in 0\.01 s"):
-            await cluster.call(asyncio.sleep(60))
-
-    asyncio.run(main())
+async def test_call_without_answer_is_indeterminate() -> None:
+    cluster = hz.Cluster(FakeClient(), 0.01)
+    with pytest.raises(hz.IndeterminateError, match=r"no answer in 0\.01 s"):
+        await cluster.call(asyncio.sleep(60))
 
 
 @pytest.mark.parametrize("error", [HazelcastError("x"), OSError("x")])
-def test_error_of_the_client_is_indeterminate(error: Exception) -> None:
+async def test_error_of_the_client_is_indeterminate(error: Exception) -> None:
     async def failing() -> None:
         raise error
 
-    async def main() -> None:
-        with pytest.raises(hz.IndeterminateError):
-            await hz.Cluster(FakeClient()).call(failing())
-
-    asyncio.run(main())
+    with pytest.raises(hz.IndeterminateError):
+        await hz.Cluster(FakeClient()).call(failing())
 
 
-def test_a_call_without_a_member_is_never_made(tmp_path: Path) -> None:
+async def test_a_call_without_a_member_is_never_made(tmp_path: Path) -> None:
     async def touch() -> None:
         (tmp_path / "made").touch()
 
-    async def main() -> None:
-        client = FakeClient()
-        client.up = False
-        with pytest.raises(hz.UnavailableError):
-            await hz.Cluster(client).call(touch())
-
-    asyncio.run(main())
+    client = FakeClient()
+    client.up = False
+    with pytest.raises(hz.UnavailableError):
+        await hz.Cluster(client).call(touch())
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_failure_on_many_keys_is_indeterminate_too(depth: int) -> None:
+async def test_failure_on_many_keys_is_indeterminate_too(depth: int) -> None:
     async def failing() -> None:
         error: Exception = HazelcastError("the member left\n\tat the.server")
         for _ in range(depth):
@@ -188,13 +164,10 @@ def test_failure_on_many_keys_is_indeterminate_too(depth: int) -> None:
     async def broken() -> None:
         raise ExceptionGroup("one a partition", [HazelcastError("away"), ZeroDivisionError()])
 
-    async def main() -> None:
-        with pytest.raises(hz.IndeterminateError, match=r"^HazelcastError: the member left$"):
-            await hz.Cluster(FakeClient()).call(failing())
-        with pytest.raises(ExceptionGroup):
-            await hz.Cluster(FakeClient()).call(broken())
-
-    asyncio.run(main())
+    with pytest.raises(hz.IndeterminateError, match=r"^HazelcastError: the member left$"):
+        await hz.Cluster(FakeClient()).call(failing())
+    with pytest.raises(ExceptionGroup):
+        await hz.Cluster(FakeClient()).call(broken())
 
 
 def test_the_maps_of_two_queues_have_no_name_in_common() -> None:
@@ -226,7 +199,7 @@ class Weighing(FakeMap):
 
 
 @pytest.mark.parametrize(("size", "most"), [(1_000_000, FIRST), (10, PAGE)])
-def test_pages_have_so_many_entries_as_their_size_allows(size: int, most: int) -> None:
+async def test_pages_have_so_many_entries_as_their_size_allows(size: int, most: int) -> None:
     count = 4 * most
     proxy = Weighing({str(n): Message(str(n), "x" * size).to_json() for n in range(count)})
     found = message_map(proxy)
@@ -234,16 +207,16 @@ def test_pages_have_so_many_entries_as_their_size_allows(size: int, most: int) -
     async def read() -> int:
         return sum([len(page) async for page in found.scan()])
 
-    assert asyncio.run(read()) == count
+    assert await read() == count
     assert max(proxy.pages) <= most
     proxy.pages.clear()
-    assert asyncio.run(read()) == count
+    assert await read() == count
     assert max(proxy.pages) * size <= PAGE_BYTES
 
 
-def test_large_messages_are_written_a_few_at_a_time() -> None:
+async def test_large_messages_are_written_a_few_at_a_time() -> None:
     proxy = Weighing()
-    kept = asyncio.run(message_map(proxy).add([Message(str(n), "x" * 1_000_000) for n in range(10)]))
+    kept = await message_map(proxy).add([Message(str(n), "x" * 1_000_000) for n in range(10)])
     assert [each.message.id for each in kept] == [str(n) for n in range(10)]
     assert all(each.new for each in kept)
     assert 1_000_000 < proxy.most <= PAGE_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,30 @@ def test_that_waits_for_nobody_in_the_end():
         threading.Event().wait()
     finally:
         threading.Event().wait()
+"""
+
+FIXTURE = """
+import threading
+import pytest
+
+@pytest.fixture
+def lasting():
+    yield
+    threading.Event().wait()
+
+@pytest.mark.timeout(1)
+def test_that_waits_for_nobody_as_its_fixture_does(lasting):
+    threading.Event().wait()
+"""
+
+COROUTINE = """
+import asyncio
+import threading
+import pytest
+
+@pytest.mark.timeout(1)
+async def test_that_waits_for_its_thread_in_the_end():
+    await asyncio.to_thread(threading.Event().wait)
 """
 
 DAEMON = """
@@ -76,10 +101,19 @@ def test_a_test_whose_child_hangs_fails_and_the_next_one_runs(tmp_path: Path) ->
     assert "1 failed, 1 passed" in done.stdout
 
 
-def test_a_test_that_hangs_without_a_child_ends_its_process(tmp_path: Path) -> None:
-    done = run(tmp_path, NO_CHILD, "-o", "seconds_to_process=1")
-    assert "Timeout (0:00:02)!" in done.stderr, done.stdout + done.stderr
-    assert "test_that_waits_for_nobody_in_the_end" in done.stderr
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        (NO_CHILD, "test_that_waits_for_nobody_in_the_end"),
+        (FIXTURE, "in lasting"),
+        (COROUTINE, "asyncio/runners.py"),
+    ],
+    ids=["test", "fixture", "loop"],
+)
+def test_a_test_that_hangs_without_a_child_ends_its_process(tmp_path: Path, code: str, where: str) -> None:
+    done = run(tmp_path, code, "-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto", "-o", "seconds_to_process=5")
+    assert re.search(r"^Timeout \(0:00:0[56].*\)!$", done.stderr, re.MULTILINE), done.stdout + done.stderr
+    assert where in done.stderr
 
 
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "1"]], ids=["alone", "worker"])
