@@ -222,6 +222,8 @@ class Fault(ABC):
     name: ClassVar[str]
     needs_links: ClassVar[bool] = False
     """Whether it acts on the links between processes: then the system must be started with links."""
+    breaks: ClassVar[frozenset[str]] = frozenset({SERVERS})
+    """What it breaks: servers, links, or services of some roles; a fault with a `role` breaks the services of that."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Settings that the system needs, in the form of `--set`."""
     needs: ClassVar[frozenset[Trait]] = frozenset()
@@ -250,8 +252,8 @@ class Fault(ABC):
 
     @property
     def acts_on(self) -> frozenset[str]:
-        """What it breaks: servers, links, or services of a role; two faults that share one cannot be combined."""
-        return frozenset({getattr(self, "role", SERVERS)})
+        """What it breaks; two faults that share one of these cannot be combined."""
+        return frozenset({self.role}) if hasattr(self, "role") else self.breaks
 
     def check(self, config: Config, up: Sequence[Address]) -> None:  # noqa: ARG002 - some faults look at it
         """Raise `UsageError` if it does not suit this backend, or cannot hit a queue with the servers `up`."""

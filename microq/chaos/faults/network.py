@@ -46,14 +46,10 @@ class CutClient(Fault):
     """Cut every service off from the queue and the maps, with requests in flight, and let them reconnect."""
 
     name: ClassVar[str] = "cut-client"
+    breaks: ClassVar[frozenset[str]] = frozenset({LINKS})
     needs_links: ClassVar[bool] = True
 
     seconds: float = option(5.0, "How long it lasts, in seconds.", 0.1, 120)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the links."""
-        return frozenset({LINKS})
 
     async def strike(self, arena: Arena) -> None:
         """Cut the services off; connections that were reset prove it."""
@@ -85,16 +81,12 @@ class SplitCluster(ServerFault):
     """Cut a member off from the others, silently and in both directions, and let the two halves merge again."""
 
     name: ClassVar[str] = "split-cluster"
+    breaks: ClassVar[frozenset[str]] = frozenset({LINKS, SERVERS})
     reorders: ClassVar[bool] = True
     needs_links: ClassVar[bool] = True
     needs: ClassVar[frozenset[Trait]] = frozenset({Trait.LINKED_PEERS})
 
     seconds: float = option(5.0, "How long it lasts after both halves have noticed, in seconds.", 0, 120)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the links and the servers."""
-        return frozenset({LINKS, SERVERS})
 
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
         """Cut the member off; the proof is that each half sees only itself."""
@@ -145,17 +137,13 @@ class SlowNetwork(Fault):
     """Slow every link down: a varying delay, and few bytes a second."""
 
     name: ClassVar[str] = "slow-network"
+    breaks: ClassVar[frozenset[str]] = frozenset({LINKS})
     needs_links: ClassVar[bool] = True
 
     delay: float = option(100.0, "Milliseconds, each way.", 1, 5000)
     jitter: float = option(50.0, "Milliseconds more or less than that.", 0, 5000)
     rate: int = option(500, "KiB per second, each way.", 1, 1_000_000)
     passing: int = option(100, "How many messages pass meanwhile.", 1, 100_000)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the links."""
-        return frozenset({LINKS})
 
     async def strike(self, arena: Arena) -> None:
         """Slow the links down; pings that take longer by one delay at least prove it."""
@@ -201,15 +189,11 @@ class LoseReplies(Fault):
     """Cut connections after a request was carried out and before its reply: enqueue, dequeue, store, HTTP in turn."""
 
     name: ClassVar[str] = "lose-replies"
+    breaks: ClassVar[frozenset[str]] = frozenset({LINKS})
     needs_links: ClassVar[bool] = True
 
     every: int = option(20, "One reply in this number is lost.", 1, 100_000)
     losses: int = option(10, "How many replies of each kind, at least.", 1, 10_000)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the links."""
-        return frozenset({LINKS})
 
     async def strike(self, arena: Arena) -> None:
         """Lose replies of one kind after another; the number of lost ones, which the links count, proves it."""

@@ -126,12 +126,8 @@ class RollingRestart(Fault):
     """Restart every member and broker, then every service, one after another; each waits for the one before."""
 
     name: ClassVar[str] = "rolling-restart"
+    breaks: ClassVar[frozenset[str]] = frozenset({SERVERS, *chain(*STAGES)})
     reorders: ClassVar[bool] = True
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: everything."""
-        return frozenset({SERVERS, *chain(*STAGES)})
 
     async def strike(self, arena: Arena) -> None:
         """Restart one process after another, each when the cluster is safe again."""

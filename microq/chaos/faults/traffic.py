@@ -22,15 +22,11 @@ class FullQueue(Fault):
     """Send more messages than the queue can hold while the consumers are off: a rejected message must be nowhere."""
 
     name: ClassVar[str] = "full-queue"
+    breaks: ClassVar[frozenset[str]] = frozenset({Role.MESSAGES.value})
     settings: ClassVar[tuple[str, ...]] = ("queue.max-size=100",)
     bounds: ClassVar[Mapping[str, float]] = {"accepted": 0}
 
     sends: int = option(1000, "How many messages are sent to the full queue.", 1, 100_000)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the messages-services, which it stops."""
-        return frozenset({Role.MESSAGES.value})
 
     async def strike(self, arena: Arena) -> None:
         """Stop the consumers and send more than the queue can hold; rejections prove it."""
@@ -50,16 +46,12 @@ class FillMemory(Fault):
     """Send more than the members' memory can hold while the consumers are off: POST must be refused, nothing lost."""
 
     name: ClassVar[str] = "fill-memory"
+    breaks: ClassVar[frozenset[str]] = frozenset({Role.MESSAGES.value})
     settings: ClassVar[tuple[str, ...]] = ("hazelcast.heap=48m",)
     bounds: ClassVar[Mapping[str, float]] = {"accepted": 0}
 
     sends: int = option(200, "How many large messages are sent.", 1, 100_000)
     size: int = option(200_000, "Characters of each of them.", 1, 1_000_000)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: the messages-services, which it stops."""
-        return frozenset({Role.MESSAGES.value})
 
     async def strike(self, arena: Arena) -> None:
         """Stop the consumers and send large messages; rejections for lack of memory prove it."""
@@ -83,13 +75,9 @@ class Poison(Fault):
     """Put items that are not messages into the queue, one in a thousand: each must become a dead letter."""
 
     name: ClassVar[str] = "poison"
+    breaks: ClassVar[frozenset[str]] = frozenset({"dead letters"})
 
     every: int = option(1000, "One bad item in this number of messages, and at least one of each kind.", 1, 100_000)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        """Return what it breaks: nothing but the list of dead letters."""
-        return frozenset({"dead letters"})
 
     async def strike(self, arena: Arena) -> None:
         """Put bad items into the queue between the messages; each must be found among the dead letters."""
