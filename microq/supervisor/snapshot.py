@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,21 +139,8 @@ async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequ
     if not body:
         return None
     names = {str(server): name_of(config, Role.QUEUE, server) for server in addresses(config, Role.QUEUE)}
-    owner = body["owner"]
-    return QueueView(
-        backend=body["backend"],
-        name=body["name"],
-        size=body["size"],
-        max_size=body["max_size"],
-        backup_count=body["backup_count"],
-        owner=names.get(owner, owner),
-        pending=body["pending"],
-        redelivered=body["redelivered"],
-        dead=body["dead"],
-        oldest_at=body["oldest_at"],
-        hidden=body["hidden"],
-        take_over_after=body["take_over_after"],
-    )
+    known = {each.name: body[each.name] for each in fields(QueueView)}
+    return QueueView(**{**known, "owner": names.get(known["owner"], known["owner"])})
 
 
 def _waited(queue: QueueView | None, member: str, now: float) -> float | None:
