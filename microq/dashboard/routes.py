@@ -26,7 +26,7 @@ from microq.trace import Trails
 from microq.web import Handler, json_response
 
 if TYPE_CHECKING:  # it imports the checker, which a running system does not need
-    from microq.dashboard.recording import Recording
+    from microq.dashboard.replay import Replay
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Page:
 
     config: Config
     run: Path
-    source: Recorder | Recording
+    source: Recorder | Replay
     actions: Actions | None = None
     token: str = ""
     logs: Path = field(init=False)

@@ -98,7 +98,7 @@ async def show_system(config: Config, operator: Operator, run: Path) -> AsyncIte
 @asynccontextmanager
 async def show_run(config: Config, run: Path, address: Address) -> AsyncIterator[str]:
     """Serve the page of a finished run; yield the page's address. Raises `UsageError` and `MachineError`."""
-    from microq.dashboard.recording import load  # noqa: PLC0415 - a running system has nothing to replay
+    from microq.dashboard.replay import load  # noqa: PLC0415 - a running system has nothing to replay
 
     async with _serving(make_app(Page(config, run, load(run))), address):
         yield address.url

@@ -25,7 +25,7 @@ MARGIN_SECONDS = 5.0
 """Seconds of the system's timeline that are shown before and after a scenario that used it."""
 
 
-class Recording:
+class Replay:
     """A finished run: its frames, points and events. Made by `load`."""
 
     def __init__(self, folder: Path, frames: Sequence[Frame], events: Sequence[Event]) -> None:
@@ -61,7 +61,7 @@ class Recording:
         return {"frames": self._frames[::step], "points": self._points, "events": self._events}
 
 
-def load(folder: Path) -> Recording:
+def load(folder: Path) -> Replay:
     """Read a finished run; a scenario that used a running system is shown with the timeline of that system.
 
     Raises `UsageError` if the folder has no run that can be shown.
@@ -78,7 +78,7 @@ def load(folder: Path) -> Recording:
         events = sorted([*events, *announced], key=lambda event: event.at)
     if not frames:
         raise UsageError(f"{folder} has no timeline to show; `microq report {folder}` shows what its history has")
-    return Recording(used, frames, events)
+    return Replay(used, frames, events)
 
 
 def _announced(folder: Path) -> Iterator[Event]:
