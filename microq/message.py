@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from microq import tracing
 from microq.errors import MessageError
@@ -201,6 +201,25 @@ _NEEDED = dataclasses.MISSING
 """The default of a field that every record must contain."""
 
 _TYPES: dict[str, Any] = {"str": str, "float": (int, float), "int": int, "bool": bool}
+
+
+class Record(Protocol):
+    """A value of a map, under an id, as one line of JSON."""
+
+    @property
+    def id(self) -> str:
+        """The key."""
+
+    @property
+    def at(self) -> float:
+        """When it was written, in seconds since the epoch."""
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read the output of `to_json`; raises `MessageError` for anything else."""
 
 
 @dataclass(frozen=True, slots=True)

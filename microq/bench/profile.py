@@ -86,14 +86,10 @@ def hottest(profile: Mapping[str, Any], most: int) -> list[Spent]:
         for stack, weight in zip(thread["samples"], thread["weights"], strict=True):
             if stack:
                 frame = frames[stack[-1]]
-                own[frame["name"], _short(frame.get("file") or "")] += weight
+                folder_and_file = "/".join(Path(frame.get("file") or "").parts[-2:])
+                own[frame["name"], folder_and_file] += weight
     total = sum(own.values())
     return [Spent(*function, weight / total) for function, weight in own.most_common(most)]
-
-
-def _short(file: str) -> str:
-    """Return a file with the name of its folder."""
-    return "/".join(Path(file).parts[-2:])
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
 from microq.errors import MessageError, MicroqError
-from microq.message import Message
+from microq.message import Message, Record
 from microq.services.routes import TEXT, Parameter, Schema, listed, record
 
 log = logging.getLogger(__name__)
@@ -53,21 +53,7 @@ _age = attrgetter("at", "id")
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class Dated(Protocol):
-    """A record with an id and a time: messages and dead letters."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def at(self) -> float:
-        """When it was written, in seconds since the epoch."""
-        ...
-
-
-D = TypeVar("D", bound=Dated)
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +90,7 @@ class Part:
             query["limit"] = str(self.limit)
         return query
 
-    def of_all(self, dated: Sequence[D]) -> Sequence[D]:
+    def of_all(self, dated: Sequence[R]) -> Sequence[R]:
         """Return this part of records that are in order of time, the oldest first."""
         later = [each for each in dated if each.at > self.after] if self.after > -math.inf else dated
         if self.limit is None or len(later) <= self.limit:
@@ -169,11 +155,7 @@ def _limit(value: str) -> int:
 
 async def stream(request: web.Request, part: Part, chunks: AsyncIterator[Sequence[Message]]) -> web.StreamResponse:
     """Answer with all messages of the chunks, in full or as texts; the chunks contain only messages of the part."""
-    return await stream_items(request, chunks, Message.to_wire if part.full else _text)
-
-
-def _text(message: Message) -> str:
-    return message.text
+    return await stream_items(request, chunks, Message.to_wire if part.full else attrgetter("text"))
 
 
 async def stream_items(
@@ -210,11 +192,6 @@ async def write(request: web.Request, pieces: AsyncIterator[bytes]) -> web.Strea
     return response
 
 
-async def at_once(messages: Sequence[Message]) -> AsyncIterator[Sequence[Message]]:
-    """Yield a list that is complete as one chunk."""
-    yield messages
-
-
 async def _array(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -> AsyncIterator[bytes]:
     """Yield a JSON array in pieces of bounded size, and a space, which has no meaning, after each long silence."""
     before, runs, size = "[", list[str](), 0
@@ -237,7 +214,7 @@ async def _array(chunks: AsyncIterator[Sequence[T]], show: Callable[[T], Any]) -
         yield b"]"
 
 
-async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) -> AsyncIterator[Sequence[D]]:
+async def in_order(chunks: AsyncIterator[Sequence[R]], part: Part = EVERYTHING) -> AsyncIterator[Sequence[R]]:
     """Yield the items of a part from unsorted chunks, the oldest first.
 
     A part without a limit and with more than `MOST_ORDERED` items is not sorted: it is passed on as it comes.
@@ -246,7 +223,7 @@ async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) 
         async for found in _oldest(chunks, part):
             yield found
         return
-    first: list[D] | None = []
+    first: list[R] | None = []
     begun = False
     async for chunk in chunks:
         if begun:
@@ -264,9 +241,9 @@ async def in_order(chunks: AsyncIterator[Sequence[D]], part: Part = EVERYTHING) 
         yield sorted(first, key=_age)
 
 
-async def _oldest(chunks: AsyncIterator[Sequence[D]], part: Part) -> AsyncIterator[Sequence[D]]:
+async def _oldest(chunks: AsyncIterator[Sequence[R]], part: Part) -> AsyncIterator[Sequence[R]]:
     """Yield a limited part, which is known at the end; little more than it is held at any time."""
-    found: list[D] = []
+    found: list[R] = []
     last, enough, begun = math.inf, LARGEST_LIMIT + SLACK, False
     async for chunk in chunks:
         if begun:

@@ -14,7 +14,7 @@ from support.fakes import PLAIN, Caller, calling
 from microq.errors import StoreUnavailableError
 from microq.message import Message
 from microq.services.app import make_app
-from microq.services.paging import LARGEST_LIMIT, PIECE_CHARACTERS, RUN, SILENCE_SECONDS, Part, at_once, stream
+from microq.services.paging import LARGEST_LIMIT, PIECE_CHARACTERS, RUN, SILENCE_SECONDS, Part, stream
 
 LAST = Message("z", "last")
 
@@ -35,6 +35,10 @@ def listing(chunks: Chunks) -> web.Application:
     app = make_app(PLAIN, "logging-1")
     app.router.add_get("/list", handler)
     return app
+
+
+async def at_once(shown: Sequence[Message]) -> AsyncIterator[Sequence[Message]]:
+    yield shown
 
 
 def of(shown: Sequence[Message]) -> Chunks:

@@ -19,7 +19,7 @@ A, B, C = (Address("127.0.0.1", port) for port in (9091, 9092, 9093))
 ALL = (A, B, C)
 
 
-class FakeBrokers:
+class FakeBrokers(Brokers):
     """Each broker has its own view of the cluster, or does not answer."""
 
     def __init__(self, layouts: Mapping[Address, Layout], waiting: Mapping[int, int | None] | None) -> None:

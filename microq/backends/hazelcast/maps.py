@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from microq.backends.hazelcast import client as hz
 from microq.backends.hazelcast.client import START, Page, Place
 from microq.errors import MessageError, StoreIndeterminateError, StoreUnavailableError
-from microq.message import Message
+from microq.message import Message, Record
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,6 @@ FIRST = 16
 
 PAGE_BYTES = 4 << 20
 """Bytes of a page, or of one write, estimated from the size of the entries of the page before."""
-
-
-class Record(Protocol):
-    """A value of a map, under an id, as one line of JSON."""
-
-    @property
-    def id(self) -> str:
-        """The key."""
-        ...
-
-    @property
-    def at(self) -> float:
-        """When it was written, in seconds since the epoch."""
-        ...
-
-    def to_json(self) -> str:
-        """Return it as one line of JSON."""
-        ...
-
-    @classmethod
-    def from_json(cls, raw: object) -> Self:
-        """Read the output of `to_json`; raises `MessageError` for anything else."""
-        ...
 
 
 R = TypeVar("R", bound=Record)

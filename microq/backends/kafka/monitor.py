@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from microq.backends.kafka import table_of
-from microq.backends.kafka.client import UnavailableError
-from microq.backends.kafka.layout import Layout, Span, least_in_sync, replicas_of
+from microq.backends.kafka.client import Brokers, UnavailableError
+from microq.backends.kafka.layout import Layout, least_in_sync, replicas_of
 from microq.config import Address, Config
 from microq.figures import BrokerFigures, PartitionView
 
@@ -18,27 +17,7 @@ Found = tuple[tuple[BrokerFigures, ...], tuple[PartitionView, ...]]
 """The figures of each broker, and the partitions as one broker sees them."""
 
 
-class Source(Protocol):
-    """The connections to the brokers: `kfk.Brokers`."""
-
-    async def layout(self, topic: str, at: Address | None = None) -> Layout:
-        """Return how a broker sees the cluster; raises `UnavailableError`."""
-        ...
-
-    async def consumers(self, topic: str) -> dict[int, str]:
-        """Return the name of the consumer of each partition; raises `UnavailableError`."""
-        ...
-
-    async def settings(self, topic: str) -> dict[str, str]:
-        """Return the settings of the topic; raises `UnavailableError`."""
-        ...
-
-    async def spans(self, topic: str, layout: Layout) -> dict[int, Span]:
-        """Return the waiting part of each partition; raises `UnavailableError`."""
-        ...
-
-
-async def read_all(brokers: Source, config: Config, up: Collection[Address], name: Callable[[Address], str]) -> Found:
+async def read_all(brokers: Brokers, config: Config, up: Collection[Address], name: Callable[[Address], str]) -> Found:
     """Query the brokers that are up concurrently; those that do not answer are missing from the result.
 
     `name` returns the name of the broker at an address. The number of a broker's messages is unknown while one of its
@@ -74,14 +53,14 @@ async def read_all(brokers: Source, config: Config, up: Collection[Address], nam
     return tuple(figures), tuple(partitions)
 
 
-async def _waiting(brokers: Source, topic: str, layout: Layout) -> dict[int, int | None]:
+async def _waiting(brokers: Brokers, topic: str, layout: Layout) -> dict[int, int | None]:
     try:
         return {number: span.waiting for number, span in (await brokers.spans(topic, layout)).items()}
     except UnavailableError:
         return {}
 
 
-async def _differs(brokers: Source, config: Config, layout: Layout) -> tuple[str, ...]:
+async def _differs(brokers: Brokers, config: Config, layout: Layout) -> tuple[str, ...]:
     """Return how the topic differs from the configuration; empty if no broker answers."""
     if not layout.partitions:
         return ()
@@ -99,14 +78,14 @@ async def _differs(brokers: Source, config: Config, layout: Layout) -> tuple[str
     return tuple(f"{key} {found}, not {wanted}" for key, found, wanted in rows if found != wanted)
 
 
-async def _layout(brokers: Source, topic: str, address: Address) -> Layout | None:
+async def _layout(brokers: Brokers, topic: str, address: Address) -> Layout | None:
     try:
         return await brokers.layout(topic, address)
     except UnavailableError:
         return None
 
 
-async def _consumers(brokers: Source, topic: str) -> dict[int, str]:
+async def _consumers(brokers: Brokers, topic: str) -> dict[int, str]:
     """Return the consumer of each partition; empty, which means unknown, while they have no coordinator."""
     try:
         return await brokers.consumers(topic)
