@@ -29,7 +29,7 @@ from microq.errors import MachineError, QueueIndeterminateError
 from microq.fleet import ProcessState
 
 SOON = Timeouts(
-    probe=2.0, watch=1.0, effect=1.0, fault=30.0, load=30.0, drain=15.0, quiet=0.1, loss=0.4, redelivery=0.5
+    probe=2.0, watch=10.0, effect=10.0, fault=30.0, load=30.0, drain=15.0, quiet=0.1, loss=1.0, redelivery=0.5
 )
 
 IN_VAIN = replace(SOON, effect=0.2, watch=0.5, probe=0.5)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -35,6 +35,8 @@ from microq.config import Address, Config, Queue
 from microq.errors import QueueError, QueueFullError, QueueUnavailableError, UsageError
 from microq.message import Message
 from microq.supervisor import control
+
+T = TypeVar("T")
 
 JOINING = 10.0
 """Seconds that a first receive may wait: a consumer of Kafka joins its group before."""
@@ -264,10 +266,22 @@ async def take(queue: MessageQueue, most: int = 1) -> list[Message | Refused]:
 
 async def take_all(queue: MessageQueue, first: float = JOINING) -> list[Message | Refused]:
     taken = await queue.receive(100, first)
-    while batch := await queue.receive(100, 0.2):
+    while batch := await queue.receive(100, 0.5):
         taken += batch
     await queue.ack()
     return taken
+
+
+async def complete(look: Callable[[], Awaitable[T]], all_answer: Callable[[T], bool]) -> T:
+    """Look until all answer, and return what is seen then: one that is busy for a moment does not."""
+    looks: list[T] = []
+
+    async def answered() -> bool:
+        looks.append(await look())
+        return all_answer(looks[-1])
+
+    assert await poll_until(answered, 0.05, 60)
+    return looks[-1]
 
 
 def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
@@ -365,7 +379,8 @@ def test_no_message_comes_out_twice(backend: Backend) -> None:
     async def test(queue: MessageQueue) -> None:
         async with backend.open() as other:
             for each in (queue, other):
-                await each.receive(1, 1.0)  # so that nobody joins any more, which would let messages come again
+                # So that nobody joins any more, which would let messages come again.
+                await each.receive(1, 5.0 if isinstance(backend, Kafka) else 0.1)
             await queue.put(messages(*"abcdefgh"))
             batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
             taken = [item for batch in batches for item in batch] + await take_all(queue, 0.5)
@@ -480,7 +495,7 @@ def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
         await queue.put(messages("a"))
         await queue.put(messages("b", "c"))
         async with control.connect(hazelcast.config) as operator:
-            view = await operator.snapshot()
+            view = await complete(operator.snapshot, lambda view: len(view.members) == 2 and bool(view.owner))
         assert view.queue
         owned = {figures.name: figures.items for figures in view.members}
         backed = {figures.name: figures.backups for figures in view.members}
@@ -498,9 +513,11 @@ def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
     async def test(queue: MessageQueue) -> None:
         await queue.put(messages("a", "b", "c"))
         async with kfk.connect(kafka.config.servers, "the test") as client:
-            figures, partitions = await brokers.read_all(
-                client, kafka.config, kafka.config.servers, lambda at: f"kafka-{at.port}"
-            )
+
+            def look() -> Awaitable[brokers.Found]:
+                return brokers.read_all(client, kafka.config, kafka.config.servers, lambda at: f"kafka-{at.port}")
+
+            figures, partitions = await complete(look, lambda found: [f.items is None for f in found[0]] == [False] * 3)
         assert [(partition.waiting, len(partition.in_sync)) for partition in partitions] == [(3, 3)]
         assert sorted((each.items, each.backups) for each in figures) == [(0, 3), (0, 3), (3, 0)]
         assert all(each.cluster_safe and each.members_seen == 3 for each in figures)

@@ -82,7 +82,7 @@ class Held(FakeMap):
 
 
 async def status_of(process: asyncio.subprocess.Process) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await process.wait()
 
 
@@ -157,7 +157,7 @@ async def running(folder: Path, logging: web.Application, workers: int = 2) -> A
     async with serving(logging) as place:
         file = written(folder, workers, place, port)
         async with spawned(FACADE, output, "facade", "--config", str(file)) as process:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await until(lambda: "is ready" in output.read_text())
             found = psutil.Process(process.pid).children()
             yield Running(process, Address("127.0.0.1", port), output, found)
@@ -181,7 +181,9 @@ def test_all_workers_take_requests_and_each_answers_for_all(tmp_path: Path) -> N
             for _ in range(8):
                 health = await asked_anew(it.address, "/healthz")
                 assert health["counters"]["messages_acknowledged"] == sum(health["latency"]) == 200
-                assert (await asked_anew(it.address, "/queue"))["pending"] == 200
+                while (pending := (await asked_anew(it.address, "/queue"))["pending"]) is None:
+                    pass  # the store was too busy to tell
+                assert pending == 200
             async with session.get(f"{it.address.url}/metrics") as response:
                 text = await response.text()
             assert "microq_messages_acknowledged_total 200.0" in text
