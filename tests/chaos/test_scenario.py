@@ -222,7 +222,7 @@ def test_a_full_queue_rejects_and_the_rest_is_accounted_for(tmp_path: Path) -> N
     assert (found.attempted, found.acknowledged, found.rejected + found.indeterminate) == (20, 12, 8)
     assert found.rejected > 0
     # One whose log entry is not removed in time, on a busy machine, is indeterminate.
-    assert found.verdict is (Ruling.PASS if not found.indeterminate else found.verdict) is not Ruling.FAIL
+    assert found.verdict is Ruling.PASS or (found.indeterminate and found.verdict is Ruling.UNKNOWN)
     assert 12 <= found.stored <= found.logged <= 12 + found.indeterminate
 
 

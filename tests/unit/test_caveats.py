@@ -67,7 +67,9 @@ def test_a_server_that_ran_out_of_memory_is_said_to_have() -> None:
 def test_a_server_that_is_up_and_silent_is_said_to_be() -> None:
     silent = dataclasses.replace(FINE, members=FINE.members[:2])
     assert "hazelcast-5703 does not answer: its figures are n/a" in caveats(silent, {})
-    assert "cluster not safe: a server that is up does not see all the others" in caveats(silent, {})
+    assert "whether the cluster is safe is unknown: a server that is up does not answer" in caveats(silent, {})
+    apart = dataclasses.replace(FINE, members=(*FINE.members[:2], dataclasses.replace(FINE.members[2], members_seen=1)))
+    assert "cluster not safe: a server that is up does not see all the others" in caveats(apart, {})
     paused = dataclasses.replace(silent, processes=(process("hazelcast-5702"), process("hazelcast-5703")))
     paused = dataclasses.replace(
         paused,
