@@ -199,7 +199,7 @@ def test_a_set_value_holds_in_every_process(project: Project) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--set or --queue would change nothing" in refused.stderr
     assert project.microq("down").returncode == 0
-    assert "queue is full" in project.microq("logs", "facade").stdout  # the logs outlive the system
+    assert "queue is full" in project.microq("logs", "facade", "-n", "99999").stdout  # the logs outlive the system
 
 
 @small
@@ -232,7 +232,7 @@ def test_system_starts_among_files_named_like_modules(project: Project, monkeypa
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     assert project.microq("up", "-d").returncode == 0
     assert project.microq("send", "--text", "Привіт").returncode == 0
-    logs = ("logs", "facade", "--raw")
+    logs = ("logs", "facade", "-n", "99999", "--raw")
     until(lambda: "Привіт" in project.microq(*logs).stdout.encode().decode("unicode_escape"))
     assert project.microq("down").returncode == 0
     assert not list(marks.iterdir())

@@ -85,7 +85,8 @@ def test_a_full_disk_ends_nothing_and_loses_nothing(project: Project) -> None:
     assert records.supervisor_pid(project.config) == pid
     read = json.loads(project.microq("read", "-n", "1", "--json").stdout)
     assert len(read["logs"]) == acknowledged
-    until(lambda: "lines are missing here: they could not be written" in project.microq("logs", "facade").stdout)
+    logs = ("logs", "facade", "-n", "99999")
+    until(lambda: "lines are missing here: they could not be written" in project.microq(*logs).stdout)
 
 
 @pytest.mark.usefixtures("kafka_engine")

@@ -92,7 +92,7 @@ def test_a_pickled_item_runs_nothing_and_stops_nothing(system: Project, tmp_path
         until(lambda: shown(system, "after the restart"))
         until(lambda: shown(system, "in the place of the bomb"))  # each GET asks one messages-service at random
         read_everything(system)
-    given_up = ("logs", "messages", "--grep", "an item of type -120, not text")
+    given_up = ("logs", "messages", "-n", "99999", "--grep", "an item of type -120, not text")
     until(lambda: bool(system.microq(*given_up).stdout))
     assert system.microq(*given_up).stdout.count("\n") == 1
     assert "Traceback" not in system.microq("logs", "-n", "5000", "--raw").stdout
