@@ -67,7 +67,7 @@ class Capacity:
         return BOUND * self._share(self.members) / self._share(left)
 
     def _share(self, members: int) -> float:
-        """Return the share of all data that each of so many members holds."""
+        """Return the share of all data that each of this number of members holds."""
         return min(1.0, (self.backups + 1) / members)
 
     @property

@@ -208,7 +208,7 @@ def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[st
 
 
 def located(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """Return which system is meant, with the defaults: for who asks one that runs, whatever the file says by now.
+    """Return the name and the folder of a system, with default values for the rest: a running system tells its own.
 
     Raises `ConfigError` for a wrong name.
     """
@@ -298,7 +298,7 @@ def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
 
 
 def _count(config: Config, place: tuple[str, str], setting: str, text: str) -> Config:
-    """Return the configuration with so many addresses at a place: a table and its key."""
+    """Return the configuration with this number of addresses at a place: a table and its key."""
     if text not in map(str, range(1, _MOST + 1)):
         raise ConfigError("--set", setting, f"must be a whole number from 1 to {_MOST}")
     table, attribute = place[0], place[1].replace("-", "_")

@@ -434,7 +434,7 @@ class SystemView:
     page: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return it as a JSON object."""
         return dataclasses.asdict(self)
 
 

@@ -149,13 +149,13 @@ SPARE = 1.2
 
 
 def bytes_to_hold(config: Config, messages: int) -> int:
-    """Return how much memory a machine needs for a system that holds so many messages."""
+    """Return how much memory a machine needs for a system that holds this number of messages."""
     heaps = len(config.hazelcast.hazelcast_clients) * heap_bytes(heap_to_hold(config, messages))
     return BASE_BYTES + heaps + messages * BYTES_OF_MESSAGE
 
 
 def heap_to_hold(config: Config, messages: int) -> str:
-    """Return a heap of a member that carries so many messages and some more, and is not less than configured."""
+    """Return a heap for this number of messages and some more, at least the configured one."""
     return max(config.hazelcast.heap, config.capacity.heap_to_hold(_carried(messages)), key=heap_bytes)
 
 
@@ -185,7 +185,7 @@ class Holding:
         self.fill_per_s: float | None = None
 
     async def fill(self, messages: int) -> None:
-        """Send through the batch API until so many are held; raises `MachineError` if they do not become so many."""
+        """Send through the batch API until this number is held; raises `MachineError` if it is not reached."""
         held = await self._system.held() or 0
         if held >= messages:
             return

@@ -370,14 +370,14 @@ ROUND = 20
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """Items per second: appended to a queue in batches, and put into a map if absent, so many in flight."""
+    """Items per second: appended to a queue in batches, and put into a map if absent, with `IN_FLIGHT` in flight."""
 
     add_all_per_s: float
     put_if_absent_per_s: float
 
 
 async def bare(config: Config, seconds: float) -> Bare:
-    """Measure each for so long, on structures of its own, which are destroyed afterwards.
+    """Measure each for this time, on structures of its own, which are destroyed afterwards.
 
     There is no facade, no log and no consumer. Such a queue has one backup, where the one of the system has
     `[queue] backup-count`. Raises `DeadlineError` without a cluster, and the client's errors as `hz.UnavailableError`

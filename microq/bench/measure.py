@@ -38,7 +38,7 @@ def by_name(view: Snapshot) -> dict[str, list[int]]:
 
 
 def pids_of(pid: int) -> list[int]:
-    """Return the pids of a process and of those that it started."""
+    """Return the pids of a process and of its children."""
     try:
         return [each.pid for each in family(pid)]
     except psutil.Error:
@@ -98,7 +98,7 @@ STORE_SECONDS = 60.0
 """Seconds for the consumers to store everything after the last acknowledgement."""
 
 LEAST_FOR_P999 = 1000
-"""The number of messages from which on a p99.9 is given."""
+"""The smallest number of messages for which a p99.9 is given."""
 
 LOOK = 0.02
 """Seconds between two counts of the held messages."""

@@ -1,4 +1,4 @@
-"""What a benchmark found, part by part; what was not measured is None or empty, and never a number."""
+"""The results of a benchmark, part by part; a value that was not measured is None or empty, never a number."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from microq.bench.load import Bare
 from microq.errors import ExitCode
 
 SATURATED = 0.9
-"""From which share of a core on the load generator itself is what was measured."""
+"""The share of a core from which the load generator is the bottleneck, so the result is its own speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What came of sending over `connections` for `seconds`. Rates are messages per second; None is unknown.
+    """The result of sending over `connections` for `seconds`. Rates are messages per second; None is unknown.
 
     `stored_per_s` counts until a messages-service holds the last of them. Latencies are those of a POST that was
     acknowledged, in milliseconds. `cpu_s` is the processor time by group of processes until then, in seconds.
@@ -39,7 +39,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One rate over so many connections, and what a handler that does nothing answered just before and after it.
+    """The rate over a number of connections, and that of a handler that does nothing, just before and after it.
 
     `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core; `others_cores` is how many cores were
     used meanwhile by what is not of the benchmark.
@@ -65,7 +65,7 @@ class Level:
 
     @property
     def saturated(self) -> bool:
-        """Whether more may be possible than this load generator asks for."""
+        """Whether the load generator was the bottleneck, so the system may be faster."""
         return self.pace.client_cpu > SATURATED
 
 
@@ -129,7 +129,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What changes with so many messages held: the rate, the reads, and a lone POST while everything is read."""
+    """The measurements with `messages` held: the rate, the reads, and a single POST while everything is read."""
 
     messages: int
     fill_per_s: float | None
@@ -143,7 +143,7 @@ class Held:
 
     @property
     def slower(self) -> float | None:
-        """How many times longer a lone POST takes, at p99, while everything is read."""
+        """The p99 of a single POST while everything is read, as a multiple of its p99 otherwise."""
         return self.reading_p99_ms / self.idle_p99_ms if self.reading_p99_ms and self.idle_p99_ms else None
 
 
@@ -158,7 +158,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What every process uses with nothing to do: processor time in `seconds`, and memory in bytes."""
+    """The usage of every process of an idle system: processor time in `seconds`, and memory in bytes."""
 
     seconds: float
     cpu_s: Mapping[str, float | None]
@@ -182,7 +182,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """What was not measured, and why; `failed` if it could not be measured, otherwise it was left out."""
+    """A part that was not measured, and why: the measurement `failed`, or it was left out."""
 
     part: str
     why: str
@@ -191,7 +191,7 @@ class Omission:
 
 @dataclass(slots=True)
 class Result:
-    """Everything that was measured so far, on a machine with so many cores."""
+    """All results so far, and the number of cores of the machine."""
 
     cores: int = 0
     start: Start | None = None
@@ -202,17 +202,17 @@ class Result:
     lag: Lag | None = None
     held: list[Held] = field(default_factory=list)
     settings: dict[str, list[str]] = field(default_factory=dict)
-    """What a part's systems have otherwise than configured, as `--set` takes it, to carry what they are sent."""
+    """Part -> the settings, in the form of `--set`, that its systems need for the messages that they are sent."""
     cost: Cost | None = None
     omitted: list[Omission] = field(default_factory=list)
 
     @property
     def connections(self) -> list[int]:
-        """Over how many connections rates were measured."""
+        """The numbers of connections over which rates were measured."""
         return sorted({level.pace.connections for one in self.rates for level in one.levels})
 
     def levels(self, connections: int) -> list[Level]:
-        """Return what all rounds measured over so many connections."""
+        """Return the measurements of all rounds over this number of connections."""
         return [level for one in self.rates for level in one.levels if level.pace.connections == connections]
 
     @property
@@ -222,7 +222,7 @@ class Result:
         return max(rates, default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON has it, with the ratios that its figures make."""
+        """Return it as a JSON object, with the ratios that are computed from it."""
         cpu = {str(c): middle([level.cpu_s_per_1000 for level in self.levels(c)]) for c in self.connections}
         whole = {"cpu_s_per_1000": cpu, **dataclasses.asdict(self)}
         for one, shown in zip(self.rates, whole["rates"], strict=True):
@@ -237,7 +237,7 @@ class Result:
 
     @property
     def code(self) -> ExitCode:
-        """The exit code: FAILED if something that was to be measured could not be."""
+        """The exit code: FAILED if a measurement failed."""
         return ExitCode.FAILED if any(each.failed for each in self.omitted) else ExitCode.FINE
 
 

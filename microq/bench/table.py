@@ -1,4 +1,4 @@
-"""The figures of a benchmark: the targets that they are held against, and tables of text for every way to show them."""
+"""The figures of a benchmark: the targets that they are compared with, and tables of text for all views."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY, SOME, ONE = 128, 32, 1
 
 
 LEAST, MOST = "≥", "≤"
-"""What a bound is: a figure is to reach it, or not to exceed it."""
+"""The kind of a bound: a figure should reach it, or should not exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A target and what was measured; `reached` is None where nothing was."""
+    """A target and the measured value; `reached` is None if it was not measured."""
 
     part: str
     what: str
@@ -69,7 +69,7 @@ def _of_batch(measure: Callable[[Lines], float | None]) -> Callable[[Result], fl
 
 
 def fall(result: Result) -> float | None:
-    """Return by which share the rate fell from the fewest messages held to the most, each against its own ceiling."""
+    """Return the share of the rate lost between the fewest and the most held messages; relative to ceilings."""
     if len(result.held) < 2:  # noqa: PLR2004 - from one to another
         return None
     least, most = (at(result.held, key=lambda one: one.messages).level.ratio for at in (min, max))
@@ -77,7 +77,7 @@ def fall(result: Result) -> float | None:
 
 
 def slower(result: Result) -> float | None:
-    """Return how many times longer a lone POST takes while everything is read, with the most messages held."""
+    """Return how many times longer a single POST takes while everything is read, with the most messages held."""
     return max(result.held, key=lambda one: one.messages).slower if result.held else None
 
 
@@ -144,7 +144,7 @@ def sections(result: Result) -> Iterator[Section]:
 
 
 def number(value: float | None, digits: int | None = None) -> str:
-    """Return a number with as many digits as say something; what is unknown says so."""
+    """Return a number with its significant digits only; an unknown one as a word."""
     if value is None:
         return UNKNOWN
     if digits is None:
@@ -214,7 +214,7 @@ def _processors(result: Result, counts: Sequence[int]) -> Section:
 
 
 def _place(role: str) -> int:
-    """Return where a role stands: in the order of a message's journey."""
+    """Return the position of a role in the journey of a message."""
     journey = (CLIENT, Role.FACADE, Role.LOGGING, MAP_STORE, *BACKENDS, Role.MESSAGES)
     return journey.index(role) if role in journey else len(journey)
 
