@@ -91,10 +91,7 @@ class Full(Fault):
 
     name = "other"
     settings = ("queue.max-size=7",)
-
-    @property
-    def acts_on(self) -> frozenset[str]:
-        return frozenset()
+    breaks = frozenset()
 
     async def strike(self, arena: Arena) -> None:
         raise NotImplementedError
