@@ -6,6 +6,7 @@ A child is ready if its log, its open port, or its answer over HTTP says so.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -24,7 +25,18 @@ LOOK = 0.03
 RESTORED_PER_SECOND = 20_000
 """Messages a second that a starting process restores: a messages-service took 24 s for two million, on 2 cores."""
 
+MOST_CROWDING = 4.0
+"""How many times longer a start may take at most on a loaded machine."""
+
 Probe = Callable[[], Awaitable[bool]]
+
+
+def crowding(load: float, processors: int) -> float:
+    """Return how many times longer a start may take: as many as processes want each processor, 1 to `MOST_CROWDING`.
+
+    `load` is the average number of processes that run or want to, over the last minute.
+    """
+    return min(max(load / processors, 1.0), MOST_CROWDING)
 
 
 def with_restoring(seconds: float, view: Snapshot) -> float:
@@ -69,13 +81,15 @@ async def seen(process: Process, probe: Probe, seconds: float) -> None:
     Raises `ExitedEarlyError` or `StartTimeoutError`, both with the last error that the process logged.
     """
     name = process.spec.name
+    limit = _Limit(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit.scope:
             while not await probe():
                 if await _ended(process):
                     raise ExitedEarlyError(name, process.exit_status or 0, cause_of(process.new_log()))
+                limit.look()
     except TimeoutError as error:
-        raise StartTimeoutError(name, seconds, cause_of(process.new_log())) from error
+        raise StartTimeoutError(name, limit.passed, cause_of(process.new_log())) from error
 
 
 async def joined(look: Callable[[], Awaitable[Snapshot]], seconds: float, settled: Callable[[], bool]) -> None:
@@ -84,16 +98,36 @@ async def joined(look: Callable[[], Awaitable[Snapshot]], seconds: float, settle
     Raises `DeadlineError` with what was missing in the last snapshot.
     """
     why = "no snapshot of them was complete"
+    limit = _Limit(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit.scope:
             while True:  # servers send no events
                 view = await look()
                 if view.settled if settled() else view.joined:
                     return
                 why = "; ".join(caveats.of_servers(view, {}))
                 await asyncio.sleep(TICK)
+                limit.look()
     except TimeoutError as error:
-        raise DeadlineError(f"the servers are not one safe cluster after {seconds:g} s: {why}") from error
+        raise DeadlineError(f"the servers are not one safe cluster after {limit.passed:g} s: {why}") from error
+
+
+class _Limit:
+    """A time limit in seconds, for what runs in its `scope`; it grows with the load of the machine."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._began = seconds, asyncio.get_running_loop().time()
+        self.scope = asyncio.timeout(seconds)
+
+    def look(self) -> None:
+        """Move the limit, for the load of this moment."""
+        now = crowding(os.getloadavg()[0], os.cpu_count() or 1)
+        self.scope.reschedule(self._began + self._seconds * now)
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the beginning."""
+        return round(asyncio.get_running_loop().time() - self._began, 1)
 
 
 async def _ended(process: Process) -> bool:

@@ -142,7 +142,8 @@ def test_a_start_that_takes_too_long_carries_the_last_words(tmp_path: Path) -> N
             await seen(child, says(child, "still looking"), 30)
             with pytest.raises(StartTimeoutError) as caught:
                 await until(child, says(child, "ready"), 1)
-            assert (caught.value.seconds, caught.value.why) == (1, ": still looking")
+            assert caught.value.seconds >= 1
+            assert caught.value.why == ": still looking"
             assert child.up
 
     run(main())

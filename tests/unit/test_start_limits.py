@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from support.snapshots import SYSTEM, TOPIC, figures
 
-from microq.supervisor.readiness import with_restoring
+from microq.supervisor.readiness import crowding, with_restoring
 
 
 def test_a_start_may_take_longer_where_more_is_restored() -> None:
@@ -18,3 +19,10 @@ def test_a_start_may_take_longer_where_more_is_restored() -> None:
     assert with_restoring(40, held) == 140
     waiting = sum(broker.items or 0 for broker in TOPIC.brokers)
     assert with_restoring(20, dataclasses.replace(TOPIC, members=())) == 20 + waiting / 20_000
+
+
+@pytest.mark.parametrize(
+    ("load", "processors", "times"), [(0.0, 2, 1.0), (2.0, 2, 1.0), (6.0, 2, 3.0), (6.0, 8, 1.0), (40.0, 2, 4.0)]
+)
+def test_a_start_may_take_longer_on_a_loaded_machine(load: float, processors: int, times: float) -> None:
+    assert crowding(load, processors) == times
