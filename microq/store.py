@@ -6,7 +6,6 @@ A message has one entry in each, under its id.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from microq.backends.hazelcast import client as hz
 from microq.backends.hazelcast.maps import LogMap, MessageMap, RecordMap
+from microq.clock import Clock
 from microq.config import Config, Queue
 from microq.message import DeadLetter, JsonRecord, Redelivery
 
@@ -44,12 +44,13 @@ class Lease(JsonRecord):
 class Silence:
     """Measures how long each lease has not changed, by the monotonic clock of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._seen: dict[str, tuple[Lease | None, float]] = {}
 
     def note(self, name: str, lease: Lease | None) -> float:
         """Note a lease that was read just now; return for how many seconds it has not changed."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         before = self._seen.get(name)
         if before is None or before[0] != lease:
             self._seen[name] = (lease, now)

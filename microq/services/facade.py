@@ -174,7 +174,7 @@ def make_app(
         ):
             watch = app[WATCH] = watch_type(config, session, queue, store, app[HEALTH])
             app[DEAD_LETTERS] = DeadLetters(queue, store, watch)
-            absences = app[ABSENCES] = Absences(store)
+            absences = app[ABSENCES] = Absences(store, app[HEALTH].clock)
             app[SETS] = Sets(loggers, consumers, absences, lambda: watch.merges.in_progress)
             app[ACCEPTANCE] = Acceptance(tasks, queue, watch, loggers, room, config.limits.max_body)
             watch.on_settle, watch.on_find = room.leave, room.owe

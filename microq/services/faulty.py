@@ -18,6 +18,7 @@ from aiohttp import web
 
 from microq.backends import backend
 from microq.backends.base import MessageQueue, Refused
+from microq.clock import Clock
 from microq.config import Config
 from microq.fleet import Role
 from microq.message import Message
@@ -26,7 +27,7 @@ from microq.services.__main__ import main
 from microq.services.app import read_json, reply
 from microq.services.health import Health
 from microq.services.inbox import Inbox, Key
-from microq.services.redelivery import Clock, Watch
+from microq.services.redelivery import Watch
 from microq.store import Store
 from microq.web import Handler
 
@@ -113,7 +114,8 @@ class Untimely(Watch):
     def __init__(
         self, config: Config, session: aiohttp.ClientSession, queue: MessageQueue, store: Store, health: Health
     ) -> None:
-        super().__init__(config, session, queue, store, health, Clock(wall=time.time))
+        health.clock = Clock(wall=time.time)
+        super().__init__(config, session, queue, store, health)
 
 
 def _set_clock(seconds: float) -> Callable[[Config, str], web.Application]:

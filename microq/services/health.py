@@ -8,6 +8,7 @@ from mmap import mmap
 from typing import TYPE_CHECKING
 
 from microq import metrics
+from microq.clock import REAL, Clock
 from microq.fleet import SERVICES, Role, role_of
 from microq.metrics import CELLS, Latencies
 
@@ -34,8 +35,8 @@ class Health:
     The numbers are a table in shared memory: each worker writes its own row, and any worker answers with the sums.
     """
 
-    def __init__(self, name: str, workers: int = 1) -> None:
-        self.name, self.workers = name, workers
+    def __init__(self, name: str, workers: int = 1, clock: Clock = REAL) -> None:
+        self.name, self.workers, self.clock = name, workers, clock
         self.epoch = uuid.uuid4().hex[:8]
         """Identifies this life of the service, in all workers: within it monotonic times can be compared."""
         self.ready: Callable[[], bool] = lambda: True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
@@ -15,8 +16,9 @@ from microq.config import Config
 from microq.errors import MessageError
 from microq.log import Removed, Stored, quoted
 from microq.message import Message
-from microq.services.app import HEALTH, failure, read_json, reply, traced
+from microq.services.app import HEALTH, read_json, reply, traced
 from microq.services.app import make_app as make_service
+from microq.services.health import Health
 from microq.services.merges import Mark
 from microq.services.paging import LIST, PARAMETERS, Part, in_order, stream, time_of
 from microq.services.routes import ID, MSG, TEXT, Parameter, Route, add, as_json, listed, record
@@ -69,8 +71,13 @@ async def _post(request: web.Request) -> web.Response:
     if trace := tracing.traceparent():
         # Written with its trace: a redelivery from the log continues it.
         messages = [replace(message, trace=trace) for message in messages]
-    health = request.app[HEALTH]
-    kept = await request.app[MAP].add(messages)
+    status, body = await write(request.app[MAP], request.app[HEALTH], messages)
+    return reply(body, status)
+
+
+async def write(entries: LogMap, health: Health, messages: Sequence[Message]) -> tuple[int, dict[str, Any]]:
+    """Write messages into the log; return the HTTP status and the body of the answer. Raises `StoreError`."""
+    kept = await entries.add(messages)
     conflicts = [m.id for m, k in zip(messages, kept, strict=True) if k.message.text != m.text]
     for entry in kept:
         if entry.new:
@@ -79,8 +86,9 @@ async def _post(request: web.Request) -> web.Response:
     known = {"service": health.name, "new": [e.new for e in kept], "at": [e.message.at for e in kept]}
     if conflicts:
         # The other messages of the request are written.
-        return failure(422, "an id is in use for another text; send it under a new id", uuids=conflicts, **known)
-    return reply({"status": "success", **known})
+        problem = "an id is in use for another text; send it under a new id"
+        return 422, {"status": "failure", "message": problem, "uuids": conflicts, **known}
+    return 200, {"status": "success", **known}
 
 
 def _read(fields: object) -> Message:
@@ -105,12 +113,18 @@ async def _delete(request: web.Request) -> web.Response:
     if not uuid:
         raise MessageError('"uuid" is missing; send the id of the entry')
     at = time_of(request.query.get("at", ""), _NO_TIME)
-    removed = await request.app[MAP].take_back(uuid, at)
+    status, body = await take_back(request.app[MAP], uuid, at)
+    return reply(body, status)
+
+
+async def take_back(entries: LogMap, message_id: str, at: float) -> tuple[int, dict[str, Any]]:
+    """Remove the entry of this time; return the HTTP status and the body of the answer. Raises `StoreError`."""
+    removed = await entries.take_back(message_id, at)
     if removed:
-        log.info(Removed(uuid))
-    elif await request.app[MAP].get(uuid):
-        return failure(409, "the id was sent again meanwhile, or redelivered; the entry stays")
-    return reply({"status": "success", "removed": removed})
+        log.info(Removed(message_id))
+    elif await entries.get(message_id):
+        return 409, {"status": "failure", "message": "the id was sent again meanwhile, or redelivered; the entry stays"}
+    return 200, {"status": "success", "removed": removed}
 
 
 _ENTRY = record({"uuid": {**ID, "minLength": 1}, "msg": MSG})

@@ -8,7 +8,9 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
@@ -71,6 +73,7 @@ class Consumer:
     ) -> None:
         self._guard = guard
         self._queue, self._store, self._health, self._limits = queue, store, health, limits
+        self._clock = health.clock
         self._traces, self._taken_at = traces, 0
         self._stopping = False
         self._unacked = False
@@ -128,12 +131,12 @@ class Consumer:
                 log.warning("the queue is unavailable: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            received_at = time.monotonic()
+            received_at = self._clock.monotonic()
             batch = min(batch * 2, LARGEST_BATCH) if len(items) == most else max(1, len(items))
             self._guard.write([each for each in items if isinstance(each, Message)])
             await self.handle(items)
             if 0 < len(items) < LARGEST_BATCH:
-                await asyncio.sleep(received_at + GATHER_SECONDS - time.monotonic())
+                await asyncio.sleep(received_at + GATHER_SECONDS - self._clock.monotonic())
         await self.ack()
 
     async def _next_look(self) -> None:
@@ -168,7 +171,7 @@ class Consumer:
         if items:
             await self.keep(self.note(items))
             self._unacked = True
-        if not items or time.monotonic() - self._acked_at >= ACK_SECONDS:
+        if not items or self._clock.monotonic() - self._acked_at >= ACK_SECONDS:
             await self.ack()
 
     async def ack(self) -> None:
@@ -180,7 +183,7 @@ class Consumer:
             self._unacked = False
         except QueueError as error:
             log.warning("the queue may deliver messages again: %s", error)
-        self._acked_at = time.monotonic()
+        self._acked_at = self._clock.monotonic()
 
     def note(self, items: Sequence[Message | Refused]) -> list[Message | Refused]:
         """Log the ids of items from the queue before anything else: the log of a killed consumer shows what it took.
@@ -246,7 +249,7 @@ class Consumer:
             text=item.raw[:MOST_RAW],
             reason=item.reason,
             by=self._health.name,
-            at=time.time(),
+            at=self._clock.wall(),
             replayable=False,
         )
         log.error(Foreign(letter.id, item.reason))
@@ -282,29 +285,37 @@ def make_app(
             guard.on_look = consumer.look_again
             tenancy = Tenancy(config, store, health, consumer.held, consumer.claims, lambda: consumer.room)
             app[TENANCY] = tenancy
-            await tenancy.begin()
-            async with running(tenancy.renew()):
-                await consumer.claims.refill()
+            await load(consumer, tenancy)
             health.ready = lambda: store.connected
             health.held = lambda: len(consumer.held)
             health.full = lambda: consumer.full
             health.merging = lambda: consumer.claims.merges.in_doubt and len(consumer.held) > 0
-            async with open_session() as session, asyncio.TaskGroup() as tasks:
+            async with open_session() as session:
                 await guard.look(session)
-                tasks.create_task(consumer.run_beside(beside))
-                async with running(
-                    tenancy.keep(),
-                    tenancy.take_over(),
-                    consumer.claims.reconcile_after_joins(),
-                    guard.watch(session),
-                ):
+                async with at_work(consumer, tenancy, beside), running(guard.watch(session)):
                     yield
-                consumer.stop()
-            await tenancy.end()
 
     app.cleanup_ctx.append(cluster)
     add(app, *_ROUTES)
     return app
+
+
+async def load(consumer: Consumer, tenancy: Tenancy) -> None:
+    """Take the lease of this instance, and load the messages that it stored before."""
+    await tenancy.begin()
+    async with running(tenancy.renew()):
+        await consumer.claims.refill()
+
+
+@asynccontextmanager
+async def at_work(consumer: Consumer, tenancy: Tenancy, beside: Sequence[Address] = ()) -> AsyncIterator[None]:
+    """Receive messages and keep the lease while the body runs; then finish the current batch and end the lease."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run_beside(beside))
+        async with running(tenancy.keep(), tenancy.take_over(), consumer.claims.reconcile_after_joins()):
+            yield
+        consumer.stop()
+    await tenancy.end()
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
@@ -323,10 +334,14 @@ async def _arrivals(request: web.Request) -> web.Response:
     place = request.query.get("after", "0")
     if not (place.isascii() and place.isdigit()):
         raise MessageError('"after" must be a whole number')
-    consumer = request.app[CONSUMER]
-    arrived = consumer.held.arrivals(request.query.get("epoch", ""), int(place))
+    return reply(arrivals(request.app[CONSUMER], request.query.get("epoch", ""), int(place)))
+
+
+def arrivals(consumer: Consumer, epoch: str, place: int) -> dict[str, Any]:
+    """Return what arrived since a place of an epoch, and the ids that the consumer is storing now."""
+    arrived = consumer.held.arrivals(epoch, place)
     # Read after the arrivals: an id in neither list is certainly not here.
-    return reply({**arrived, "taken": list(consumer.claims.in_progress)})
+    return {**arrived, "taken": list(consumer.claims.in_progress)}
 
 
 _ROUTES = (

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
@@ -72,14 +71,6 @@ _NO_EPOCH = "none"
 """The epoch of a messages-service that did not answer the first request: later all its ids count as new."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The clocks: `wall` time since the epoch, which jumps when it is set, and `monotonic`, which never does."""
-
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-
-
 @dataclass(slots=True)
 class _Place:
     """The place up to which the arrivals of one messages-service were read."""
@@ -126,9 +117,8 @@ class Watch:
         queue: MessageQueue,
         store: Store,
         health: Health,
-        clock: Clock = Clock(),
     ) -> None:
-        self._health, self._clock = health, clock
+        self._health, self._clock = health, health.clock
         self._timeout, self._most = config.queue.visibility_timeout, config.queue.max_deliveries
         self._session, self._queue, self._store = session, queue, store
         self._places = {address: _Place() for address in config.service_ips.messages_service}
@@ -148,7 +138,7 @@ class Watch:
         """Called with each message that another facade accepted, before it is watched."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.merges = Merges(store.joined)
-        self._began = clock.monotonic()
+        self._began = self._clock.monotonic()
         self._given_up = 0
         """The number of log entries that are not stored and never will be, as far as is known."""
 

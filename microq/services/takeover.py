@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from typing import ParamSpec, TypeVar
 
 from microq.aio import poll_until, task_group
 from microq.backends.hazelcast.client import CALL_SECONDS
+from microq.clock import Clock
 from microq.config import Config
 from microq.errors import StoreError, StoreUnavailableError
 from microq.fleet import Role, name_of
@@ -95,7 +95,7 @@ class Claims:
         Held messages that are missing from the maps are written back first. Waits until the cluster answers.
         """
         differing = 0
-        async for page in gently(self._held.pages()):
+        async for page in gently(self._held.pages(), self._health.clock):
             differing += await until_answered(self._reconcile, page)
         return differing + await until_answered(self._regain)
 
@@ -108,7 +108,7 @@ class Claims:
         """
         name, held = self._health.name, self._held
         count = 0
-        async for page in gently(self._store.stored.scan()):
+        async for page in gently(self._store.stored.scan(), self._health.clock):
             mine = [m for m in page if m.by == name and m.id not in held and m.id not in self.in_progress]
             if not mine:
                 continue
@@ -144,14 +144,14 @@ class Claims:
         return max(len(unclaimed), len(unlogged)) + len(lost)
 
 
-async def gently(pages: AsyncIterator[T] | Iterable[T]) -> AsyncIterator[T]:
+async def gently(pages: AsyncIterator[T] | Iterable[T], clock: Clock) -> AsyncIterator[T]:
     """Yield pages, and rest after each for as long as it took: other processes need the cluster too."""
     source = pages if isinstance(pages, AsyncIterator) else _each(pages)
-    began = time.monotonic()
+    began = clock.monotonic()
     async for page in source:
         yield page
-        await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
-        began = time.monotonic()
+        await asyncio.sleep(min(clock.monotonic() - began, LONGEST_REST))
+        began = clock.monotonic()
 
 
 async def _each(pages: Iterable[T]) -> AsyncIterator[T]:
@@ -192,12 +192,12 @@ class Tenancy:
         self, config: Config, store: Store, health: Health, held: Inbox, claims: Claims, room: Callable[[], int]
     ) -> None:
         self._store, self._health, self._held, self._claims, self._room = store, health, held, claims, room
-        self._name = health.name
+        self._name, self._clock = health.name, health.clock
         self._seconds = config.queue.take_over_after
         self._configured = {name_of(config, Role.MESSAGES, each) for each in config.service_ips.messages_service}
         self._beat = min(BEAT_SECONDS, self._seconds / 5) if self._seconds else BEAT_SECONDS
         self._patience = PATIENT_BEATS * self._beat
-        self._silence = Silence()
+        self._silence = Silence(self._clock)
         self._renewed = -math.inf
         # Whether another instance has had the lease since the held messages were last compared with the map.
         self._lost = False
@@ -208,7 +208,7 @@ class Tenancy:
     @property
     def valid(self) -> bool:
         """Whether no other instance can have the held messages."""
-        return self._known and (not self._seconds or time.monotonic() - self._renewed < self._seconds)
+        return self._known and (not self._seconds or self._clock.monotonic() - self._renewed < self._seconds)
 
     async def confirm(self) -> None:
         """Wait a short time until the held messages may be shown. Raises `StoreUnavailableError`."""
@@ -274,7 +274,7 @@ class Tenancy:
         return done
 
     async def _try_to_renew(self) -> bool:
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             found = await self._store.leases.get(self._name)
             if found is None or found.by == self._name or found.done or self._abandoned(found):
@@ -291,7 +291,7 @@ class Tenancy:
         if found and found.by != self._name:
             self._lost, self._known = True, False
         beat = found.beat + 1 if found else 1
-        mine = Lease(self._name, self._name, beat, len(self._held), time.time())
+        mine = Lease(self._name, self._name, beat, len(self._held), self._clock.wall())
         if not await self._store.leases.swap(found, mine):
             return False
         self._renewed = began
@@ -307,18 +307,18 @@ class Tenancy:
         """Watch the leases of the others until cancelled, and take over the messages of dead ones."""
         if not self._seconds:
             return
-        silence, looked = Silence(), time.monotonic()
+        silence, looked = Silence(self._clock), self._clock.monotonic()
         while True:
             await asyncio.sleep(self._beat)
             try:
                 leases = await self._store.leases.all()
-                if time.monotonic() - looked > self._seconds / 2:
-                    silence = Silence()  # cluster or process was unavailable: count anew
+                if self._clock.monotonic() - looked > self._seconds / 2:
+                    silence = Silence(self._clock)  # cluster or process was unavailable: count anew
                 await self._look(leases, silence)
             except StoreError as error:
                 log.warning("the leases of the others cannot be read, trying again: %s", error)
                 continue
-            looked = time.monotonic()
+            looked = self._clock.monotonic()
 
     async def _look(self, found: Sequence[Lease], silence: Silence) -> None:
         leases = {lease.id: lease for lease in found}
@@ -331,9 +331,9 @@ class Tenancy:
 
     async def _take(self, name: str, found: Lease | None) -> None:
         """Take the lease of `name`, and then as many of its messages as there is room for."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         beat, held = (found.beat + 1, found.held) if found else (1, 0)
-        lease = Lease(name, self._name, beat, held, time.time())
+        lease = Lease(name, self._name, beat, held, self._clock.wall())
         if not await self._store.leases.swap(found, lease):
             return
         log.warning("%s has been silent for %d s: taking over its messages", name, self._seconds)
@@ -361,11 +361,11 @@ class Tenancy:
             mine = theirs[: max(0, self._room())]
             left += len(theirs) - len(mine)
             if mine:
-                if time.monotonic() - began >= self._seconds:
+                if self._clock.monotonic() - began >= self._seconds:
                     return taken, max(1, lease.held)
                 taken += await self._claim(mine)
-            known = replace(lease, beat=lease.beat + 1, held=max(0, lease.held - len(mine)), at=time.time())
-            began = time.monotonic()
+            known = replace(lease, beat=lease.beat + 1, held=max(0, lease.held - len(mine)), at=self._clock.wall())
+            began = self._clock.monotonic()
             if not await self._store.leases.swap(lease, known):
                 return taken, max(1, known.held)  # its owner is back and asks for it
             lease = known
@@ -373,7 +373,7 @@ class Tenancy:
 
     async def _claim(self, messages: Sequence[Message]) -> int:
         """Move claims here, and hold those that are this instance's then; return their number."""
-        now = time.time()
+        now = self._clock.wall()
         await self._store.stored.swap_all([(each, replace(each, by=self._name, at=now)) for each in messages])
         claims = await self._store.stored.some([message.id for message in messages])
         mine = [claim for claim in claims.values() if claim.by == self._name and claim.id not in self._held]
@@ -390,7 +390,7 @@ class Tenancy:
                 found = await self._store.leases.get(name)
                 if found is None or found.by != self._name or found.done:
                     return
-                done = replace(found, beat=found.beat + 1, held=left, at=time.time(), done=True)
+                done = replace(found, beat=found.beat + 1, held=left, at=self._clock.wall(), done=True)
                 if await self._store.leases.swap(found, done):
                     return
             await asyncio.sleep(self._beat / 5)
@@ -406,8 +406,8 @@ class Tenancy:
 class Absences:
     """The silent messages-services, and how many messages each stored that no other one shows, as far as known."""
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._silence = store, Silence()
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock, self._silence = store, clock, Silence(clock)
         self.hidden: dict[str, int] = {}
         """Silent messages-service -> the number of its hidden messages; none with 0."""
 
@@ -417,7 +417,8 @@ class Absences:
             try:
                 leases = await self._store.leases.all()
             except StoreError:
-                self.hidden, self._silence = {}, Silence()  # unknown; a lease that could not be read is not silent
+                # Unknown: a lease that could not be read is not silent.
+                self.hidden, self._silence = {}, Silence(self._clock)
             else:
                 self.hidden = {lease.id: lease.held for lease in leases if self._hides(lease)}
             await asyncio.sleep(BEAT_SECONDS)

@@ -19,13 +19,14 @@ from support.project import free_ports
 from microq.aio import running
 from microq.backends.base import Refused
 from microq.client import open_session
+from microq.clock import REAL, Clock
 from microq.config import Address, Config, Limits, ServiceIps
 from microq.errors import QueueError, QueueFullError, QueueIndeterminateError, QueueUnavailableError
 from microq.message import DeadLetter, Message, Redelivery
 from microq.services.dead_letters import DeadLetters
 from microq.services.health import Health
 from microq.services.inbox import MOST_ARRIVALS, Inbox
-from microq.services.redelivery import KEPT_SECONDS, LARGEST_ROUND, MISSING_SECONDS, Clock, Texts, Watch
+from microq.services.redelivery import KEPT_SECONDS, LARGEST_ROUND, MISSING_SECONDS, Texts, Watch
 
 AT_ONCE, NEVER = 0, 3600
 """Visibility timeouts that no test waits for."""
@@ -130,15 +131,15 @@ async def scene(
     consumers: Sequence[web.Application | Address] = (),
     queue: FakeQueue | None = None,
     store: FakeStore | None = None,
-    clock: Clock | None = None,
+    clock: Clock = REAL,
 ) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         places = [c if isinstance(c, Address) else await stack.enter_async_context(serving(c)) for c in consumers]
         queue, store = queue or FakeQueue(), store or FakeStore()
-        health = Health("facade-1", workers=2)
+        health = Health("facade-1", workers=2, clock=clock)
         real = store.real("facade-1")
-        watch = Watch(configured(seconds, most, places), session, queue, real, health, clock or Clock())
+        watch = Watch(configured(seconds, most, places), session, queue, real, health)
         yield Scene(watch, queue, store, real.joined)
 
 

@@ -27,6 +27,7 @@ from support.fakes import (
 from microq.aio import running
 from microq.backends.hazelcast.client import Page, Place
 from microq.client import FacadeClient
+from microq.clock import REAL
 from microq.config import Address, Config, ServiceIps
 from microq.errors import StoreError
 from microq.message import Message
@@ -374,7 +375,7 @@ def test_unconfirmed_claim_is_held_by_instance_in_map() -> None:
 
 
 def test_silence_is_counted_from_the_last_change() -> None:
-    silence = Silence()
+    silence = Silence(REAL)
     one = Lease(A, A, 1, 0, 1.0)
     assert silence.note(A, None) == 0
     assert silence.note(A, one) == 0

@@ -19,6 +19,7 @@ RANKS = {
     "errors": 0,
     "message": 0,
     "settings": 0,
+    "clock": 0,
     "config": 0,
     "figures": 0,
     "interpreter": 0,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 from microq.backends.hazelcast import client as hz
 from microq.backends.hazelcast.client import START, Page, Place
+from microq.clock import REAL, Clock
 from microq.errors import MessageError, StoreIndeterminateError, StoreUnavailableError
 from microq.message import Message, Record
 
@@ -189,16 +189,16 @@ class Kept:
 class MessageMap(RecordMap[Message]):
     """A map of messages that the instance `name` writes, each id once."""
 
-    def __init__(self, cluster: hz.Cluster, proxy: Any, name: str) -> None:
+    def __init__(self, cluster: hz.Cluster, proxy: Any, name: str, clock: Clock = REAL) -> None:
         super().__init__(cluster, proxy, Message)
-        self._name = name
+        self._name, self._clock = name, clock
 
     async def add(self, messages: Sequence[Message]) -> list[Kept]:
         """Write each message unless the map has its id; return the entries of the map, in order.
 
         Raises `StoreUnavailableError` (none was written) or `StoreIndeterminateError` (each may or may not be written).
         """
-        mine = [Message(m.id, m.text, time.time(), self._name, m.trace) for m in messages]
+        mine = [Message(m.id, m.text, self._clock.wall(), self._name, m.trace) for m in messages]
         before = await self._call(self._put_all_if_absent(mine))
         return [await self._kept(message, found) for message, found in zip(mine, before, strict=True)]
 
@@ -248,7 +248,7 @@ class LogMap(MessageMap):
             found = self._or_none(raw)
             if found is None:
                 return None
-            mine = replace(found, at=time.time())
+            mine = replace(found, at=self._clock.wall())
             if await self._call(self._map.replace_if_same(message_id, raw, mine.to_json())):
                 return mine
         return None
