@@ -47,6 +47,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.up = True
+        self.retries = 0
 
     def connection_manager_connections(self) -> dict[str, object]:
         return {"member": self} if self.up else {}

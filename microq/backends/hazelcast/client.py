@@ -82,6 +82,12 @@ class Cluster:
         """Whether it is connected to a member now."""
         return bool(self._client.connection_manager_connections())
 
+    @property
+    def retries(self) -> int:
+        """How often the client has repeated a request by itself, as it does while a member leaves."""
+        retries: int = self._client.retries
+        return retries
+
     async def queue(self, name: str) -> Any:
         """Return the client's proxy of the distributed queue `name`."""
         return await self._client.get_queue(name)
@@ -153,6 +159,16 @@ class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyp
         """Members that have another cluster name or want other credentials: the client would try them for ever."""
         self.nobody_takes_it = asyncio.Event()
         """Set while every configured address belongs to such a member."""
+        self.retries = 0
+        invocations = self._invocation_service
+        should_retry = invocations._should_retry  # noqa: SLF001 - no public call tells of a retry
+
+        def counted(invocation: Any, error: Any) -> bool:
+            again = bool(should_retry(invocation, error))
+            self.retries += again
+            return again
+
+        invocations._should_retry = counted  # noqa: SLF001
         connections, wanted = self._connection_manager, {Address.parse(each) for each in config.cluster_members}
         authenticate = connections._on_auth  # noqa: SLF001 - no public call gives the reason
 

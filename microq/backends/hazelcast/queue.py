@@ -13,7 +13,7 @@ from microq.allowance import Allowance
 from microq.backends.base import EMPTY, Head, Refused
 from microq.backends.hazelcast import client as hz
 from microq.config import Config
-from microq.errors import MessageError, QueueFullError, QueueIndeterminateError, QueueUnavailableError
+from microq.errors import MessageError, QueueError, QueueFullError, QueueIndeterminateError, QueueUnavailableError
 from microq.message import Message
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class HazelcastQueue:
         items = [message.to_json() for message in messages]
         if not items:
             return
+        retries = self._cluster.retries
         try:
             accepted = await self._cluster.call(
                 self._queue.offer(items[0]) if len(items) == 1 else self._queue.add_all(items)
@@ -40,10 +41,17 @@ class HazelcastQueue:
             raise QueueUnavailableError("no member of the queue's cluster can be reached") from error
         except hz.IndeterminateError as error:
             if _is_full(error.__cause__):
-                raise QueueFullError("the queue is full") from error
+                raise self._full(retries) from error
             raise QueueIndeterminateError(f"the queue did not confirm the message: {error}") from error
         if not accepted:
-            raise QueueFullError("the queue is full")
+            raise self._full(retries)
+
+    def _full(self, retries: int) -> QueueError:
+        """Return the error of a put that found no room; `retries` is how many the client had made before it."""
+        if self._cluster.retries == retries:
+            return QueueFullError("the queue is full")
+        # Perhaps this put was repeated: its first try may have been carried out, and may have filled the queue.
+        return QueueIndeterminateError("the queue is full, and may have the message already")
 
     async def receive(self, most: int, seconds: float) -> list[Message | Refused]:
         """Wait for the first item with `poll`, then take more with `drain_to`."""
