@@ -4,18 +4,19 @@ Each messages-service renews its lease (map `leases`), and shows its messages on
 instance that sees a lease unchanged for `[queue] take-over-after` seconds takes it by compare-and-set, and then moves
 the claims in the `stored` map to itself, one by one, also by compare-and-set. When the old owner is restarted or
 resumed after a pause, its monotonic clock says that another instance may have its lease: it answers no reader until it
-has the lease back and holds exactly the messages that are its own in the map.
+has the lease back and holds exactly the messages that are its own in the map. If the other instance did not give the
+lease back, it changes its claims before, so that swaps which the other one may still send fail.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf, nextafter
 from typing import ParamSpec, TypeVar
 
 from microq.aio import poll_until, task_group
@@ -80,6 +81,20 @@ class Claims:
     async def _restore(self) -> None:
         async for page in self._store.stored.scan():
             self._held.restore([message for message in page if message.by == self._health.name])
+
+    async def fence(self) -> None:
+        """Change every claim of this instance a little: a swap of the claim as it was fails from now on.
+
+        A process that was taking over may have been paused before it sent its swaps. When it is resumed, this instance
+        shows the messages again.
+        """
+        await until_answered(self._fence)
+
+    async def _fence(self) -> None:
+        async for page in self._store.stored.scan():
+            mine = [message for message in page if message.by == self._health.name]
+            # The order of arrival, and what a reader has read up to a time, stay the same.
+            await self._store.stored.swap_all([(each, replace(each, at=nextafter(each.at, inf))) for each in mine])
 
     async def reconcile_after_joins(self) -> None:
         """After each join of members, reconcile until nothing is missing; until cancelled."""
@@ -198,10 +213,12 @@ class Tenancy:
         self._beat = min(BEAT_SECONDS, self._seconds / 5) if self._seconds else BEAT_SECONDS
         self._patience = PATIENT_BEATS * self._beat
         self._silence = Silence(self._clock)
-        self._renewed = -math.inf
+        self._renewed = -inf
         # Whether another instance has had the lease since the held messages were last compared with the map.
         self._lost = False
         self._known = False
+        # Whether it took its lease back from an instance that was taking over and may be alive.
+        self._contested = False
 
     # -- the own lease ------------------------------------------------------------------------------------------------
 
@@ -228,7 +245,7 @@ class Tenancy:
             async with asyncio.timeout(BEGIN_SECONDS):
                 await self._give_back_leases()
                 await poll_until(self._renew, self._beat / 5)
-                self._lost, self._known = False, True
+                self._lost, self._known = False, not self._contested
 
     async def renew(self) -> None:
         """Renew the lease until cancelled; note for `keep` if another instance had it.
@@ -250,6 +267,9 @@ class Tenancy:
 
     async def _compare_held(self) -> None:
         self._lost = False
+        if self._contested:
+            self._contested = False
+            await self._claims.fence()
         await self._claims.reconcile()
         if not self._lost:
             self._known = True
@@ -290,6 +310,7 @@ class Tenancy:
     async def _write(self, found: Lease | None, began: float) -> bool:
         if found and found.by != self._name:
             self._lost, self._known = True, False
+            self._contested = self._contested or not found.done
         beat = found.beat + 1 if found else 1
         mine = Lease(self._name, self._name, beat, len(self._held), self._clock.wall())
         if not await self._store.leases.swap(found, mine):
