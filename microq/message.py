@@ -228,7 +228,7 @@ class JsonRecord:
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return _encode({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
