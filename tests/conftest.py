@@ -19,7 +19,7 @@ from microq.backends.provision import check_extras, provide
 from microq.config import Config, Queue
 from microq.errors import MachineError
 
-pytest_plugins = ("support.browser", "support.schedule", "support.watchdog")
+pytest_plugins = ("simulation.options", "support.browser", "support.schedule", "support.watchdog")
 """Fixtures that have a module of their own."""
 
 
