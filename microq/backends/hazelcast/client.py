@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hazelcast.asyncio import HazelcastClient
 from hazelcast.config import Config as ClientConfig
-from hazelcast.errors import AuthenticationError, HazelcastError
+from hazelcast.errors import AuthenticationError, HazelcastClientNotActiveError, HazelcastError
 from hazelcast.internal.asyncio_proxy.map import Map
 from hazelcast.protocol.builtin import DataCodec, EntryListCodec, FixSizedTypesCodec, ListMultiFrameCodec, StringCodec
 from hazelcast.protocol.client_message import (
@@ -60,9 +60,12 @@ class Foreign:
 def without_stack(record: logging.LogRecord) -> bool:
     """Filter of the log: shorten the error of a background task of the client to one line.
 
-    Such a task is the ping of a killed member, or a write to a connection that the member has just closed.
+    Such a task is the ping of a killed member, or a write to a connection that the member has just closed. Nothing is
+    told of a task that ended because we shut the client down.
     """
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HazelcastClientNotActiveError):
+        return False
     if isinstance(error, HazelcastError) or (error and "HazelcastProtocol" in record.getMessage()):
         record.msg, record.args, record.exc_info = "a task of the Hazelcast client ended: %s", (described(error),), None
     return True
