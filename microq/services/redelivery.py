@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -130,6 +130,8 @@ class Watch:
         self._missing: dict[str, float] = {}
         self._texts = Texts()
         self._arrivals_unknown = False
+        # For each comparison in progress, the messages that were settled meanwhile: what it has read of them is old.
+        self._settled_meanwhile: list[set[str]] = []
         """Whether a consumer did not answer or was restarted since the last round: what it stored is unknown."""
         self._doubtful: list[str] = []
         """Ids that such a consumer may have stored; the store has to be read for them."""
@@ -207,6 +209,8 @@ class Watch:
         """Stop watching a message: it was stored, or is nowhere."""
         self._texts.forget(message_id)
         self._forget(message_id)
+        for settled in self._settled_meanwhile:
+            settled.add(message_id)
         self._missing.pop(message_id, None)
         self.on_settle(message_id)
         self._health.wait_for(len(self._put))
@@ -266,6 +270,8 @@ class Watch:
         if self._health.worker:
             return True
         found = given_up = 0
+        settled: set[str] = set()
+        self._settled_meanwhile.append(settled)
         try:
             dead = {r.id async for page in self._store.redelivered.scan() for r in page if self.has_given_up(r)}
             async for page in self._store.log.ids_not_in(self._store.stored):
@@ -273,21 +279,25 @@ class Watch:
                 news = [message_id for message_id in page if message_id not in dead and message_id not in self._put]
                 found += len(news)
                 for first in range(0, len(news), READ_AT_ONCE):
-                    await self._find(news[first : first + READ_AT_ONCE])
+                    await self._find(news[first : first + READ_AT_ONCE], settled)
         except StoreError as error:
             log.warning("cannot compare the log with the store, trying again: %s", error)
             return False
+        finally:
+            self._settled_meanwhile = [each for each in self._settled_meanwhile if each is not settled]
         self._given_up = given_up
         if found:
             log.info("%d messages in the log are not stored; watching them", found)
         return True
 
-    async def _find(self, ids: Sequence[str]) -> None:
-        """Watch messages that another facade put into the log."""
-        for message_id, message in (await self._store.log.some(ids)).items():
-            if message_id not in self._put:  # it may have been sent again meanwhile
-                self.on_find(message)
+    async def _find(self, ids: Sequence[str], settled: Collection[str]) -> None:
+        """Watch messages that another facade put into the log, without those that were `settled` meanwhile."""
+        messages = await self._store.log.some(ids)
         for message_id in ids:
+            if message_id in settled or message_id in self._put:  # it may have been sent again meanwhile
+                continue
+            if message_id in messages:
+                self.on_find(messages[message_id])
             self._expect(message_id)
 
     async def _tidy(self) -> None:

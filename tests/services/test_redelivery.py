@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,6 +80,19 @@ class Telling:
     def store(self, message_id: str) -> None:
         """Be a consumer that stored it."""
         self._held.add([Message(message_id, "")])
+
+
+class ReadLog(FakeMap):
+    """A log of messages; `on_read` is called while entries of it are on their way to the reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_read: Callable[[], None] = lambda: None
+
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Any]:
+        found = await super().get_all(keys)
+        self.on_read()
+        return found
 
 
 @dataclass
@@ -828,6 +841,16 @@ def test_hanging_or_odd_consumer_does_not_delay_the_watch(odd: Stub) -> None:
             assert odd.calls == 2
 
     asyncio.run(main())
+
+
+async def test_message_stored_during_a_comparison_is_not_watched() -> None:
+    log = ReadLog()
+    async with scene(NEVER, store=FakeStore(log=log)) as it:
+        for message_id in ("a", "b"):
+            log.entries[message_id] = Message(message_id, "of another facade").to_json()
+        log.on_read = lambda: it.watch.settle("a")
+        assert await it.watch.recover()
+        assert [message_id in it.watch for message_id in ("a", "b")] == [False, True]
 
 
 def test_what_others_stored_is_heard_while_one_hangs() -> None:
