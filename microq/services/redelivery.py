@@ -308,6 +308,7 @@ class Watch:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
+                await self.withdraw()
                 excess = await self.unexplained()
                 if excess > 0 and before > 0:  # twice: the two sizes are not read at one moment
                     await self._compare()
@@ -322,6 +323,16 @@ class Watch:
         """Return how many log entries are neither stored nor watched nor given up; 0 or less means none."""
         logged, stored = await asyncio.gather(self._store.log.size(), self._store.stored.size())
         return logged - stored - self.pending - self._given_up
+
+    async def withdraw(self) -> None:
+        """Remove the dead letters of messages that were stored after all: a consumer that hung may store one late."""
+        if not await self._store.dead.size():
+            return
+        async for page in self._store.dead.scan():
+            for message_id in await self._store.stored.some([letter.id for letter in page if letter.replayable]):
+                await self._store.dead.remove(message_id)
+                await self.revive(message_id)
+                log.warning("%s was stored after it had become a dead letter, which is removed", message_id)
 
     async def sweep(self) -> None:
         """Remove old records of redeliveries whose messages are stored; those of given-up messages stay."""

@@ -843,6 +843,18 @@ def test_hanging_or_odd_consumer_does_not_delay_the_watch(odd: Stub) -> None:
     asyncio.run(main())
 
 
+async def test_dead_letter_is_removed_when_message_is_stored_late() -> None:
+    async with scene(AT_ONCE, most=1) as it:
+        await it.accept("a", "b")
+        it.queue.items.clear()
+        await it.watch.look()
+        assert {letter.id for letter in it.dead} == {"a", "b"}
+        it.stored("a")
+        await it.watch.withdraw()
+        assert ([letter.id for letter in it.dead], it.tries) == (["b"], {"b": 1})
+        assert await it.watch.unexplained() == 0
+
+
 async def test_message_stored_during_a_comparison_is_not_watched() -> None:
     log = ReadLog()
     async with scene(NEVER, store=FakeStore(log=log)) as it:
