@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,51 +46,42 @@ def shown(found: Arrival) -> str:
     return capture.get()
 
 
-def test_all_that_arrived_is_counted_by_instance(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with in_process(tmp_path) as system:
-            await send(system, 20)
-            found = await look(system.config)
-            assert (found.logged, found.arrived, found.whole) == (20, 20, True)
-            assert sum(found.by.values()) == 20
-            assert list(found.by) == [
-                f"messages-{address.port}" for address in sorted(system.config.service_ips.messages_service)
-            ]
-            assert shown(found).startswith("20 of 20 arrived: messages-")
-            assert await left(system.config) is None
-
-    asyncio.run(main())
+async def test_all_that_arrived_is_counted_by_instance(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as system:
+        await send(system, 20)
+        found = await look(system.config)
+        assert (found.logged, found.arrived, found.whole) == (20, 20, True)
+        assert sum(found.by.values()) == 20
+        assert list(found.by) == [
+            f"messages-{address.port}" for address in sorted(system.config.service_ips.messages_service)
+        ]
+        assert shown(found).startswith("20 of 20 arrived: messages-")
+        assert await left(system.config) is None
 
 
-def test_what_waits_in_the_queue_is_missing_and_said(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with in_process(tmp_path, queue=StuckQueue()) as system:
-            await send(system, 3)
-            found = await look(system.config)
-            assert ([m.text for m in found.missing], found.waiting) == (["msg1", "msg2", "msg3"], 3)
-            assert "0 of 3 arrived" in shown(found)
-            assert "3 missing: msg1, msg2, msg3" in shown(found)
-            assert "the queue holds 3" in shown(found)
-
-    asyncio.run(main())
+async def test_what_waits_in_the_queue_is_missing_and_said(tmp_path: Path) -> None:
+    async with in_process(tmp_path, queue=StuckQueue()) as system:
+        await send(system, 3)
+        found = await look(system.config)
+        assert ([m.text for m in found.missing], found.waiting) == (["msg1", "msg2", "msg3"], 3)
+        assert "0 of 3 arrived" in shown(found)
+        assert "3 missing: msg1, msg2, msg3" in shown(found)
+        assert "the queue holds 3" in shown(found)
 
 
-def test_waiting_messages_are_shown_with_consumers_off(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with in_process(tmp_path) as system:
-            await system.stop([Role.MESSAGES])
-            await send(system, 4)
-            assert await left(system.config) == 4
-            found = await look(system.config)
-            assert (dict(found.by), len(found.away), found.whole) == ({}, 2, False)
-            assert "no messages-service answers" in shown(found)
-            await system.start([Role.MESSAGES])
-            assert (await look(system.config)).whole
-
-    asyncio.run(main())
+async def test_waiting_messages_are_shown_with_consumers_off(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as system:
+        await system.stop([Role.MESSAGES])
+        await send(system, 4)
+        assert await left(system.config) == 4
+        found = await look(system.config)
+        assert (dict(found.by), len(found.away), found.whole) == ({}, 2, False)
+        assert "no messages-service answers" in shown(found)
+        await system.start([Role.MESSAGES])
+        assert (await look(system.config)).whole
 
 
-def test_size_of_a_queue_busy_for_a_moment_is_found(tmp_path: Path) -> None:
+async def test_size_of_a_queue_busy_for_a_moment_is_found(tmp_path: Path) -> None:
     class BusyAtFirst(FakeQueue):
         asked = 0
 
@@ -101,31 +91,25 @@ def test_size_of_a_queue_busy_for_a_moment_is_found(tmp_path: Path) -> None:
                 raise QueueUnavailableError("busy")
             return await super().size()
 
-    async def main() -> None:
-        queue = BusyAtFirst()
-        async with in_process(tmp_path, queue=queue) as system:
-            await system.stop([Role.MESSAGES])
-            await send(system, 2)
-            queue.asked = 0
-            assert await left(system.config) == 2
-            assert queue.asked > 1
-
-    asyncio.run(main())
+    queue = BusyAtFirst()
+    async with in_process(tmp_path, queue=queue) as system:
+        await system.stop([Role.MESSAGES])
+        await send(system, 2)
+        queue.asked = 0
+        assert await left(system.config) == 2
+        assert queue.asked > 1
 
 
-def test_what_an_instance_that_is_away_has_is_not_known(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with in_process(tmp_path) as system:
-            await send(system, 30)
-            assert (await look(system.config)).whole
-            gone = f"messages-{system.config.service_ips.messages_service[0].port}"
-            await system.stop([gone])
-            found = await look(system.config)
-            assert (found.away, found.logged) == ([gone], 30)
-            assert found.arrived + len(found.missing) == 30
-            assert f"{gone} did not answer" in shown(found)
-
-    asyncio.run(main())
+async def test_what_an_instance_that_is_away_has_is_not_known(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as system:
+        await send(system, 30)
+        assert (await look(system.config)).whole
+        gone = f"messages-{system.config.service_ips.messages_service[0].port}"
+        await system.stop([gone])
+        found = await look(system.config)
+        assert (found.away, found.logged) == ([gone], 30)
+        assert found.arrived + len(found.missing) == 30
+        assert f"{gone} did not answer" in shown(found)
 
 
 def test_one_that_is_shown_twice_is_no_success() -> None:
@@ -135,20 +119,15 @@ def test_one_that_is_shown_twice_is_no_success() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_queue_that_loses_one_is_found_out(count: int, tmp_path: Path) -> None:
+async def test_a_queue_that_loses_one_is_found_out(count: int, tmp_path: Path) -> None:
     class Losing(FakeQueue):
         async def put(self, messages: list[Message]) -> None:  # type: ignore[override]  # it takes fewer
             await super().put([m for m in messages if m.text != f"msg{7 * count}"])
 
-    async def main() -> None:
-        async with in_process(
-            tmp_path, "[queue]\nmax-deliveries = 1\nvisibility-timeout = 3600\n", queue=Losing()
-        ) as it:
-            await send(it, 10)
-            found = await look(it.config)
-            assert [m.text for m in found.missing] == ["msg7"] * count
-
-    asyncio.run(main())
+    async with in_process(tmp_path, "[queue]\nmax-deliveries = 1\nvisibility-timeout = 3600\n", queue=Losing()) as it:
+        await send(it, 10)
+        found = await look(it.config)
+        assert [m.text for m in found.missing] == ["msg7"] * count
 
 
 def test_what_nobody_tells_of_the_queue_is_no_number() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -29,20 +28,17 @@ async def ask(name: str) -> tuple[int, Any]:
         ("partition-count", 13),
     ],
 )
-def test_a_name_in_the_tables_answers_its_value(name: str, value: object) -> None:
-    assert asyncio.run(ask(name)) == (200, {name: value})
+async def test_a_name_in_the_tables_answers_its_value(name: str, value: object) -> None:
+    assert await ask(name) == (200, {name: value})
 
 
 @pytest.mark.parametrize("name", ["nothing", "max-size", "messages_service", "a%2Fb", "project", "environment"])
-def test_another_name_answers_404_in_the_one_shape(name: str) -> None:
-    status, body = asyncio.run(ask(name))
+async def test_another_name_answers_404_in_the_one_shape(name: str) -> None:
+    status, body = await ask(name)
     assert (status, body["status"]) == (404, "failure")
 
 
-def test_it_is_ready_at_once_and_holds_nothing() -> None:
-    async def main() -> None:
-        async with calling(make_app(PLAIN, "config-1")) as client:
-            assert (await client.get("/readyz"))[0] == 200
-            assert (await client.get("/healthz"))[1]["held"] is None
-
-    asyncio.run(main())
+async def test_it_is_ready_at_once_and_holds_nothing() -> None:
+    async with calling(make_app(PLAIN, "config-1")) as client:
+        assert (await client.get("/readyz"))[0] == 200
+        assert (await client.get("/healthz"))[1]["held"] is None

@@ -45,36 +45,30 @@ def consuming(queue: FakeQueue, store: FakeStore, kind: type[messages.Consumer])
 
 
 @pytest.mark.parametrize(("watch", "redelivered"), [(Quick, True), (QuickBlind, False)])
-def test_a_facade_without_redelivery_leaves_what_left_the_queue(
+async def test_a_facade_without_redelivery_leaves_what_left_the_queue(
     watch: type[redelivery.Watch], *, redelivered: bool
 ) -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue()
-        config = replace(PLAIN, queue=replace(PLAIN.queue, visibility_timeout=0))
-        async with facade(queue, [logging_app(store.log)], (), config, store, watch) as client:
-            assert (await client.post({"msg": "a"}))[0] == 200
-            queue.items.clear()
-            await asyncio.sleep(0.3)
-            assert bool(queue.items) is redelivered
-
-    asyncio.run(main())
+    store, queue = FakeStore(), FakeQueue()
+    config = replace(PLAIN, queue=replace(PLAIN.queue, visibility_timeout=0))
+    async with facade(queue, [logging_app(store.log)], (), config, store, watch) as client:
+        assert (await client.post({"msg": "a"}))[0] == 200
+        queue.items.clear()
+        await asyncio.sleep(0.3)
+        assert bool(queue.items) is redelivered
 
 
-def test_hesitant_consumer_waits_before_it_stores() -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue([Message("a", "a", 1.0)])
-        async with calling(consuming(queue, store, faulty.Hesitant)):
-            await until(lambda: not queue.items)
-            began = time.monotonic()
-            await asyncio.sleep(0.2)
-            assert not store.stored.entries
-            await until(lambda: "a" in store.stored.entries)
-            assert time.monotonic() - began >= faulty.HESITATION - 0.1
-
-    asyncio.run(main())
+async def test_hesitant_consumer_waits_before_it_stores() -> None:
+    store, queue = FakeStore(), FakeQueue([Message("a", "a", 1.0)])
+    async with calling(consuming(queue, store, faulty.Hesitant)):
+        await until(lambda: not queue.items)
+        began = time.monotonic()
+        await asyncio.sleep(0.2)
+        assert not store.stored.entries
+        await until(lambda: "a" in store.stored.entries)
+        assert time.monotonic() - began >= faulty.HESITATION - 0.1
 
 
-def test_hasty_consumer_that_dies_has_logged_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
+async def test_hasty_consumer_that_dies_has_logged_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
     """Else the verdict would say that the queue lost what this consumer had confirmed."""
 
     class LastCall(FakeQueue):
@@ -82,42 +76,35 @@ def test_hasty_consumer_that_dies_has_logged_what_it_took(caplog: pytest.LogCapt
             said.extend(record.getMessage() for record in caplog.records if "took" in record.getMessage())
             await super().ack()
 
-    async def main() -> None:
-        store, queue = FakeStore(), LastCall([Message("id-1", "a", 1.0)])
-        with caplog.at_level("INFO"):
-            async with calling(consuming(queue, store, faulty.Hasty)):
-                await until(lambda: queue.acks > 0)
-                assert not store.stored.entries
-
     said: list[str] = []
-    asyncio.run(main())
+    store, queue = FakeStore(), LastCall([Message("id-1", "a", 1.0)])
+    with caplog.at_level("INFO"):
+        async with calling(consuming(queue, store, faulty.Hasty)):
+            await until(lambda: queue.acks > 0)
+            assert not store.stored.entries
     assert read_event(Took, said[0]) == Took.of(["id-1"])
 
 
 @pytest.mark.parametrize(("kind", "shown"), [(messages.Consumer, ["a"]), (faulty.Undiscerning, ["a", "a"])])
-def test_a_consumer_without_dedupe_shows_twice_what_came_twice(kind: type[messages.Consumer], shown: list[str]) -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue([Message("id-1", "a", 1.0)] * 2)
-        app = consuming(queue, store, kind)
-        async with calling(app) as client:
-            await until(lambda: not queue.items and app[HEALTH].held() == len(shown))
-            assert await client.get("/messages") == (200, shown)
+async def test_a_consumer_without_dedupe_shows_twice_what_came_twice(
+    kind: type[messages.Consumer], shown: list[str]
+) -> None:
+    store, queue = FakeStore(), FakeQueue([Message("id-1", "a", 1.0)] * 2)
+    app = consuming(queue, store, kind)
+    async with calling(app) as client:
+        await until(lambda: not queue.items and app[HEALTH].held() == len(shown))
+        assert await client.get("/messages") == (200, shown)
 
-    asyncio.run(main())
 
-
-def test_careless_logging_service_acknowledges_writes_nothing() -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue()
-        careless = faulty.careless(logging_app(store.log), "logging-1")
-        async with facade(queue, [careless]) as client:
-            status, body = await client.post({"msg": "a"})
-            assert (status, body["logging-service"]) == (200, "logging-1")
-            assert (len(queue.items), store.log.entries) == (1, {})
-        async with facade(FakeQueue(most=0), [faulty.careless(logging_app(store.log), "logging-1")]) as client:
-            assert (await client.post({"msg": "a"}))[0] == 503
-
-    asyncio.run(main())
+async def test_careless_logging_service_acknowledges_writes_nothing() -> None:
+    store, queue = FakeStore(), FakeQueue()
+    careless = faulty.careless(logging_app(store.log), "logging-1")
+    async with facade(queue, [careless]) as client:
+        status, body = await client.post({"msg": "a"})
+        assert (status, body["logging-service"]) == (200, "logging-1")
+        assert (len(queue.items), store.log.entries) == (1, {})
+    async with facade(FakeQueue(most=0), [faulty.careless(logging_app(store.log), "logging-1")]) as client:
+        assert (await client.post({"msg": "a"}))[0] == 503
 
 
 def test_every_defect_makes_a_service_of_its_role() -> None:

@@ -46,7 +46,7 @@ async def after(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answ
     writer.write(answer)
 
 
-def test_an_answer_may_come_in_pieces() -> None:
+async def test_an_answer_may_come_in_pieces() -> None:
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(3):
             await reader.readuntil(b"}")
@@ -56,12 +56,12 @@ def test_an_answer_may_come_in_pieces() -> None:
                 await asyncio.sleep(0.001)
         writer.close()
 
-    got = asyncio.run(sent_to(slowly))
+    got = await sent_to(slowly)
     # The fourth of each connection found it closed.
     assert (got.acknowledged, got.failed) == (6, 2)
 
 
-def test_what_is_refused_or_broken_off_is_not_acknowledged() -> None:
+async def test_what_is_refused_or_broken_off_is_not_acknowledged() -> None:
     answers = iter([b"HTTP/1.1 503 Away\r\nRetry-After: 0.01\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +69,7 @@ def test_what_is_refused_or_broken_off_is_not_acknowledged() -> None:
             await after(reader, writer, answer)
         writer.close()
 
-    got = asyncio.run(sent_to(refuse))
+    got = await sent_to(refuse)
     assert got.acknowledged == 0
     assert got.failed >= 3
     assert got.latencies == ()
@@ -96,8 +96,8 @@ async def everything(folder: Path) -> tuple[Level, Lines, Lag, Held, Held]:
         return one, many, behind, least, await holding.measure(4000)
 
 
-def test_a_real_system_is_measured_in_every_way(tmp_path: Path) -> None:
-    one, many, behind, least, most = asyncio.run(everything(tmp_path))
+async def test_a_real_system_is_measured_in_every_way(tmp_path: Path) -> None:
+    one, many, behind, least, most = await everything(tmp_path)
     assert one.ratio
     assert one.ceiling_per_s > 0 < one.pace.acknowledged_per_s
     assert set(one.pace.cpu_s) == {"here", CLIENT}
@@ -125,43 +125,39 @@ async def asked(ask: Callable[[Generator], Awaitable[Any]]) -> Any:
         return await ask(generator)
 
 
-def test_a_job_that_cannot_be_done_says_why() -> None:
+async def test_a_job_that_cannot_be_done_says_why() -> None:
     nobody = Address("127.0.0.1", 1)
     with pytest.raises(RemoteError, match="nothing listens at"):
-        asyncio.run(asked(lambda generator: generator.send(nobody, 1, 0.1)))
+        await asked(lambda generator: generator.send(nobody, 1, 0.1))
     with pytest.raises(RemoteError, match="/facade broke off"):
-        asyncio.run(asked(lambda generator: generator.read(nobody, "/facade")))
+        await asked(lambda generator: generator.read(nobody, "/facade"))
 
 
-def test_a_generator_that_dies_is_an_error() -> None:
+async def test_a_generator_that_dies_is_an_error() -> None:
     async def dying(generator: Generator) -> None:
         psutil.Process(generator.pid).kill()
         await generator.send(Address("127.0.0.1", 1), 1, 0.1)
 
     with pytest.raises(MachineError, match="the load generator ended during 'send'"):
-        asyncio.run(asked(dying))
+        await asked(dying)
 
 
-def test_a_rate_is_kept_whatever_the_answers_take() -> None:
+async def test_a_rate_is_kept_whatever_the_answers_take() -> None:
     async def late(request: web.Request) -> web.Response:
         await request.read()
         await asyncio.sleep(0.2)
         return web.json_response({})
 
-    async def spaced() -> Any:
-        app = web.Application()
-        app.router.add_post("/facade", late)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        address = Address("127.0.0.1", runner.addresses[0][1])
-        async with generating() as generator:
-            enough = await generator.send_spaced(address, 60, 100, 0.3)
-            few = await generator.send_spaced(address, 2, 100, 0.3)
-        await runner.cleanup()
-        return enough, few
-
-    enough, few = asyncio.run(spaced())
+    app = web.Application()
+    app.router.add_post("/facade", late)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = Address("127.0.0.1", runner.addresses[0][1])
+    async with generating() as generator:
+        enough = await generator.send_spaced(address, 60, 100, 0.3)
+        few = await generator.send_spaced(address, 2, 100, 0.3)
+    await runner.cleanup()
     assert (len(enough.acknowledged), enough.failed) == (30, 0)
     assert len(few.acknowledged) == 30
     # Two connections answer ten a second: the last one was due after 0.3 s and sent after 2.8 s.
@@ -177,7 +173,7 @@ def test_a_rate_is_kept_whatever_the_answers_take() -> None:
     ],
     ids=["rate", "spaced", "lines"],
 )
-def test_refusals_are_no_figure(send: Callable[[Generator, Address], Awaitable[Any]]) -> None:
+async def test_refusals_are_no_figure(send: Callable[[Generator, Address], Awaitable[Any]]) -> None:
     async def full(request: web.Request) -> web.Response:
         await request.read()
         answer = {"status": "failure", "message": "the members' memory is 75 % full"}
@@ -191,21 +187,16 @@ def test_refusals_are_no_figure(send: Callable[[Generator, Address], Awaitable[A
             await answers.write(json.dumps(line).encode() + b"\n")
         return answers
 
-    async def refused() -> None:
-        app = web.Application()
-        app.router.add_post("/facade", full)
-        app.router.add_post("/facade/batch", full_for_lines)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            async with generating() as generator:
-                await send(generator, Address("127.0.0.1", runner.addresses[0][1]))
-        finally:
-            await runner.cleanup()
-
+    app = web.Application()
+    app.router.add_post("/facade", full)
+    app.router.add_post("/facade/batch", full_for_lines)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = Address("127.0.0.1", runner.addresses[0][1])
     with pytest.raises(MachineError, match=r"of \d+ messages \d+ were not acknowledged: .*memory is 75 % full"):
-        asyncio.run(refused())
+        await asked(lambda generator: send(generator, address))
+    await runner.cleanup()
 
 
 def test_child_ends_with_its_parent() -> None:

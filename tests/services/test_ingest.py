@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from support.fakes import FakeMap, FakeQueue, facade, logging_app
 
@@ -16,22 +14,18 @@ UNTOLD = ""
 BOM = b"\xef\xbb\xbf"
 
 
-def sent(body: bytes, kind: str, **headers: str) -> tuple[int, str, list[str]]:
+async def sent(body: bytes, kind: str, **headers: str) -> tuple[int, str, list[str]]:
     """What is answered to a body, in words if it is refused, and the texts that are in the queue afterwards."""
-
-    async def main() -> tuple[int, str, list[str]]:
-        queue = FakeQueue()
-        declared = {"Content-Type": kind} if kind else {}
-        async with facade(queue, [logging_app(FakeMap())]) as client:
-            url = client.address.url + "/facade"
-            skipped = () if kind else ("Content-Type",)
-            answer = client.session.post(url, data=body, headers={**declared, **headers}, skip_auto_headers=skipped)
-            async with answer as response:
-                told = await response.json()
-                texts = [item.text for item in queue.items if isinstance(item, Message)]
-                return response.status, told.get("message", ""), texts
-
-    return asyncio.run(main())
+    queue = FakeQueue()
+    declared = {"Content-Type": kind} if kind else {}
+    async with facade(queue, [logging_app(FakeMap())]) as client:
+        url = client.address.url + "/facade"
+        skipped = () if kind else ("Content-Type",)
+        answer = client.session.post(url, data=body, headers={**declared, **headers}, skip_auto_headers=skipped)
+        async with answer as response:
+            told = await response.json()
+            texts = [item.text for item in queue.items if isinstance(item, Message)]
+            return response.status, told.get("message", ""), texts
 
 
 TAKEN = [
@@ -63,8 +57,8 @@ TAKEN = [
 
 @pytest.mark.parametrize("bom", [b"", BOM], ids=["plain", "bom"])
 @pytest.mark.parametrize(("body", "kind", "text"), TAKEN)
-def test_whatever_people_call_a_message_is_one(body: bytes, kind: str, text: str, bom: bytes) -> None:
-    assert sent(bom + body, kind) == (200, "", [text])
+async def test_whatever_people_call_a_message_is_one(body: bytes, kind: str, text: str, bom: bytes) -> None:
+    assert await sent(bom + body, kind) == (200, "", [text])
 
 
 @pytest.mark.parametrize(
@@ -88,41 +82,35 @@ def test_whatever_people_call_a_message_is_one(body: bytes, kind: str, text: str
         (b"\xff\xfeh\x00", CURL, "not UTF-8"),
     ],
 )
-def test_invalid_call_is_answered_with_the_right_one(body: bytes, kind: str, reason: str) -> None:
-    status, told, texts = sent(body, kind)
+async def test_invalid_call_is_answered_with_the_right_one(body: bytes, kind: str, reason: str) -> None:
+    status, told, texts = await sent(body, kind)
     assert (status, texts) == (400, [])
     assert reason in told
     assert "\n" not in told
 
 
 @pytest.mark.parametrize("kind", ["application/xml", "multipart/form-data; boundary=x", "image/png"])
-def test_a_type_that_is_no_text_is_415_and_shows_the_right_call(kind: str) -> None:
-    status, told, texts = sent(b"<msg>hello</msg>", kind)
+async def test_a_type_that_is_no_text_is_415_and_shows_the_right_call(kind: str) -> None:
+    status, told, texts = await sent(b"<msg>hello</msg>", kind)
     assert (status, texts) == (415, [])
     assert kind.partition(";")[0] in told
     assert '{"msg": "text"}' in told
 
 
-def test_the_header_gives_any_of_them_its_id() -> None:
-    async def main() -> None:
-        queue = FakeQueue()
-        async with facade(queue, [logging_app(FakeMap())]) as client:
-            for number, body in enumerate((b"plain", b'"string"', b"msg=form")):
-                headers = {"Idempotency-Key": f"id-{number}", "Content-Type": CURL}
-                assert (await client.call("POST", "/facade", data=body, headers=headers))[0] == 200
-        assert [item.id for item in queue.items if isinstance(item, Message)] == ["id-0", "id-1", "id-2"]
-
-    asyncio.run(main())
+async def test_the_header_gives_any_of_them_its_id() -> None:
+    queue = FakeQueue()
+    async with facade(queue, [logging_app(FakeMap())]) as client:
+        for number, body in enumerate((b"plain", b'"string"', b"msg=form")):
+            headers = {"Idempotency-Key": f"id-{number}", "Content-Type": CURL}
+            assert (await client.call("POST", "/facade", data=body, headers=headers))[0] == 200
+    assert [item.id for item in queue.items if isinstance(item, Message)] == ["id-0", "id-1", "id-2"]
 
 
-def test_a_line_of_a_batch_may_be_called_so_as_well() -> None:
-    async def main() -> None:
-        queue = FakeQueue()
-        async with facade(queue, [logging_app(FakeMap())]) as client:
-            body = BOM + b'{"msg": "a"}\n{"message": "b"}\n"c"\nd\n'
-            async with client.session.post(client.address.url + "/facade/batch", data=body) as response:
-                lines = (await response.text()).splitlines()
-        assert sorted(item.text for item in queue.items if isinstance(item, Message)) == ["a", "b", "c"]
-        assert '"code": 400' in lines[3]
-
-    asyncio.run(main())
+async def test_a_line_of_a_batch_may_be_called_so_as_well() -> None:
+    queue = FakeQueue()
+    async with facade(queue, [logging_app(FakeMap())]) as client:
+        body = BOM + b'{"msg": "a"}\n{"message": "b"}\n"c"\nd\n'
+        async with client.session.post(client.address.url + "/facade/batch", data=body) as response:
+            lines = (await response.text()).splitlines()
+    assert sorted(item.text for item in queue.items if isinstance(item, Message)) == ["a", "b", "c"]
+    assert '"code": 400' in lines[3]

@@ -68,84 +68,72 @@ async def followed(missing: list[int | None]) -> list[int]:
     return doubts
 
 
-def test_it_is_looked_until_two_looks_find_nothing_missing() -> None:
-    async def main() -> None:
-        assert await followed([0, 0]) == [0]
-        assert await followed([3, 0, 0]) == [0, 1]
-        assert await followed([None, 0, 2, 0, 0]) == [0, 1, 3]
-
-    asyncio.run(main())
+async def test_it_is_looked_until_two_looks_find_nothing_missing() -> None:
+    assert await followed([0, 0]) == [0]
+    assert await followed([3, 0, 0]) == [0, 1]
+    assert await followed([None, 0, 2, 0, 0]) == [0, 1, 3]
 
 
-def test_a_join_during_the_looks_begins_them_anew() -> None:
-    async def main() -> None:
-        joined, looks = asyncio.Event(), 0
-        merges = Merges(joined)
-        merges.settle_seconds = QUICK
+async def test_a_join_during_the_looks_begins_them_anew() -> None:
+    joined, looks = asyncio.Event(), 0
+    merges = Merges(joined)
+    merges.settle_seconds = QUICK
 
-        async def look() -> int:
-            nonlocal looks
-            looks += 1
-            if looks == 1:
-                joined.set()
-            return 0
-
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(merges.follow(look))
+    async def look() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
             joined.set()
-            await until(lambda: looks > 0 and not merges.in_progress)
-            following.cancel()
-        assert looks == 3
+        return 0
 
-    asyncio.run(main())
-
-
-def test_log_that_shrank_is_in_doubt_until_complete() -> None:
-    async def main() -> None:
-        store = Joining(log=FakeMap({name: entry(name) for name in "abc"}))
-        log = store.real("logging-1").log
-        mark = Mark(log, store.joined)
-        mark.look_seconds = mark.merges.settle_seconds = QUICK
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(mark.follow()), tasks.create_task(mark.merges.follow(mark.missing))]
-            await until(lambda: mark.size == 3)
-            del store.log.entries["a"]  # it was taken back
-            await until(lambda: mark.size == 2)
-            lost = store.log.entries.pop("b")
-            store.joined.set()
-            await asyncio.sleep(10 * QUICK)
-            assert (mark.in_doubt, mark.size) == (True, 2)
-            store.log.errors.append(HazelcastError("not now"))
-            store.log.entries["b"] = lost
-            await until(lambda: not mark.in_doubt)
-            store.joined.set()
-            await until(lambda: not mark.merges.in_progress)
-            for task in working:
-                task.cancel()
-
-    asyncio.run(main())
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(merges.follow(look))
+        joined.set()
+        await until(lambda: looks > 0 and not merges.in_progress)
+        following.cancel()
+    assert looks == 3
 
 
-def test_logging_service_marks_answers_while_merging() -> None:
-    async def main() -> None:
-        store = Joining(log=FakeMap({"a": entry("a"), "b": entry("b")}))
-        app = logging.make_app(PLAIN, "logging-1", store.opener())
-        async with calling(app) as client, asyncio.timeout(20):
-            assert await headers(client, "/log") is None
-            assert (await client.get("/healthz"))[1]["merging"] is False
-            store.joined.set()
-            await asyncio.sleep(0)
-            assert (await client.get("/healthz"))[1]["merging"] is False, "it has not seen yet that there is anything"
-        app = logging.make_app(PLAIN, "logging-1", store.opener())
-        async with calling(app) as client, asyncio.timeout(20):
-            await until(lambda: app[logging.MARK].size == 2)
-            store.joined.set()
-            assert await headers(client, "/log") == "true"
-            assert (await client.get("/healthz"))[1]["merging"] is True
-            await until(lambda: not app[HEALTH].merging())
-            assert await headers(client, "/log") is None
+async def test_log_that_shrank_is_in_doubt_until_complete() -> None:
+    store = Joining(log=FakeMap({name: entry(name) for name in "abc"}))
+    log = store.real("logging-1").log
+    mark = Mark(log, store.joined)
+    mark.look_seconds = mark.merges.settle_seconds = QUICK
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        working = [tasks.create_task(mark.follow()), tasks.create_task(mark.merges.follow(mark.missing))]
+        await until(lambda: mark.size == 3)
+        del store.log.entries["a"]  # it was taken back
+        await until(lambda: mark.size == 2)
+        lost = store.log.entries.pop("b")
+        store.joined.set()
+        await asyncio.sleep(10 * QUICK)
+        assert (mark.in_doubt, mark.size) == (True, 2)
+        store.log.errors.append(HazelcastError("not now"))
+        store.log.entries["b"] = lost
+        await until(lambda: not mark.in_doubt)
+        store.joined.set()
+        await until(lambda: not mark.merges.in_progress)
+        for task in working:
+            task.cancel()
 
-    asyncio.run(main())
+
+async def test_logging_service_marks_answers_while_merging() -> None:
+    store = Joining(log=FakeMap({"a": entry("a"), "b": entry("b")}))
+    app = logging.make_app(PLAIN, "logging-1", store.opener())
+    async with calling(app) as client, asyncio.timeout(20):
+        assert await headers(client, "/log") is None
+        assert (await client.get("/healthz"))[1]["merging"] is False
+        store.joined.set()
+        await asyncio.sleep(0)
+        assert (await client.get("/healthz"))[1]["merging"] is False, "it has not seen yet that there is anything"
+    app = logging.make_app(PLAIN, "logging-1", store.opener())
+    async with calling(app) as client, asyncio.timeout(20):
+        await until(lambda: app[logging.MARK].size == 2)
+        store.joined.set()
+        assert await headers(client, "/log") == "true"
+        assert (await client.get("/healthz"))[1]["merging"] is True
+        await until(lambda: not app[HEALTH].merging())
+        assert await headers(client, "/log") is None
 
 
 async def headers(client: Caller, path: str) -> str | None:
@@ -153,30 +141,24 @@ async def headers(client: Caller, path: str) -> str | None:
         return response.headers.get(MERGING)
 
 
-def test_a_messages_service_and_the_facade_say_it_too() -> None:
-    async def main() -> None:
-        store = Joining(stored=FakeMap({"a": entry("a", "messages-1")}))
-        app = messages.make_app(PLAIN, "messages-1", queue_opener(FakeQueue()), store.opener())
-        async with calling(app) as consumer, asyncio.timeout(20):
-            async with facade(FakeQueue(), [logging_app(FakeMap())], [consumer.address]) as client:
-                body = (await client.get("/facade"))[1]
-                assert (body["message"], body["merging"]) == (["text of a"], False)
-                store.joined.set()
-                body = (await client.get("/facade"))[1]
-                assert (body["message"], body["merging"]) == (["text of a"], True)
-            app[messages.CONSUMER].claims.spread_seconds = 0
-            await until(lambda: not app[HEALTH].merging())
-            assert await headers(consumer, "/messages") is None
-
-    asyncio.run(main())
+async def test_a_messages_service_and_the_facade_say_it_too() -> None:
+    store = Joining(stored=FakeMap({"a": entry("a", "messages-1")}))
+    app = messages.make_app(PLAIN, "messages-1", queue_opener(FakeQueue()), store.opener())
+    async with calling(app) as consumer, asyncio.timeout(20):
+        async with facade(FakeQueue(), [logging_app(FakeMap())], [consumer.address]) as client:
+            body = (await client.get("/facade"))[1]
+            assert (body["message"], body["merging"]) == (["text of a"], False)
+            store.joined.set()
+            body = (await client.get("/facade"))[1]
+            assert (body["message"], body["merging"]) == (["text of a"], True)
+        app[messages.CONSUMER].claims.spread_seconds = 0
+        await until(lambda: not app[HEALTH].merging())
+        assert await headers(consumer, "/messages") is None
 
 
-def test_empty_messages_service_is_not_in_doubt() -> None:
-    async def main() -> None:
-        app = messages_app(FakeQueue(), FakeMap())
-        async with calling(app) as client:
-            assert (await client.get("/healthz"))[1]["merging"] is False
-            app[messages.CONSUMER].claims.merges._joined.set()
-            assert (await client.get("/healthz"))[1]["merging"] is False
-
-    asyncio.run(main())
+async def test_empty_messages_service_is_not_in_doubt() -> None:
+    app = messages_app(FakeQueue(), FakeMap())
+    async with calling(app) as client:
+        assert (await client.get("/healthz"))[1]["merging"] is False
+        app[messages.CONSUMER].claims.merges._joined.set()
+        assert (await client.get("/healthz"))[1]["merging"] is False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from support.fakes import PLAIN, FakeMap, FakeQueue, every_service, facade, logging_app
 
@@ -18,17 +18,14 @@ from microq.services.routes import FORM, JSON, ROUTES
 Document = dict[str, Any]
 
 
-def documents() -> dict[str, Document]:
-    async def main() -> dict[str, Document]:
-        async with every_service() as callers:
-            return {role: (await caller.get("/openapi.json"))[1] for role, caller in callers.items()}
-
-    return asyncio.run(main())
+async def documents() -> dict[str, Document]:
+    async with every_service() as callers:
+        return {role: (await caller.get("/openapi.json"))[1] for role, caller in callers.items()}
 
 
-@pytest.fixture(scope="module")
-def described() -> dict[str, Document]:
-    return documents()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def described() -> dict[str, Document]:
+    return await documents()
 
 
 def operations(document: Document) -> list[tuple[str, str, Document]]:
@@ -51,8 +48,8 @@ def test_a_service_describes_itself_as_postman_reads_it(role: str, described: di
             assert "example" in media, (method, path)
 
 
-def test_each_description_is_checked_against_the_rules() -> None:
-    broken = documents()["config"]
+async def test_each_description_is_checked_against_the_rules() -> None:
+    broken = (await documents())["config"]
     broken["paths"]["/healthz"]["get"]["responses"]["200"].pop("description")
     assert list(OpenAPIV31SpecValidator(broken).iter_errors())
 
@@ -68,20 +65,16 @@ def test_the_wire_api_is_described_whole(described: dict[str, Document]) -> None
     assert "GET /config/{name}" in calls["config"]
 
 
-def test_examples_of_a_message_are_accepted_by_the_facade(described: dict[str, Document]) -> None:
+async def test_examples_of_a_message_are_accepted_by_the_facade(described: dict[str, Document]) -> None:
     content = described["facade"]["paths"]["/facade"]["post"]["requestBody"]["content"]
-
-    async def main() -> None:
-        queue = FakeQueue()
-        async with facade(queue, [logging_app(FakeMap())]) as client:
-            for kind, media in content.items():
-                example = media["example"]
-                body = {JSON: json.dumps(example), FORM: urlencode(example) if kind == FORM else ""}.get(kind, example)
-                status, told = await client.call("POST", "/facade", data=body, headers={"Content-Type": kind})
-                assert status == 200, (kind, told)
-            assert await queue.size() == len(content) == 3
-
-    asyncio.run(main())
+    queue = FakeQueue()
+    async with facade(queue, [logging_app(FakeMap())]) as client:
+        for kind, media in content.items():
+            example = media["example"]
+            body = {JSON: json.dumps(example), FORM: urlencode(example) if kind == FORM else ""}.get(kind, example)
+            status, told = await client.call("POST", "/facade", data=body, headers={"Content-Type": kind})
+            assert status == 200, (kind, told)
+        assert await queue.size() == len(content) == 3
 
 
 def test_shell_examples_name_service_and_existing_path() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import psutil
@@ -24,8 +23,8 @@ async def measured(folder: Path, queue: FakeQueue, patience: float) -> Pace:
         return await of.measure(4, 0.3)
 
 
-def test_what_is_stored_is_waited_for(tmp_path: Path) -> None:
-    got = asyncio.run(measured(tmp_path, FakeQueue(), 10))
+async def test_what_is_stored_is_waited_for(tmp_path: Path) -> None:
+    got = await measured(tmp_path, FakeQueue(), 10)
     assert (got.connections, got.failed) == (4, 0)
     assert got.acknowledged > 0
     assert got.stored_per_s
@@ -37,8 +36,8 @@ def test_what_is_stored_is_waited_for(tmp_path: Path) -> None:
     assert got.cpu_s[QUEUE] is None
 
 
-def test_what_is_never_stored_has_no_rate(tmp_path: Path) -> None:
-    got = asyncio.run(measured(tmp_path, StuckQueue(), 0.2))
+async def test_what_is_never_stored_has_no_rate(tmp_path: Path) -> None:
+    got = await measured(tmp_path, StuckQueue(), 0.2)
     assert got.acknowledged > 0
     assert got.stored_per_s is None
 
@@ -53,9 +52,9 @@ def listens(port: int) -> bool:
     return any(c.laddr.port == port for c in psutil.Process().net_connections() if c.laddr)
 
 
-def test_idle_handler_answers_and_is_gone_afterwards() -> None:
+async def test_idle_handler_answers_and_is_gone_afterwards() -> None:
     before = psutil.Process().children()  # the process from which the commands of other tests are forked, perhaps
-    rate, port = asyncio.run(nothing())
+    rate, port = await nothing()
     assert rate > 0
     assert not listens(port)
     assert psutil.Process().children() == before

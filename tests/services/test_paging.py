@@ -52,43 +52,34 @@ async def raw(client: Caller, path: str = "/list") -> tuple[aiohttp.ClientRespon
 
 @pytest.mark.parametrize("count", [0, 1, RUN - 1, RUN, RUN + 1, 100, MANY])
 @pytest.mark.parametrize("full", [False, True])
-def test_a_list_of_any_length_is_written_as_one_would_write_it(count: int, full: bool) -> None:  # noqa: FBT001
-    async def main() -> None:
-        shown = messages(count)
-        async with calling(listing(of(shown))) as client:
-            response, body = await raw(client, f"/list?full={'true' if full else 'false'}")
-            items = [message.to_wire() if full else message.text for message in shown]
-            assert body.decode() == json.dumps(items, ensure_ascii=False) + "\n"
-            assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-            assert ("Content-Length" in response.headers) is (count < MANY)
-
-    asyncio.run(main())
+async def test_a_list_of_any_length_is_written_as_one_would_write_it(count: int, full: bool) -> None:  # noqa: FBT001
+    shown = messages(count)
+    async with calling(listing(of(shown))) as client:
+        response, body = await raw(client, f"/list?full={'true' if full else 'false'}")
+        items = [message.to_wire() if full else message.text for message in shown]
+        assert body.decode() == json.dumps(items, ensure_ascii=False) + "\n"
+        assert response.headers["Content-Type"] == "application/json; charset=utf-8"
+        assert ("Content-Length" in response.headers) is (count < MANY)
 
 
-def test_large_messages_make_short_pieces() -> None:
-    async def main() -> None:
-        shown = messages(8, "x" * PIECE_CHARACTERS)
-        async with calling(listing(of(shown))) as client:
-            response, body = await raw(client)
-            assert json.loads(body) == [message.text for message in shown]
-            assert "Content-Length" not in response.headers
-
-    asyncio.run(main())
+async def test_large_messages_make_short_pieces() -> None:
+    shown = messages(8, "x" * PIECE_CHARACTERS)
+    async with calling(listing(of(shown))) as client:
+        response, body = await raw(client)
+        assert json.loads(body) == [message.text for message in shown]
+        assert "Content-Length" not in response.headers
 
 
-def test_waiting_reader_gets_spaces() -> None:
+async def test_waiting_reader_gets_spaces() -> None:
     async def chunks() -> AsyncIterator[Sequence[Message]]:
         for pause, shown in ((0.0, messages(MANY)), (SILENCE_SECONDS, ()), (SILENCE_SECONDS, ()), (0.0, [LAST])):
             await asyncio.sleep(pause)
             yield shown
 
-    async def main() -> None:
-        async with calling(listing(chunks)) as client:
-            _, body = await raw(client)
-            assert json.loads(body)[-1] == "last"
-            assert b'"  , "' in body
-
-    asyncio.run(main())
+    async with calling(listing(chunks)) as client:
+        _, body = await raw(client)
+        assert json.loads(body)[-1] == "last"
+        assert b'"  , "' in body
 
 
 def breaking(shown: Sequence[Message]) -> Chunks:
@@ -99,23 +90,17 @@ def breaking(shown: Sequence[Message]) -> Chunks:
     return chunks
 
 
-def test_an_error_before_the_first_piece_is_answered() -> None:
-    async def main() -> None:
-        async with calling(listing(breaking(messages(3)))) as client:
-            status, body = await client.get("/list")
-            assert (status, body["status"]) == (503, "failure")
-
-    asyncio.run(main())
+async def test_an_error_before_the_first_piece_is_answered() -> None:
+    async with calling(listing(breaking(messages(3)))) as client:
+        status, body = await client.get("/list")
+        assert (status, body["status"]) == (503, "failure")
 
 
-def test_an_error_in_the_middle_breaks_the_connection() -> None:
-    async def main() -> None:
-        async with calling(listing(breaking(messages(MANY)))) as client:
-            with pytest.raises(aiohttp.ClientPayloadError):
-                await raw(client)
-            assert (await client.get("/healthz"))[0] == 200
-
-    asyncio.run(main())
+async def test_an_error_in_the_middle_breaks_the_connection() -> None:
+    async with calling(listing(breaking(messages(MANY)))) as client:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await raw(client)
+        assert (await client.get("/healthz"))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -132,20 +117,17 @@ def test_an_error_in_the_middle_breaks_the_connection() -> None:
         ("after=3", []),
     ],
 )
-def test_part_is_oldest_and_keeps_equal_times(query: str, shown: list[float]) -> None:
+async def test_part_is_oldest_and_keeps_equal_times(query: str, shown: list[float]) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         part = Part.of(request)
         held = [Message(f"id-{n}", "x", at) for n, at in enumerate([1.0, 2.0, 2.0, 2.0, 3.0])]
         return await stream(request, part, at_once(part.of_all(held)))
 
-    async def main() -> None:
-        app = make_app(PLAIN, "logging-1")
-        app.router.add_get("/list", handler)
-        async with calling(app) as client:
-            status, body = await client.get(f"/list?full=true&{query}")
-            assert (status, [item["at"] for item in body]) == (200, shown)
-
-    asyncio.run(main())
+    app = make_app(PLAIN, "logging-1")
+    app.router.add_get("/list", handler)
+    async with calling(app) as client:
+        status, body = await client.get(f"/list?full=true&{query}")
+        assert (status, [item["at"] for item in body]) == (200, shown)
 
 
 @pytest.mark.parametrize(
@@ -162,11 +144,8 @@ def test_part_is_oldest_and_keeps_equal_times(query: str, shown: list[float]) ->
         ("=", "''"),
     ],
 )
-def test_a_part_that_is_none_answers_400(query: str, reason: str) -> None:
-    async def main() -> None:
-        async with calling(listing(of(messages(1)))) as client:
-            status, body = await client.get(f"/list?{query}")
-            assert status == 400
-            assert reason in body["message"]
-
-    asyncio.run(main())
+async def test_a_part_that_is_none_answers_400(query: str, reason: str) -> None:
+    async with calling(listing(of(messages(1)))) as client:
+        status, body = await client.get(f"/list?{query}")
+        assert status == 400
+        assert reason in body["message"]

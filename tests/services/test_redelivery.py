@@ -159,107 +159,86 @@ async def scene(
 # -- what comes again, and when ---------------------------------------------------------------------------------------
 
 
-def test_unstored_message_is_redelivered() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            it.queue.items.clear()
+async def test_unstored_message_is_redelivered() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        (again,) = it.queue.items
+        assert isinstance(again, Message)
+        assert (again.id, again.text, again.by) == ("a", "text of a", "")
+        assert it.tries == {"a": 1}
+        assert "a" in it.watch
+
+
+async def test_it_does_not_come_before_its_time() -> None:
+    async with scene(NEVER) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        for _ in range(3):
             await it.watch.look()
-            (again,) = it.queue.items
-            assert isinstance(again, Message)
-            assert (again.id, again.text, again.by) == ("a", "text of a", "")
-            assert it.tries == {"a": 1}
-            assert "a" in it.watch
-
-    asyncio.run(main())
+        assert (it.waiting, it.tries, len(it.watch)) == ([], {}, 1)
 
 
-def test_it_does_not_come_before_its_time() -> None:
-    async def main() -> None:
-        async with scene(NEVER) as it:
-            await it.accept("a")
-            it.queue.items.clear()
-            for _ in range(3):
-                await it.watch.look()
-            assert (it.waiting, it.tries, len(it.watch)) == ([], {}, 1)
-
-    asyncio.run(main())
-
-
-def test_it_comes_after_the_timeout_and_within_two_seconds_of_it() -> None:
-    async def main() -> float:
-        async with scene(1) as it, asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(it.watch.run())
-            await it.accept("a")
-            it.queue.items.clear()
-            began = time.monotonic()
-            await until(lambda: bool(it.queue.items))
-            watching.cancel()
-            return time.monotonic() - began
-
-    assert 1.0 <= asyncio.run(main()) < 3.0
+async def test_it_comes_after_the_timeout_and_within_two_seconds_of_it() -> None:
+    async with scene(1) as it, asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(it.watch.run())
+        await it.accept("a")
+        it.queue.items.clear()
+        began = time.monotonic()
+        await until(lambda: bool(it.queue.items))
+        watching.cancel()
+        assert 1.0 <= (time.monotonic() - began) < 3.0
 
 
-def test_what_waits_in_a_long_queue_does_not_come_again() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a", "b", "c")
-            await it.watch.look()
-            assert it.waiting == ["a", "b", "c"]
-            it.queue.items.popleft()
-            await it.watch.look()
-            assert it.waiting == ["b", "c", "a"]
-            await it.watch.look()
-            assert (it.waiting, it.tries) == (["b", "c", "a"], {"a": 1})
-
-    asyncio.run(main())
+async def test_what_waits_in_a_long_queue_does_not_come_again() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a", "b", "c")
+        await it.watch.look()
+        assert it.waiting == ["a", "b", "c"]
+        it.queue.items.popleft()
+        await it.watch.look()
+        assert it.waiting == ["b", "c", "a"]
+        await it.watch.look()
+        assert (it.waiting, it.tries) == (["b", "c", "a"], {"a": 1})
 
 
-def test_foreign_head_of_queue_hides_what_has_left() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            it.queue.items.clear()
-            it.queue.items.append(Refused("odd"))
+async def test_foreign_head_of_queue_hides_what_has_left() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        it.queue.items.append(Refused("odd"))
+        await it.watch.look()
+        assert it.waiting == []
+        it.queue.items.clear()
+        await it.watch.look()
+        assert it.waiting == ["a"]
+
+
+async def test_what_is_on_its_way_into_the_queue_is_left_alone() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        async with it.watch.turn("a"):
             await it.watch.look()
             assert it.waiting == []
-            it.queue.items.clear()
-            await it.watch.look()
-            assert it.waiting == ["a"]
-
-    asyncio.run(main())
-
-
-def test_what_is_on_its_way_into_the_queue_is_left_alone() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            it.queue.items.clear()
-            async with it.watch.turn("a"):
-                await it.watch.look()
-                assert it.waiting == []
-            it.watch.begin(Message("a", "text of a"))
-            await it.accept("b")
-            await it.watch.look()
-            await it.watch.look()
-            assert it.waiting.count("a") == 1
-
-    asyncio.run(main())
+        it.watch.begin(Message("a", "text of a"))
+        await it.accept("b")
+        await it.watch.look()
+        await it.watch.look()
+        assert it.waiting.count("a") == 1
 
 
-def test_a_slow_send_does_not_hide_what_was_sent_behind_it() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            it.watch.begin(Message("slow", "slow"))
-            await it.accept("a")
-            it.queue.items.clear()
-            await it.watch.look()
-            assert (it.waiting, "slow" in it.watch) == (["a"], True)
-
-    asyncio.run(main())
+async def test_a_slow_send_does_not_hide_what_was_sent_behind_it() -> None:
+    async with scene(AT_ONCE) as it:
+        it.watch.begin(Message("slow", "slow"))
+        await it.accept("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        assert (it.waiting, "slow" in it.watch) == (["a"], True)
 
 
-def test_what_is_redelivered_is_not_sent_at_the_same_time() -> None:
+async def test_what_is_redelivered_is_not_sent_at_the_same_time() -> None:
     class Asking(FakeQueue):
         """It notes whether somebody has the turn of what is put."""
 
@@ -270,167 +249,138 @@ def test_what_is_redelivered_is_not_sent_at_the_same_time() -> None:
             self.taken = self.turn.locked()
             await super().put(messages)
 
-    async def main() -> None:
-        queue = Asking()
-        async with scene(AT_ONCE, queue=queue) as it:
-            await it.accept("a")
-            queue.items.clear()
-            queue.turn = it.watch.turn("a")
+    queue = Asking()
+    async with scene(AT_ONCE, queue=queue) as it:
+        await it.accept("a")
+        queue.items.clear()
+        queue.turn = it.watch.turn("a")
+        await it.watch.look()
+        assert it.waiting == ["a"]
+        assert queue.taken
+
+
+async def test_what_waits_in_the_queue_for_room_does_not_come_again() -> None:
+    async with scene(AT_ONCE) as it, asyncio.timeout(10):
+        await it.accept("a", "b", "c")
+        full = consumer(it.queue, it.store.stored, limits=Limits(max_held=1)).consumer
+        running = asyncio.create_task(full.run())
+        await until(lambda: full.room == 0 and it.queue.leaves == 1)
+        for _ in range(3):
             await it.watch.look()
-            assert it.waiting == ["a"]
-            assert queue.taken
-
-    asyncio.run(main())
-
-
-def test_what_waits_in_the_queue_for_room_does_not_come_again() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it, asyncio.timeout(10):
-            await it.accept("a", "b", "c")
-            full = consumer(it.queue, it.store.stored, limits=Limits(max_held=1)).consumer
-            running = asyncio.create_task(full.run())
-            await until(lambda: full.room == 0 and it.queue.leaves == 1)
-            for _ in range(3):
-                await it.watch.look()
-            assert it.waiting == ["b", "c"]
-            assert (it.tries, it.dead, it.queue.repeated) == ({}, [], 0)
-            full.stop()
-            await running
-            roomy = consumer(it.queue, it.store.stored, "messages-2").consumer
-            await roomy.handle(await it.queue.receive(10, 0.1))
-            await it.watch.look()
-            assert ids_of(roomy.held) == ["b", "c"]
-            assert (it.tries, len(it.watch)) == ({}, 0)
-
-    asyncio.run(main())
+        assert it.waiting == ["b", "c"]
+        assert (it.tries, it.dead, it.queue.repeated) == ({}, [], 0)
+        full.stop()
+        await running
+        roomy = consumer(it.queue, it.store.stored, "messages-2").consumer
+        await roomy.handle(await it.queue.receive(10, 0.1))
+        await it.watch.look()
+        assert ids_of(roomy.held) == ["b", "c"]
+        assert (it.tries, len(it.watch)) == ({}, 0)
 
 
-def test_what_arrives_late_is_shown_once() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            held = list(it.queue.items)
-            it.queue.items.clear()
-            await it.watch.look()
-            slow, quick = (consumer(it.queue, it.store.stored, name).consumer for name in ("messages-1", "messages-2"))
-            again = list(it.queue.items)
-            await quick.keep(again)
-            await slow.keep(held)
-            assert [ids_of(one.held) for one in (quick, slow)] == [["a"], []]
-            assert slow.held.arrivals("another", 0)["ids"] == []
-
-    asyncio.run(main())
+async def test_what_arrives_late_is_shown_once() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        held = list(it.queue.items)
+        it.queue.items.clear()
+        await it.watch.look()
+        slow, quick = (consumer(it.queue, it.store.stored, name).consumer for name in ("messages-1", "messages-2"))
+        again = list(it.queue.items)
+        await quick.keep(again)
+        await slow.keep(held)
+        assert [ids_of(one.held) for one in (quick, slow)] == [["a"], []]
+        assert slow.held.arrivals("another", 0)["ids"] == []
 
 
-def test_unreported_store_is_not_redelivered() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            it.queue.items.clear()
-            it.stored("a")
-            await it.watch.look()
-            assert (it.waiting, it.tries, len(it.watch)) == ([], {}, 0)
-
-    asyncio.run(main())
+async def test_unreported_store_is_not_redelivered() -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        it.stored("a")
+        await it.watch.look()
+        assert (it.waiting, it.tries, len(it.watch)) == ([], {}, 0)
 
 
-def test_message_lost_in_merge_is_relogged() -> None:
+async def test_message_lost_in_merge_is_relogged() -> None:
     """The log may lack it because the halves of a cluster are merging: a missing entry settles nothing."""
-
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
-            it.watch.expect(Message("b", "text of b"))  # answered with 504
-            it.queue.items.clear()
-            it.store.log.entries.clear()
-            await it.watch.look()
-            assert sorted(it.waiting) == ["a", "b"]
-            assert {m.id: m.text for m in map(Message.from_json, it.store.log.entries.values())} == {
-                "a": "text of a",
-                "b": "text of b",
-            }
-            assert len(it.watch) == 2
-            assert it.watch._health.counters["messages_relogged"] == 2
-
-    asyncio.run(main())
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.watch.expect(Message("b", "text of b"))  # answered with 504
+        it.queue.items.clear()
+        it.store.log.entries.clear()
+        await it.watch.look()
+        assert sorted(it.waiting) == ["a", "b"]
+        assert {m.id: m.text for m in map(Message.from_json, it.store.log.entries.values())} == {
+            "a": "text of a",
+            "b": "text of b",
+        }
+        assert len(it.watch) == 2
+        assert it.watch._health.counters["messages_relogged"] == 2
 
 
-def test_missing_message_search_is_limited() -> None:
-    async def main() -> None:
-        hands, store = Hands(), FakeStore()
-        async with scene(AT_ONCE, store=store, clock=hands.clock) as it:
-            store.log.entries.update({i: Message(i, f"text of {i}", 1.0).to_json() for i in ("late", "lost")})
-            await it.watch.recover()
-            late = store.log.entries.pop("late")
-            store.log.entries.clear()
-            for _ in range(3):
-                hands.move(MISSING_SECONDS / 4)
-                await it.watch.look()
-                assert (it.waiting, len(it.watch)) == ([], 2)
-            store.log.entries["late"] = late  # the merge brings it
+async def test_missing_message_search_is_limited() -> None:
+    hands, store = Hands(), FakeStore()
+    async with scene(AT_ONCE, store=store, clock=hands.clock) as it:
+        store.log.entries.update({i: Message(i, f"text of {i}", 1.0).to_json() for i in ("late", "lost")})
+        await it.watch.recover()
+        late = store.log.entries.pop("late")
+        store.log.entries.clear()
+        for _ in range(3):
             hands.move(MISSING_SECONDS / 4)
             await it.watch.look()
-            assert it.waiting == ["late"]
-            it.queue.items.clear()
-            hands.move(MISSING_SECONDS)
-            await it.watch.look()
-            assert (len(it.watch), "lost" in it.watch) == (1, False)
+            assert (it.waiting, len(it.watch)) == ([], 2)
+        store.log.entries["late"] = late  # the merge brings it
+        hands.move(MISSING_SECONDS / 4)
+        await it.watch.look()
+        assert it.waiting == ["late"]
+        it.queue.items.clear()
+        hands.move(MISSING_SECONDS)
+        await it.watch.look()
+        assert (len(it.watch), "lost" in it.watch) == (1, False)
 
-    asyncio.run(main())
 
-
-def test_log_entries_without_watch_are_watched_after_a_join() -> None:
+async def test_log_entries_without_watch_are_watched_after_a_join() -> None:
     """It was taken for being nowhere, or another half of the cluster brought it."""
-
-    async def main() -> None:
-        store = FakeStore()
-        async with scene(AT_ONCE, store=store) as it, asyncio.TaskGroup() as tasks, asyncio.timeout(10):
-            it.watch.pause = it.watch.merges.settle_seconds = 0.01
-            watching = tasks.create_task(it.watch.run())
-            await asyncio.sleep(0.05)
-            store.log.entries["b"] = Message("b", "text of b", 1.0).to_json()
-            await asyncio.sleep(0.05)
-            assert "b" not in it.watch
-            it.joined.set()
-            await until(lambda: "b" in it.waiting)
-            watching.cancel()
-
-    asyncio.run(main())
+    store = FakeStore()
+    async with scene(AT_ONCE, store=store) as it, asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+        it.watch.pause = it.watch.merges.settle_seconds = 0.01
+        watching = tasks.create_task(it.watch.run())
+        await asyncio.sleep(0.05)
+        store.log.entries["b"] = Message("b", "text of b", 1.0).to_json()
+        await asyncio.sleep(0.05)
+        assert "b" not in it.watch
+        it.joined.set()
+        await until(lambda: "b" in it.waiting)
+        watching.cancel()
 
 
-def test_late_log_entry_is_unexplained_until_watched() -> None:
-    async def main() -> None:
-        store = FakeStore()
-        async with scene(AT_ONCE, most=1, store=store) as it:
-            await it.accept("a", "dead")
-            assert await it.watch.unexplained() == 0
-            it.stored("a")
-            it.queue.items.clear()
-            await it.watch.look()
-            assert [letter.id for letter in it.dead] == ["dead"]
-            assert await it.watch.unexplained() == 0
-            store.log.entries["late"] = Message("late", "text", 1.0).to_json()
-            assert await it.watch.unexplained() == 1
-            await it.watch.recover()
-            assert ("late" in it.watch, await it.watch.unexplained()) == (True, 0)
-
-    asyncio.run(main())
+async def test_late_log_entry_is_unexplained_until_watched() -> None:
+    store = FakeStore()
+    async with scene(AT_ONCE, most=1, store=store) as it:
+        await it.accept("a", "dead")
+        assert await it.watch.unexplained() == 0
+        it.stored("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        assert [letter.id for letter in it.dead] == ["dead"]
+        assert await it.watch.unexplained() == 0
+        store.log.entries["late"] = Message("late", "text", 1.0).to_json()
+        assert await it.watch.unexplained() == 1
+        await it.watch.recover()
+        assert ("late" in it.watch, await it.watch.unexplained()) == (True, 0)
 
 
-def test_a_letter_that_was_replayed_explains_nothing_any_more() -> None:
-    async def main() -> None:
-        store = FakeStore()
-        async with scene(AT_ONCE, most=1, store=store) as it:
-            await it.accept("a")
-            it.queue.items.clear()
-            await it.watch.look()
-            await DeadLetters(it.queue, store.real("facade-1"), it.watch).replay(it.dead[0])
-            it.stored("a")
-            it.queue.items.clear()
-            await it.watch.look()
-            assert await it.watch.unexplained() == 0
-
-    asyncio.run(main())
+async def test_a_letter_that_was_replayed_explains_nothing_any_more() -> None:
+    store = FakeStore()
+    async with scene(AT_ONCE, most=1, store=store) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        await DeadLetters(it.queue, store.real("facade-1"), it.watch).replay(it.dead[0])
+        it.stored("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        assert await it.watch.unexplained() == 0
 
 
 def test_texts_are_kept_up_to_a_bound_the_newest_of_them() -> None:
@@ -448,399 +398,333 @@ def test_texts_are_kept_up_to_a_bound_the_newest_of_them() -> None:
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 
-def test_clock_set_back_and_new_facade_redeliver_nothing() -> None:
-    async def main() -> None:
-        hands, store, queue = Hands(), FakeStore(), FakeQueue()
-        async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as before:
-            await before.accept("a", "b")
-        hands.wall -= 7200
-        async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as it:
-            assert await it.watch.recover()
-            for _ in range(6):
-                hands.move(1)
-                await it.watch.look()
-            assert (it.waiting, it.tries, it.dead) == (["a", "b"], {}, [])
-            await it.accept("c")
-            queue.items.popleft()
-            queue.items.popleft()
+async def test_clock_set_back_and_new_facade_redeliver_nothing() -> None:
+    hands, store, queue = Hands(), FakeStore(), FakeQueue()
+    async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as before:
+        await before.accept("a", "b")
+    hands.wall -= 7200
+    async with scene(AT_ONCE, queue=queue, store=store, clock=hands.clock) as it:
+        assert await it.watch.recover()
+        for _ in range(6):
             hands.move(1)
             await it.watch.look()
-            assert it.waiting == ["c", "a", "b"], "the order of what this facade accepted is known"
-
-    asyncio.run(main())
-
-
-def test_a_clock_set_back_holds_no_redelivery_up() -> None:
-    async def main() -> None:
-        hands = Hands()
-        async with scene(5, clock=hands.clock) as it:
-            await it.accept("a")
-            for tries in (1, 2):
-                it.queue.items.clear()
-                await it.watch.look()
-                hands.wall -= 7200
-                hands.monotonic += 5
-                await it.watch.look()
-                assert (it.waiting, it.tries) == (["a"], {"a": tries})
-                hands.monotonic += 5
-
-    asyncio.run(main())
+        assert (it.waiting, it.tries, it.dead) == (["a", "b"], {}, [])
+        await it.accept("c")
+        queue.items.popleft()
+        queue.items.popleft()
+        hands.move(1)
+        await it.watch.look()
+        assert it.waiting == ["c", "a", "b"], "the order of what this facade accepted is known"
 
 
-def test_old_redeliveries_of_stored_are_removed() -> None:
-    async def main() -> None:
-        hands = Hands()
-        async with scene(AT_ONCE, most=3, clock=hands.clock) as it:
-            await it.accept("stored", "away", "dead")
-            for _ in range(2):
-                it.queue.items.clear()
-                await it.watch.look()
-            it.stored("stored")
-            it.store.redelivered.entries["dead"] = Redelivery("dead", 3, 1.0).to_json()
-            await it.watch.sweep()
-            assert set(it.tries) == {"stored", "away", "dead"}
-            hands.move(KEPT_SECONDS + 1)
-            await it.watch.sweep()
-            assert set(it.tries) == {"away", "dead"}
-            assert it.watch._health.counters["messages_redelivered"] == 6
+async def test_a_clock_set_back_holds_no_redelivery_up() -> None:
+    hands = Hands()
+    async with scene(5, clock=hands.clock) as it:
+        await it.accept("a")
+        for tries in (1, 2):
+            it.queue.items.clear()
+            await it.watch.look()
+            hands.wall -= 7200
+            hands.monotonic += 5
+            await it.watch.look()
+            assert (it.waiting, it.tries) == (["a"], {"a": tries})
+            hands.monotonic += 5
 
-    asyncio.run(main())
+
+async def test_old_redeliveries_of_stored_are_removed() -> None:
+    hands = Hands()
+    async with scene(AT_ONCE, most=3, clock=hands.clock) as it:
+        await it.accept("stored", "away", "dead")
+        for _ in range(2):
+            it.queue.items.clear()
+            await it.watch.look()
+        it.stored("stored")
+        it.store.redelivered.entries["dead"] = Redelivery("dead", 3, 1.0).to_json()
+        await it.watch.sweep()
+        assert set(it.tries) == {"stored", "away", "dead"}
+        hands.move(KEPT_SECONDS + 1)
+        await it.watch.sweep()
+        assert set(it.tries) == {"away", "dead"}
+        assert it.watch._health.counters["messages_redelivered"] == 6
 
 
 @pytest.mark.parametrize("refusal", [QueueFullError("full"), QueueUnavailableError("away")])
-def test_refused_redelivery_is_repeated_and_not_counted(refusal: QueueError) -> None:
-    async def main() -> None:
-        queue = Picky()
-        async with scene(AT_ONCE, queue=queue) as it:
-            await it.accept("a")
-            queue.items.clear()
-            for before in (0, 1):
-                queue.refusals.append(refusal)
-                await it.watch.look()
-                assert (it.waiting, it.tries.get("a", 0)) == ([], before)
-                await it.watch.look()
-                assert (it.waiting, it.tries) == (["a"], {"a": before + 1})
-                queue.items.clear()
-
-    asyncio.run(main())
-
-
-def test_indeterminate_redelivery_is_counted_and_watched() -> None:
-    async def main() -> None:
-        queue = Picky()
-        async with scene(AT_ONCE, queue=queue) as it:
-            await it.accept("a")
-            queue.items.clear()
-            queue.refusals.append(QueueIndeterminateError("no backup confirmed it"))
+async def test_refused_redelivery_is_repeated_and_not_counted(refusal: QueueError) -> None:
+    queue = Picky()
+    async with scene(AT_ONCE, queue=queue) as it:
+        await it.accept("a")
+        queue.items.clear()
+        for before in (0, 1):
+            queue.refusals.append(refusal)
             await it.watch.look()
-            assert (it.waiting, it.tries, len(it.watch)) == ([], {"a": 1}, 1)
+            assert (it.waiting, it.tries.get("a", 0)) == ([], before)
             await it.watch.look()
-            assert (it.waiting, it.tries) == (["a"], {"a": 2})
+            assert (it.waiting, it.tries) == (["a"], {"a": before + 1})
+            queue.items.clear()
 
-    asyncio.run(main())
+
+async def test_indeterminate_redelivery_is_counted_and_watched() -> None:
+    queue = Picky()
+    async with scene(AT_ONCE, queue=queue) as it:
+        await it.accept("a")
+        queue.items.clear()
+        queue.refusals.append(QueueIndeterminateError("no backup confirmed it"))
+        await it.watch.look()
+        assert (it.waiting, it.tries, len(it.watch)) == ([], {"a": 1}, 1)
+        await it.watch.look()
+        assert (it.waiting, it.tries) == (["a"], {"a": 2})
 
 
 @pytest.mark.parametrize("broken", ["queue", "redelivered", "stored", "log"])
-def test_a_cluster_that_fails_for_a_while_delays_only(broken: str) -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            await it.accept("a")
+async def test_a_cluster_that_fails_for_a_while_delays_only(broken: str) -> None:
+    async with scene(AT_ONCE) as it:
+        await it.accept("a")
+        it.queue.items.clear()
+        part: FakeQueue | FakeMap = it.queue if broken == "queue" else getattr(it.store, broken)
+        part.errors.append(QueueUnavailableError("away") if broken == "queue" else HazelcastError("not now"))
+        await it.watch.look()
+        assert (it.waiting, len(it.watch)) == ([], 1)
+        await it.watch.look()
+        assert it.waiting == ["a"]
+
+
+async def test_failed_message_becomes_dead_letter() -> None:
+    async with scene(AT_ONCE, most=3) as it:
+        await it.accept("bad", "good")
+        for deliveries in (1, 2, 3):
+            assert "bad" in it.waiting, deliveries
+            assert not it.dead
             it.queue.items.clear()
-            part: FakeQueue | FakeMap = it.queue if broken == "queue" else getattr(it.store, broken)
-            part.errors.append(QueueUnavailableError("away") if broken == "queue" else HazelcastError("not now"))
+            it.stored("good")
             await it.watch.look()
-            assert (it.waiting, len(it.watch)) == ([], 1)
-            await it.watch.look()
-            assert it.waiting == ["a"]
-
-    asyncio.run(main())
-
-
-def test_failed_message_becomes_dead_letter() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE, most=3) as it:
-            await it.accept("bad", "good")
-            for deliveries in (1, 2, 3):
-                assert "bad" in it.waiting, deliveries
-                assert not it.dead
-                it.queue.items.clear()
-                it.stored("good")
-                await it.watch.look()
-            (letter,) = it.dead
-            assert (letter.id, letter.text, letter.replayable) == ("bad", "text of bad", True)
-            assert letter.reason == "not stored after 3 deliveries"
-            assert (it.waiting, len(it.watch)) == ([], 0)
-
-    asyncio.run(main())
+        (letter,) = it.dead
+        assert (letter.id, letter.text, letter.replayable) == ("bad", "text of bad", True)
+        assert letter.reason == "not stored after 3 deliveries"
+        assert (it.waiting, len(it.watch)) == ([], 0)
 
 
 # -- a facade that starts anew ----------------------------------------------------------------------------------------
 
 
-def test_new_facade_redelivers_only_what_is_not_stored() -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue()
-        async with scene(AT_ONCE, queue=queue, store=store) as before:
-            await before.accept("stored", "held", "waits")
-            before.stored("stored")
-            queue.items.popleft()
-            queue.items.popleft()
-        async with scene(AT_ONCE, queue=queue, store=store) as it:
-            assert await it.watch.recover()
-            assert len(it.watch) == 2
-            await it.watch.look()
-            assert (it.waiting, it.tries) == (["waits"], {})
-            queue.items.clear()
-            it.stored("waits")
-            await it.watch.look()
-            assert (it.waiting, it.tries) == (["held"], {"held": 1})
-
-    asyncio.run(main())
+async def test_new_facade_redelivers_only_what_is_not_stored() -> None:
+    store, queue = FakeStore(), FakeQueue()
+    async with scene(AT_ONCE, queue=queue, store=store) as before:
+        await before.accept("stored", "held", "waits")
+        before.stored("stored")
+        queue.items.popleft()
+        queue.items.popleft()
+    async with scene(AT_ONCE, queue=queue, store=store) as it:
+        assert await it.watch.recover()
+        assert len(it.watch) == 2
+        await it.watch.look()
+        assert (it.waiting, it.tries) == (["waits"], {})
+        queue.items.clear()
+        it.stored("waits")
+        await it.watch.look()
+        assert (it.waiting, it.tries) == (["held"], {"held": 1})
 
 
-def test_one_of_several_workers_recovers_for_all() -> None:
-    async def main() -> None:
-        store = FakeStore()
-        store.log.entries["a"] = Message("a", "a", 1.0).to_json()
-        async with scene(AT_ONCE, store=store) as first, scene(AT_ONCE, store=store) as second:
-            second.watch._health.become(1)
-            assert await first.watch.recover()
-            assert await second.watch.recover()
-            assert (len(first.watch), len(second.watch)) == (1, 0)
-
-    asyncio.run(main())
+async def test_one_of_several_workers_recovers_for_all() -> None:
+    store = FakeStore()
+    store.log.entries["a"] = Message("a", "a", 1.0).to_json()
+    async with scene(AT_ONCE, store=store) as first, scene(AT_ONCE, store=store) as second:
+        second.watch._health.become(1)
+        assert await first.watch.recover()
+        assert await second.watch.recover()
+        assert (len(first.watch), len(second.watch)) == (1, 0)
 
 
-def test_what_two_workers_watch_is_redelivered_by_one() -> None:
-    async def main() -> None:
-        store, queue = FakeStore(), FakeQueue()
-        async with scene(NEVER, queue=queue, store=store) as first, scene(NEVER, queue=queue, store=store) as second:
-            await first.accept("a")
-            second.watch._health.epoch = first.watch._health.epoch
-            second.watch.expect(Message("a", "text of a"))
-            queue.items.clear()
-            await first.watch._redeliver_one("a")
-            await second.watch._redeliver_one("a")
-            assert (first.waiting, first.tries) == (["a"], {"a": 1})
-            assert "a" in second.watch
-            long_ago = time.monotonic() - NEVER
-            epoch = first.watch._health.epoch
-            store.redelivered.entries["a"] = Redelivery("a", 1, 1.0, long_ago, epoch).to_json()
-            await second.watch._redeliver_one("a")
-            assert (first.waiting, first.tries) == (["a", "a"], {"a": 2})
-
-    asyncio.run(main())
+async def test_what_two_workers_watch_is_redelivered_by_one() -> None:
+    store, queue = FakeStore(), FakeQueue()
+    async with scene(NEVER, queue=queue, store=store) as first, scene(NEVER, queue=queue, store=store) as second:
+        await first.accept("a")
+        second.watch._health.epoch = first.watch._health.epoch
+        second.watch.expect(Message("a", "text of a"))
+        queue.items.clear()
+        await first.watch._redeliver_one("a")
+        await second.watch._redeliver_one("a")
+        assert (first.waiting, first.tries) == (["a"], {"a": 1})
+        assert "a" in second.watch
+        long_ago = time.monotonic() - NEVER
+        epoch = first.watch._health.epoch
+        store.redelivered.entries["a"] = Redelivery("a", 1, 1.0, long_ago, epoch).to_json()
+        await second.watch._redeliver_one("a")
+        assert (first.waiting, first.tries) == (["a", "a"], {"a": 2})
 
 
-def test_new_facade_tries_again_if_cluster_does_not_answer() -> None:
-    async def main() -> None:
-        async with scene(AT_ONCE) as it:
-            it.store.log.entries["a"] = Message("a", "a", 1.0).to_json()
-            it.store.log.errors.append(HazelcastError("not now"))
-            it.watch.pause = 0.01
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(it.watch.run())
-                await until(lambda: it.waiting == ["a"])
-                watching.cancel()
-
-    asyncio.run(main())
+async def test_new_facade_tries_again_if_cluster_does_not_answer() -> None:
+    async with scene(AT_ONCE) as it:
+        it.store.log.entries["a"] = Message("a", "a", 1.0).to_json()
+        it.store.log.errors.append(HazelcastError("not now"))
+        it.watch.pause = 0.01
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(it.watch.run())
+            await until(lambda: it.waiting == ["a"])
+            watching.cancel()
 
 
-def test_given_up_message_stays_given_up() -> None:
-    async def main() -> None:
-        store = FakeStore()
-        async with scene(AT_ONCE, most=1, store=store) as before:
-            await before.accept("a", "b")
-            before.queue.items.clear()
-            await before.watch.look()
-            assert len(before.dead) == 2
-            store.dead.entries.clear()
-        async with scene(AT_ONCE, most=1, store=store) as it:
-            await it.accept("c")
-            assert await it.watch.recover()
-            assert len(it.watch) == 1
-
-    asyncio.run(main())
+async def test_given_up_message_stays_given_up() -> None:
+    store = FakeStore()
+    async with scene(AT_ONCE, most=1, store=store) as before:
+        await before.accept("a", "b")
+        before.queue.items.clear()
+        await before.watch.look()
+        assert len(before.dead) == 2
+        store.dead.entries.clear()
+    async with scene(AT_ONCE, most=1, store=store) as it:
+        await it.accept("c")
+        assert await it.watch.recover()
+        assert len(it.watch) == 1
 
 
 # -- what the consumers tell ------------------------------------------------------------------------------------------
 
 
-def test_reported_arrivals_settle_without_the_store() -> None:
-    async def main() -> None:
-        telling = Telling()
-        async with scene(AT_ONCE, consumers=[telling.app]) as it:
-            await it.watch.recover()
-            await it.accept("a", "b")
-            it.queue.items.clear()
-            telling.store("a")
-            it.store.stored.errors.append(HazelcastError("not to be asked for a"))
-            await it.watch.look()
-            assert "a" not in it.watch
-            assert "b" in it.watch
-
-    asyncio.run(main())
+async def test_reported_arrivals_settle_without_the_store() -> None:
+    telling = Telling()
+    async with scene(AT_ONCE, consumers=[telling.app]) as it:
+        await it.watch.recover()
+        await it.accept("a", "b")
+        it.queue.items.clear()
+        telling.store("a")
+        it.store.stored.errors.append(HazelcastError("not to be asked for a"))
+        await it.watch.look()
+        assert "a" not in it.watch
+        assert "b" in it.watch
 
 
-def test_arrival_before_confirmation_of_put_counts() -> None:
-    async def main() -> None:
-        telling = Telling()
-        async with scene(NEVER, consumers=[telling.app]) as it:
-            await it.watch.recover()
-            it.watch.begin(Message("a", "text of a"))
-            telling.store("a")
-            await it.watch.look()
-            it.watch.put("a")
-            assert len(it.watch) == 0
-
-    asyncio.run(main())
+async def test_arrival_before_confirmation_of_put_counts() -> None:
+    telling = Telling()
+    async with scene(NEVER, consumers=[telling.app]) as it:
+        await it.watch.recover()
+        it.watch.begin(Message("a", "text of a"))
+        telling.store("a")
+        await it.watch.look()
+        it.watch.put("a")
+        assert len(it.watch) == 0
 
 
-def test_unreported_messages_of_stopped_consumer_settle() -> None:
-    async def main() -> None:
-        (port,) = free_ports(1)
-        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
-            ids = [f"m{number}" for number in range(LARGEST_ROUND + 10)]
-            await it.accept(*ids, "lost")
-            it.queue.items.clear()
+async def test_unreported_messages_of_stopped_consumer_settle() -> None:
+    (port,) = free_ports(1)
+    async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+        ids = [f"m{number}" for number in range(LARGEST_ROUND + 10)]
+        await it.accept(*ids, "lost")
+        it.queue.items.clear()
+        for message_id in ids:
+            it.stored(message_id)
+        await it.watch.look()
+        await it.watch.look()
+        assert len(it.watch) == 1
+        assert "lost" in it.watch
+
+
+async def test_messages_of_a_restarted_consumer_are_not_pending() -> None:
+    (port,) = free_ports(1)
+    async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+        for ids in ("", "a"):
+            runner = web.AppRunner(Telling().app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await it.accept(*ids)
             for message_id in ids:
                 it.stored(message_id)
-            await it.watch.look()
-            await it.watch.look()
-            assert len(it.watch) == 1
-            assert "lost" in it.watch
-
-    asyncio.run(main())
-
-
-def test_messages_of_a_restarted_consumer_are_not_pending() -> None:
-    async def main() -> None:
-        (port,) = free_ports(1)
-        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
-            for ids in ("", "a"):
-                runner = web.AppRunner(Telling().app)
-                await runner.setup()
-                await web.TCPSite(runner, "127.0.0.1", port).start()
-                await it.accept(*ids)
-                for message_id in ids:
-                    it.stored(message_id)
-                it.queue.items.clear()
-                await it.watch.look()
-                await runner.cleanup()
-            assert len(it.watch) == 0
-
-    asyncio.run(main())
-
-
-def test_store_is_not_read_once_all_consumers_report() -> None:
-    async def main() -> None:
-        telling = Telling()
-        (port,) = free_ports(1)
-        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
-            it.watch.pause = 0.01
-            await it.accept("a")
             it.queue.items.clear()
-            async with running(it.watch.run()):
-                await until(lambda: it.store.stored.lookups > 0)
-                runner = web.AppRunner(telling.app)
-                await runner.setup()
-                await web.TCPSite(runner, "127.0.0.1", port).start()
-                await until(lambda: telling.calls > 1)
-                asked = it.store.stored.lookups
-                calls = telling.calls
-                await until(lambda: telling.calls > calls + 20)
-                assert it.store.stored.lookups <= asked + 1
+            await it.watch.look()
             await runner.cleanup()
-
-    asyncio.run(main())
-
-
-def test_restarted_consumer_reports_all_it_stored_since() -> None:
-    async def main() -> None:
-        first, second = Telling(), Telling()
-        (port,) = free_ports(1)
-        async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
-            await it.accept("a", "b", "c")
-            for telling, ids in ((first, "a"), (second, "bc")):
-                for message_id in ids:
-                    telling.store(message_id)
-                runner = web.AppRunner(telling.app)
-                await runner.setup()
-                await it.watch.look()  # while it is away
-                await web.TCPSite(runner, "127.0.0.1", port).start()
-                await it.watch.look()
-                await runner.cleanup()
-                assert all(message_id not in it.watch for message_id in ids)
-            assert len(it.watch) == 0
-
-    asyncio.run(main())
+        assert len(it.watch) == 0
 
 
-def test_a_consumer_that_never_rests_does_not_hold_the_watch() -> None:
-    async def main() -> None:
-        telling = Telling()
-        telling.busy = True
-        async with scene(AT_ONCE, consumers=[telling.app]) as it, asyncio.timeout(5):
-            await it.watch.recover()
-            await it.accept("a")
-            it.queue.items.clear()
+async def test_store_is_not_read_once_all_consumers_report() -> None:
+    telling = Telling()
+    (port,) = free_ports(1)
+    async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+        it.watch.pause = 0.01
+        await it.accept("a")
+        it.queue.items.clear()
+        async with running(it.watch.run()):
+            await until(lambda: it.store.stored.lookups > 0)
+            runner = web.AppRunner(telling.app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await until(lambda: telling.calls > 1)
+            asked = it.store.stored.lookups
+            calls = telling.calls
+            await until(lambda: telling.calls > calls + 20)
+            assert it.store.stored.lookups <= asked + 1
+        await runner.cleanup()
+
+
+async def test_restarted_consumer_reports_all_it_stored_since() -> None:
+    first, second = Telling(), Telling()
+    (port,) = free_ports(1)
+    async with scene(NEVER, consumers=[Address("127.0.0.1", port)]) as it:
+        await it.accept("a", "b", "c")
+        for telling, ids in ((first, "a"), (second, "bc")):
+            for message_id in ids:
+                telling.store(message_id)
+            runner = web.AppRunner(telling.app)
+            await runner.setup()
+            await it.watch.look()  # while it is away
+            await web.TCPSite(runner, "127.0.0.1", port).start()
             await it.watch.look()
-            assert it.waiting == ["a"]
-            assert telling.calls == 2
-
-    asyncio.run(main())
-
-
-def test_message_being_stored_is_not_redelivered() -> None:
-    async def main() -> None:
-        telling, hands = Telling(), Hands()
-        async with scene(5, consumers=[telling.app], clock=hands.clock) as it:
-            await it.accept("a", "b")
-            it.queue.items.clear()
-            telling.taken = ["a"]
-            for _ in range(4):
-                await it.watch.look()
-                hands.move(3)
-            assert it.waiting == ["b"]
-            telling.taken = []
-            for _ in range(3):
-                await it.watch.look()
-                hands.move(3)
-            assert it.waiting == ["b", "a"]
-
-    asyncio.run(main())
+            await runner.cleanup()
+            assert all(message_id not in it.watch for message_id in ids)
+        assert len(it.watch) == 0
 
 
-def test_more_than_one_answer_holds_is_heard_in_one_look() -> None:
-    async def main() -> None:
-        telling = Telling()
-        async with scene(NEVER, consumers=[telling.app]) as it:
-            await it.watch.recover()
-            for number in range(2 * MOST_ARRIVALS + 1):
-                it.watch.begin(Message(str(number), "text"))
-                telling.store(str(number))
+async def test_a_consumer_that_never_rests_does_not_hold_the_watch() -> None:
+    telling = Telling()
+    telling.busy = True
+    async with scene(AT_ONCE, consumers=[telling.app]) as it, asyncio.timeout(5):
+        await it.watch.recover()
+        await it.accept("a")
+        it.queue.items.clear()
+        await it.watch.look()
+        assert it.waiting == ["a"]
+        assert telling.calls == 2
+
+
+async def test_message_being_stored_is_not_redelivered() -> None:
+    telling, hands = Telling(), Hands()
+    async with scene(5, consumers=[telling.app], clock=hands.clock) as it:
+        await it.accept("a", "b")
+        it.queue.items.clear()
+        telling.taken = ["a"]
+        for _ in range(4):
             await it.watch.look()
-            assert len(it.watch) == 0
-            assert telling.calls == 1 + 3
+            hands.move(3)
+        assert it.waiting == ["b"]
+        telling.taken = []
+        for _ in range(3):
+            await it.watch.look()
+            hands.move(3)
+        assert it.waiting == ["b", "a"]
 
-    asyncio.run(main())
+
+async def test_more_than_one_answer_holds_is_heard_in_one_look() -> None:
+    telling = Telling()
+    async with scene(NEVER, consumers=[telling.app]) as it:
+        await it.watch.recover()
+        for number in range(2 * MOST_ARRIVALS + 1):
+            it.watch.begin(Message(str(number), "text"))
+            telling.store(str(number))
+        await it.watch.look()
+        assert len(it.watch) == 0
+        assert telling.calls == 1 + 3
 
 
 @pytest.mark.parametrize("odd", [Stub(hangs=True), Stub(200), Stub(500), Stub(400)], ids=["hangs", "200", "500", "400"])
-def test_hanging_or_odd_consumer_does_not_delay_the_watch(odd: Stub) -> None:
-    async def main() -> None:
-        telling = Telling()
-        async with scene(AT_ONCE, consumers=[odd.app, telling.app]) as it:
-            await it.watch.recover()
-            await it.accept("a", "b")
-            telling.store("b")
-            it.queue.items.clear()
-            async with asyncio.timeout(10):
-                await it.watch.look()
-            assert it.waiting == ["a"]
-            assert odd.calls == 2
-
-    asyncio.run(main())
+async def test_hanging_or_odd_consumer_does_not_delay_the_watch(odd: Stub) -> None:
+    telling = Telling()
+    async with scene(AT_ONCE, consumers=[odd.app, telling.app]) as it:
+        await it.watch.recover()
+        await it.accept("a", "b")
+        telling.store("b")
+        it.queue.items.clear()
+        async with asyncio.timeout(10):
+            await it.watch.look()
+        assert it.waiting == ["a"]
+        assert odd.calls == 2
 
 
 async def test_dead_letter_is_removed_when_message_is_stored_late() -> None:
@@ -865,35 +749,31 @@ async def test_message_stored_during_a_comparison_is_not_watched() -> None:
         assert [message_id in it.watch for message_id in ("a", "b")] == [False, True]
 
 
-def test_what_others_stored_is_heard_while_one_hangs() -> None:
-    async def main() -> None:
-        telling, hung = Telling(), Stub(hangs=True)
-        async with scene(NEVER, consumers=[hung.app, telling.app]) as it:
-            await it.watch.recover()
-            it.watch.pause = 0.01
-            async with running(it.watch.run()):
-                for number in range(20):
-                    await it.accept(str(number))
-                    telling.store(str(number))
-                    await until(lambda: len(it.watch) == 0)
-                # Where each round waits for the one that hangs, it is asked once for each message.
-                assert hung.calls < 10
-
-    asyncio.run(main())
+async def test_what_others_stored_is_heard_while_one_hangs() -> None:
+    telling, hung = Telling(), Stub(hangs=True)
+    async with scene(NEVER, consumers=[hung.app, telling.app]) as it:
+        await it.watch.recover()
+        it.watch.pause = 0.01
+        async with running(it.watch.run()):
+            for number in range(20):
+                await it.accept(str(number))
+                telling.store(str(number))
+                await until(lambda: len(it.watch) == 0)
+            # Where each round waits for the one that hangs, it is asked once for each message.
+            assert hung.calls < 10
 
 
 @pytest.mark.parametrize("body", [[], None, "ids", {"ids": 1}, {"epoch": "e", "ids": [], "more": False, "next": "x"}])
-def test_an_answer_that_is_no_list_of_arrivals_is_passed_over(body: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_answer_that_is_no_list_of_arrivals_is_passed_over(
+    body: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.json_response(body)
 
-    async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/arrivals", answer)
-        async with scene(NEVER, consumers=[app]) as it:
-            await it.accept("a")
-            await it.watch.look()
-            assert len(it.watch) == 1
-
-    asyncio.run(main())
+    app = web.Application()
+    app.router.add_get("/arrivals", answer)
+    async with scene(NEVER, consumers=[app]) as it:
+        await it.accept("a")
+        await it.watch.look()
+        assert len(it.watch) == 1
     assert any("is not a messages-service" in line for line in caplog.messages)

@@ -64,233 +64,187 @@ def nobody() -> Address:
     return Address("127.0.0.1", free_ports(1)[0])
 
 
-def test_each_healthy_one_gets_its_share() -> None:
-    async def main() -> None:
-        async with group(*(Service(name) for name in "abc")) as it:
-            shares = await it.ask(150)
-            assert set(shares) == {*"abc"}
-            assert min(shares.values()) > 20
-
-    asyncio.run(main())
+async def test_each_healthy_one_gets_its_share() -> None:
+    async with group(*(Service(name) for name in "abc")) as it:
+        shares = await it.ask(150)
+        assert set(shares) == {*"abc"}
+        assert min(shares.values()) > 20
 
 
-def test_hanging_replica_is_left_out() -> None:
-    async def main() -> None:
-        hung, others = Service("hung"), [Service("a"), Service("b")]
-        async with group(hung, *others) as it:
-            hung.awake.clear()
-            began = time.monotonic()
-            shares = await it.ask(200)
-            assert set(shares) == {"a", "b"}
-            assert min(shares.values()) > 40
-            # Each of these requests would have waited for the whole time of an attempt.
-            assert hung.calls["/work"] <= 1 + (time.monotonic() - began) / 0.25
-            hung.awake.set()
-
-    asyncio.run(main())
+async def test_hanging_replica_is_left_out() -> None:
+    hung, others = Service("hung"), [Service("a"), Service("b")]
+    async with group(hung, *others) as it:
+        hung.awake.clear()
+        began = time.monotonic()
+        shares = await it.ask(200)
+        assert set(shares) == {"a", "b"}
+        assert min(shares.values()) > 40
+        # Each of these requests would have waited for the whole time of an attempt.
+        assert hung.calls["/work"] <= 1 + (time.monotonic() - began) / 0.25
+        hung.awake.set()
 
 
-def test_one_that_wakes_up_is_asked_again() -> None:
-    async def main() -> None:
-        hung = Service("hung")
-        async with group(hung, Service("a")) as it:
-            hung.awake.clear()
-            assert set(await it.ask(20)) == {"a"}
-            hung.awake.set()
-            async with asyncio.timeout(20):
-                while "hung" not in await it.ask():
-                    pass
-
-    asyncio.run(main())
+async def test_one_that_wakes_up_is_asked_again() -> None:
+    hung = Service("hung")
+    async with group(hung, Service("a")) as it:
+        hung.awake.clear()
+        assert set(await it.ask(20)) == {"a"}
+        hung.awake.set()
+        async with asyncio.timeout(20):
+            while "hung" not in await it.ask():
+                pass
 
 
-def test_the_question_whether_it_lives_is_asked_once_at_a_time() -> None:
-    async def main() -> None:
-        hung = Service("hung")
-        async with group(hung, Service("a")) as it:
-            hung.awake.clear()
-            await asyncio.gather(*(it.ask() for _ in range(50)))
-            assert hung.calls["/healthz"] == 1
-            hung.awake.set()
-
-    asyncio.run(main())
+async def test_the_question_whether_it_lives_is_asked_once_at_a_time() -> None:
+    hung = Service("hung")
+    async with group(hung, Service("a")) as it:
+        hung.awake.clear()
+        await asyncio.gather(*(it.ask() for _ in range(50)))
+        assert hung.calls["/healthz"] == 1
+        hung.awake.set()
 
 
-def test_slow_healthy_replica_is_waited_for() -> None:
-    async def main() -> None:
-        slow = [Service("a"), Service("b")]
-        for each in slow:
-            each.slow = 0.7
-        async with group(*slow) as it:
-            answer = await it.replicas.call("GET", "/work")
-            assert not answer.repeated
-            assert sum(each.calls["/work"] for each in slow) == 1
-
-    asyncio.run(main())
+async def test_slow_healthy_replica_is_waited_for() -> None:
+    slow = [Service("a"), Service("b")]
+    for each in slow:
+        each.slow = 0.7
+    async with group(*slow) as it:
+        answer = await it.replicas.call("GET", "/work")
+        assert not answer.repeated
+        assert sum(each.calls["/work"] for each in slow) == 1
 
 
-def test_one_that_refuses_is_left_out() -> None:
-    async def main() -> None:
-        async with group(nobody(), Service("a")) as it:
-            await it.ask(20)
-            assert len({it.replicas.choose() for _ in range(50)}) == 1
-
-    asyncio.run(main())
+async def test_one_that_refuses_is_left_out() -> None:
+    async with group(nobody(), Service("a")) as it:
+        await it.ask(20)
+        assert len({it.replicas.choose() for _ in range(50)}) == 1
 
 
-def test_one_that_starts_later_gets_its_share() -> None:
-    async def main() -> None:
-        late, place = Service("late"), nobody()
-        async with group(place, Service("a")) as it:
-            assert set(await it.ask(20)) == {"a"}
-            runner = web.AppRunner(late.app)
-            await runner.setup()
-            await web.TCPSite(runner, place.host, place.port).start()
-            async with asyncio.timeout(20):
-                while "late" not in await it.ask():
-                    pass
-            await runner.cleanup()
-
-    asyncio.run(main())
+async def test_one_that_starts_later_gets_its_share() -> None:
+    late, place = Service("late"), nobody()
+    async with group(place, Service("a")) as it:
+        assert set(await it.ask(20)) == {"a"}
+        runner = web.AppRunner(late.app)
+        await runner.setup()
+        await web.TCPSite(runner, place.host, place.port).start()
+        async with asyncio.timeout(20):
+            while "late" not in await it.ask():
+                pass
+        await runner.cleanup()
 
 
-def test_when_all_are_left_out_they_are_asked_all_the_same() -> None:
-    async def main() -> None:
-        hung = [Service("a"), Service("b")]
-        async with group(*hung) as it:
-            for each in hung:
-                each.awake.clear()
-            asking = asyncio.ensure_future(it.ask())
-            await until(lambda: all(each.calls["/work"] for each in hung))
-            again = asyncio.ensure_future(it.ask())
-            await until(lambda: sum(each.calls["/work"] for each in hung) > 2)
-            for each in hung:
-                each.awake.set()
-            assert await asking
-            assert await again
-
-    asyncio.run(main())
+async def test_when_all_are_left_out_they_are_asked_all_the_same() -> None:
+    hung = [Service("a"), Service("b")]
+    async with group(*hung) as it:
+        for each in hung:
+            each.awake.clear()
+        asking = asyncio.ensure_future(it.ask())
+        await until(lambda: all(each.calls["/work"] for each in hung))
+        again = asyncio.ensure_future(it.ask())
+        await until(lambda: sum(each.calls["/work"] for each in hung) > 2)
+        for each in hung:
+            each.awake.set()
+        assert await asking
+        assert await again
 
 
-def test_error_of_hanging_group_is_indeterminate() -> None:
-    async def main() -> None:
-        hung = [Service("a"), Service("b")]
-        async with group(*hung) as it:
-            for each in hung:
-                each.awake.clear()
-            began = time.monotonic()
-            with pytest.raises(ReplicasUnavailableError) as caught:
-                await it.ask()
-            assert caught.value.sent
-            assert time.monotonic() - began < 2 * ATTEMPT_SECONDS
-            assert len(caught.value.reasons) == 2
-
-    asyncio.run(main())
+async def test_error_of_hanging_group_is_indeterminate() -> None:
+    hung = [Service("a"), Service("b")]
+    async with group(*hung) as it:
+        for each in hung:
+            each.awake.clear()
+        began = time.monotonic()
+        with pytest.raises(ReplicasUnavailableError) as caught:
+            await it.ask()
+        assert caught.value.sent
+        assert time.monotonic() - began < 2 * ATTEMPT_SECONDS
+        assert len(caught.value.reasons) == 2
 
 
-def test_what_another_one_may_still_carry_out_is_said() -> None:
-    async def main() -> None:
-        hung = Service("hung")
-        async with group(hung, Service("a")) as it:
-            hung.awake.clear()
-            answer = await it.replicas.call("POST", "/work", [], it.replicas.addresses[0])
-            assert (answer.body, answer.repeated) == ({"name": "a"}, True)
-            # It is left out now.
-            assert not (await it.replicas.call("POST", "/work", [])).repeated
-            hung.awake.set()
-
-    asyncio.run(main())
+async def test_what_another_one_may_still_carry_out_is_said() -> None:
+    hung = Service("hung")
+    async with group(hung, Service("a")) as it:
+        hung.awake.clear()
+        answer = await it.replicas.call("POST", "/work", [], it.replicas.addresses[0])
+        assert (answer.body, answer.repeated) == ({"name": "a"}, True)
+        # It is left out now.
+        assert not (await it.replicas.call("POST", "/work", [])).repeated
+        hung.awake.set()
 
 
 @pytest.mark.parametrize(("status", "repeated"), [(503, False), (504, True), (500, True)])
-def test_an_error_of_another_one_says_whether_it_did_it(status: int, *, repeated: bool) -> None:
-    async def main() -> None:
-        async with group(Service("bad", status), Service("a")) as it:
-            answer = await it.replicas.call("POST", "/work", [], it.replicas.addresses[0])
-            assert (answer.body, answer.repeated) == ({"name": "a"}, repeated)
-
-    asyncio.run(main())
+async def test_an_error_of_another_one_says_whether_it_did_it(status: int, *, repeated: bool) -> None:
+    async with group(Service("bad", status), Service("a")) as it:
+        answer = await it.replicas.call("POST", "/work", [], it.replicas.addresses[0])
+        assert (answer.body, answer.repeated) == ({"name": "a"}, repeated)
 
 
-def test_entry_that_may_still_be_written_is_not_refused() -> None:
+async def test_entry_that_may_still_be_written_is_not_refused() -> None:
     """It writes when it wakes up, after the queue has refused the message."""
+    log, queue = FakeMap(), FakeQueue(most=0)
+    awake = asyncio.Event()
+    late = logging_app(log, "logging-2")
 
-    async def main() -> None:
-        log, queue = FakeMap(), FakeQueue(most=0)
-        awake = asyncio.Event()
-        late = logging_app(log, "logging-2")
+    @web.middleware
+    async def hang(request: web.Request, handler: object) -> web.StreamResponse:
+        await awake.wait()
+        assert callable(handler)
+        response: web.StreamResponse = await handler(request)
+        return response
 
-        @web.middleware
-        async def hang(request: web.Request, handler: object) -> web.StreamResponse:
-            await awake.wait()
-            assert callable(handler)
-            response: web.StreamResponse = await handler(request)
-            return response
-
-        late.middlewares.append(hang)
-        answers: dict[str, int] = {}
-        async with serving(late) as hung, serving(logging_app(log)) as healthy:
-            # One facade asks the hung service once, on a slow machine perhaps in vain: the request may not have left.
-            while 504 not in answers.values():
-                assert len(answers) < 100
-                async with facade(queue, [hung, healthy]) as client:
-                    message_id = f"id-{len(answers)}"
-                    answers[message_id] = (await client.post({"msg": "a", "uuid": message_id}))[0]
-            awake.set()
-            await asyncio.sleep(0.1)
-        refused = {message_id for message_id, status in answers.items() if status == 503}
-        assert refused.isdisjoint(log.entries)
-
-    asyncio.run(main())
+    late.middlewares.append(hang)
+    answers: dict[str, int] = {}
+    async with serving(late) as hung, serving(logging_app(log)) as healthy:
+        # One facade asks the hung service once, on a slow machine perhaps in vain: the request may not have left.
+        while 504 not in answers.values():
+            assert len(answers) < 100
+            async with facade(queue, [hung, healthy]) as client:
+                message_id = f"id-{len(answers)}"
+                answers[message_id] = (await client.post({"msg": "a", "uuid": message_id}))[0]
+        awake.set()
+        await asyncio.sleep(0.1)
+    refused = {message_id for message_id, status in answers.items() if status == 503}
+    assert refused.isdisjoint(log.entries)
 
 
 @pytest.mark.parametrize("body", ["", "null", "[]", "7", "{}", '{"new": 1}', '{"new": [true], "at": []}'])
-def test_foreign_answer_is_indeterminate(body: str) -> None:
+async def test_foreign_answer_is_indeterminate(body: str) -> None:
     """Another program may have its port."""
 
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text=body, content_type="application/json")
 
-    async def main() -> None:
-        odd = web.Application()
-        odd.router.add_route("*", "/{path:.*}", answer)
-        async with facade(FakeQueue(), [odd]) as client:
-            for _ in range(2):
-                status, _ = await client.post({"msg": "hello"})
-                assert status == 504
-
-    asyncio.run(main())
+    odd = web.Application()
+    odd.router.add_route("*", "/{path:.*}", answer)
+    async with facade(FakeQueue(), [odd]) as client:
+        for _ in range(2):
+            status, _ = await client.post({"msg": "hello"})
+            assert status == 504
 
 
-def test_batch_does_not_wait_for_a_hanging_service() -> None:
-    async def main() -> None:
-        hung = Service("hung")
-        apps: Sequence[web.Application] = [hung.app, logging_app(FakeMap(), "logging-2")]
-        async with facade(FakeQueue(), apps) as client:
-            hung.awake.clear()
-            answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(100)))
-            assert {status for status, _ in answers} == {200}
-            assert hung.calls["/log"] <= 2
-            hung.awake.set()
-
-    asyncio.run(main())
+async def test_batch_does_not_wait_for_a_hanging_service() -> None:
+    hung = Service("hung")
+    apps: Sequence[web.Application] = [hung.app, logging_app(FakeMap(), "logging-2")]
+    async with facade(FakeQueue(), apps) as client:
+        hung.awake.clear()
+        answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(100)))
+        assert {status for status, _ in answers} == {200}
+        assert hung.calls["/log"] <= 2
+        hung.awake.set()
 
 
-def test_texts_of_hanging_service_are_not_waited_for() -> None:
-    async def main() -> None:
-        hung = Service("hung")
-        shown = Message("id-1", "a", 1.0, "messages-1")
+async def test_texts_of_hanging_service_are_not_waited_for() -> None:
+    hung = Service("hung")
+    shown = Message("id-1", "a", 1.0, "messages-1")
 
-        async def show(_request: web.Request) -> web.Response:
-            return web.json_response([shown.text])
+    async def show(_request: web.Request) -> web.Response:
+        return web.json_response([shown.text])
 
-        good = web.Application()
-        good.router.add_get("/messages", show)
-        async with facade(FakeQueue(), [logging_app(FakeMap())], [hung.app, good]) as client:
-            hung.awake.clear()
-            for _ in range(10):
-                assert (await client.get("/facade"))[1]["message"] == ["a"]
-            assert hung.calls["/messages"] <= 2
-            hung.awake.set()
-
-    asyncio.run(main())
+    good = web.Application()
+    good.router.add_get("/messages", show)
+    async with facade(FakeQueue(), [logging_app(FakeMap())], [hung.app, good]) as client:
+        hung.awake.clear()
+        for _ in range(10):
+            assert (await client.get("/facade"))[1]["message"] == ["a"]
+        assert hung.calls["/messages"] <= 2
+        hung.awake.set()

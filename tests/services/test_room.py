@@ -106,20 +106,17 @@ def test_messages_of_earlier_facade_take_room_until_stored() -> None:
 
 
 @pytest.mark.parametrize("backend", ["hazelcast", "kafka"])
-def test_starting_facade_takes_room_of_unstored_messages(backend: str) -> None:
-    async def main() -> None:
-        config = replace(SMALL, queue=replace(SMALL.queue, backend=backend))
-        store = FakeStore()
-        fit = config.capacity.queue // (config.capacity.parts * entry_bytes(message("a")))
-        store.log.entries.update({f"id-{n}": message(f"id-{n}").to_json() for n in range(fit)})
-        async with facade(FakeQueue(), [logging_app(store.log)], config=config, store=store) as it:
-            async with asyncio.timeout(10):
-                while ((await it.get("/queue"))[1]["pending"] or 0) < fit:  # noqa: ASYNC110 - nobody tells of it
-                    await asyncio.sleep(0.02)
-            status, answer = await it.post({"msg": "x" * 500_000})
-            assert (status, "no room" in answer["message"]) == (503, True)
-
-    asyncio.run(main())
+async def test_starting_facade_takes_room_of_unstored_messages(backend: str) -> None:
+    config = replace(SMALL, queue=replace(SMALL.queue, backend=backend))
+    store = FakeStore()
+    fit = config.capacity.queue // (config.capacity.parts * entry_bytes(message("a")))
+    store.log.entries.update({f"id-{n}": message(f"id-{n}").to_json() for n in range(fit)})
+    async with facade(FakeQueue(), [logging_app(store.log)], config=config, store=store) as it:
+        async with asyncio.timeout(10):
+            while ((await it.get("/queue"))[1]["pending"] or 0) < fit:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.02)
+        status, answer = await it.post({"msg": "x" * 500_000})
+        assert (status, "no room" in answer["message"]) == (503, True)
 
 
 def test_more_backups_than_members_that_stay_lower_the_bound() -> None:
@@ -180,60 +177,50 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Agent, Guard, aiohttp.Cli
         await runner.cleanup()
 
 
-def test_guard_grants_part_of_room_and_none_of_full_member(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with guarded(tmp_path) as (agent, guard, session):
-            await guard.look(session)
-            assert (guard.left, guard.full) == (850 * MEBI // 4, False)  # half of it, for two consumers
-            agent.live = 851 * MEBI
-            await guard.look(session)
-            assert (guard.left <= 0, guard.full) == (True, True)
-            agent.live = 849 * MEBI  # not yet more than a little
-            await guard.look(session)
-            assert guard.full
-            agent.live = 600 * MEBI
-            await guard.look(session)
-            assert (guard.left, guard.full) == (250 * MEBI // 4, False)
-
-    asyncio.run(main())
+async def test_guard_grants_part_of_room_and_none_of_full_member(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (agent, guard, session):
+        await guard.look(session)
+        assert (guard.left, guard.full) == (850 * MEBI // 4, False)  # half of it, for two consumers
+        agent.live = 851 * MEBI
+        await guard.look(session)
+        assert (guard.left <= 0, guard.full) == (True, True)
+        agent.live = 849 * MEBI  # not yet more than a little
+        await guard.look(session)
+        assert guard.full
+        agent.live = 600 * MEBI
+        await guard.look(session)
+        assert (guard.left, guard.full) == (250 * MEBI // 4, False)
 
 
-def test_a_guard_that_grants_nothing_looks_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with guarded(tmp_path) as (agent, guard, session):
-            agent.live = 850 * MEBI - 3  # which is not full, and no byte for each
-            await guard.look(session)
-            assert (guard.left, guard.full) == (0, False)
-            agent.live = 0
-            async with running(guard.watch(session)), asyncio.timeout(20):
-                await until(lambda: guard.left > 0)
-
-    asyncio.run(main())
+async def test_a_guard_that_grants_nothing_looks_again(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (agent, guard, session):
+        agent.live = 850 * MEBI - 3  # which is not full, and no byte for each
+        await guard.look(session)
+        assert (guard.left, guard.full) == (0, False)
+        agent.live = 0
+        async with running(guard.watch(session)), asyncio.timeout(20):
+            await until(lambda: guard.left > 0)
 
 
-def test_a_guard_does_not_take_garbage_for_messages(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with guarded(tmp_path) as (agent, guard, session):
-            agent.live, agent.garbage = 400 * MEBI, 500 * MEBI
-            await guard.look(session)
-            assert (guard.left, guard.full, agent.collections) == (450 * MEBI // 4, False, 1)
-
-    asyncio.run(main())
+async def test_a_guard_does_not_take_garbage_for_messages(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (agent, guard, session):
+        agent.live, agent.garbage = 400 * MEBI, 500 * MEBI
+        await guard.look(session)
+        assert (guard.left, guard.full, agent.collections) == (450 * MEBI // 4, False, 1)
 
 
-def test_silent_member_is_granted_less_each_time(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with guarded(tmp_path) as (agent, guard, session):
-            await guard.look(session)
-            before, agent.silent = guard.left, True
-            await guard.look(session)
-            assert guard.left == before // 2
-
-    asyncio.run(main())
+async def test_silent_member_is_granted_less_each_time(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (agent, guard, session):
+        await guard.look(session)
+        before, agent.silent = guard.left, True
+        await guard.look(session)
+        assert guard.left == before // 2
 
 
-def test_consumer_stops_before_members_are_full_and_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
+async def test_consumer_stops_before_members_are_full_and_resumes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "microq"):
         queue = FakeQueue([message(f"id-{n}", 100) for n in range(30)])
         async with guarded(tmp_path) as (agent, _, _):
             agent.live = 900 * MEBI
@@ -245,13 +232,10 @@ def test_consumer_stops_before_members_are_full_and_resumes(tmp_path: Path, capl
                 agent.live = 100 * MEBI
                 await until(lambda: app[HEALTH].held() == 30)
                 assert (await client.get("/healthz"))[1]["full"] is False
-
-    with caplog.at_level("INFO", "microq"):
-        asyncio.run(main())
     assert any("members' memory, [hazelcast] heap, has no room" in line for line in caplog.messages)
 
 
-def test_large_messages_are_received_few_at_a_time() -> None:
+async def test_large_messages_are_received_few_at_a_time() -> None:
     class Counting(FakeQueue):
         def __init__(self, items: list[Message | Refused]) -> None:
             super().__init__(items)
@@ -262,18 +246,15 @@ def test_large_messages_are_received_few_at_a_time() -> None:
             self.sizes.append(len(found))
             return found
 
-    async def main() -> None:
-        large, small = (
-            Counting([message(f"id-{n}") for n in range(40)]),
-            Counting([message(f"id-{n}", 1) for n in range(40)]),
-        )
-        for queue in (large, small):
-            found = consumer(queue, FakeMap()).consumer
-            async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-                tasks.create_task(found.run())
-                await until(lambda: not queue.items)  # noqa: B023 - awaited here
-                found.stop()
-        assert max(large.sizes) == LARGEST_BYTES // entry_bytes(message("id-10")) == 8
-        assert max(small.sizes) > 8
-
-    asyncio.run(main())
+    large, small = (
+        Counting([message(f"id-{n}") for n in range(40)]),
+        Counting([message(f"id-{n}", 1) for n in range(40)]),
+    )
+    for queue in (large, small):
+        found = consumer(queue, FakeMap()).consumer
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(found.run())
+            await until(lambda: not queue.items)  # noqa: B023 - awaited here
+            found.stop()
+    assert max(large.sizes) == LARGEST_BYTES // entry_bytes(message("id-10")) == 8
+    assert max(small.sizes) > 8

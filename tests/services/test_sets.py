@@ -51,57 +51,45 @@ async def raw(client: Caller) -> tuple[aiohttp.ClientResponse, bytes]:
         return response, await response.read()
 
 
-def test_short_sets_come_in_one_piece_as_they_always_did() -> None:
-    async def main() -> None:
-        logs, messages = kept(2, "logging-1"), kept(1, "messages-1")
-        async with facade(FakeQueue(), [logging_app(logs)], [messages_app(FakeQueue(), messages)]) as client:
-            response, body = await raw(client)
-            shown = json.loads(body)
-            assert (shown["logs"], shown["message"]) == (["ä 0", "ä 1"], ["ä 0"])
-            assert list(shown) == ["logs", "message", "logging-service", "messages-service", "away", "merging"]
-            assert body.decode() == json.dumps(shown, ensure_ascii=False) + "\n"
-            assert response.headers["Content-Length"] == str(len(body))
-            assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-
-    asyncio.run(main())
+async def test_short_sets_come_in_one_piece_as_they_always_did() -> None:
+    logs, messages = kept(2, "logging-1"), kept(1, "messages-1")
+    async with facade(FakeQueue(), [logging_app(logs)], [messages_app(FakeQueue(), messages)]) as client:
+        response, body = await raw(client)
+        shown = json.loads(body)
+        assert (shown["logs"], shown["message"]) == (["ä 0", "ä 1"], ["ä 0"])
+        assert list(shown) == ["logs", "message", "logging-service", "messages-service", "away", "merging"]
+        assert body.decode() == json.dumps(shown, ensure_ascii=False) + "\n"
+        assert response.headers["Content-Length"] == str(len(body))
+        assert response.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-def test_long_sets_come_whole() -> None:
-    async def main() -> None:
-        logs, messages = kept(MANY, "logging-1"), kept(MANY, "messages-1")
-        async with facade(FakeQueue(), [logging_app(logs)], [messages_app(FakeQueue(), messages)]) as client:
-            response, _ = await raw(client)
-            assert "Content-Length" not in response.headers
-            reading = await FacadeClient(client.session, client.address).read()
-            assert {message.id for message in reading.logs} == set(logs.entries)
-            assert [message.id for message in reading.messages] == list(messages.entries)
-            part = await FacadeClient(client.session, client.address).read(limit=3, after=17.0)
-            assert [message.at for message in part.logs] == [message.at for message in part.messages] == [18, 19, 20]
-
-    asyncio.run(main())
+async def test_long_sets_come_whole() -> None:
+    logs, messages = kept(MANY, "logging-1"), kept(MANY, "messages-1")
+    async with facade(FakeQueue(), [logging_app(logs)], [messages_app(FakeQueue(), messages)]) as client:
+        response, _ = await raw(client)
+        assert "Content-Length" not in response.headers
+        reading = await FacadeClient(client.session, client.address).read()
+        assert {message.id for message in reading.logs} == set(logs.entries)
+        assert [message.id for message in reading.messages] == list(messages.entries)
+        part = await FacadeClient(client.session, client.address).read(limit=3, after=17.0)
+        assert [message.at for message in part.logs] == [message.at for message in part.messages] == [18, 19, 20]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "after=x"])
-def test_a_part_that_is_none_is_asked_of_nobody(query: str) -> None:
-    async def main() -> None:
-        service = Uneven(b"[]")
-        async with facade(FakeQueue(), [service.app], [service.app]) as client:
-            assert (await client.get(f"/facade?{query}"))[0] == 400
-            assert not service.queries
-
-    asyncio.run(main())
+async def test_a_part_that_is_none_is_asked_of_nobody(query: str) -> None:
+    service = Uneven(b"[]")
+    async with facade(FakeQueue(), [service.app], [service.app]) as client:
+        assert (await client.get(f"/facade?{query}"))[0] == 400
+        assert not service.queries
 
 
-def test_a_part_is_asked_of_both_services() -> None:
-    async def main() -> None:
-        logs, messages = Uneven(b"[]"), Uneven(b"[]")
-        async with facade(FakeQueue(), [logs.app], [messages.app]) as client:
-            await client.get("/facade")
-            await client.get("/facade?full=true&limit=5&after=1.50")
-            asked = [{}, {"full": "true", "limit": "5", "after": "1.5"}]
-            assert (logs.queries, messages.queries) == (asked, asked)
-
-    asyncio.run(main())
+async def test_a_part_is_asked_of_both_services() -> None:
+    logs, messages = Uneven(b"[]"), Uneven(b"[]")
+    async with facade(FakeQueue(), [logs.app], [messages.app]) as client:
+        await client.get("/facade")
+        await client.get("/facade?full=true&limit=5&after=1.50")
+        asked = [{}, {"full": "true", "limit": "5", "after": "1.5"}]
+        assert (logs.queries, messages.queries) == (asked, asked)
 
 
 BAD = {
@@ -115,70 +103,55 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_another_replica_is_asked_before_any_byte_is_sent(bad: web.Application) -> None:
-    async def main() -> None:
-        good = Uneven(b'["a', b'"]')
-        async with serving(bad) as first, facade(FakeQueue(), [first, good.app], [good.app]) as client:
-            for _ in range(3):
-                _, body = await client.get("/facade")
-                assert (body["logs"], body["message"], body["away"]) == (["a"], ["a"], [])
-
-    asyncio.run(main())
+async def test_another_replica_is_asked_before_any_byte_is_sent(bad: web.Application) -> None:
+    good = Uneven(b'["a', b'"]')
+    async with serving(bad) as first, facade(FakeQueue(), [first, good.app], [good.app]) as client:
+        for _ in range(3):
+            _, body = await client.get("/facade")
+            assert (body["logs"], body["message"], body["away"]) == (["a"], ["a"], [])
 
 
 @pytest.mark.parametrize("broken", ["/log", "/messages"])
-def test_replica_that_fails_in_the_middle_closes_connection(broken: str) -> None:
-    async def main() -> None:
-        good, bad = Uneven(b'["a", "b"]'), Uneven(b'["a"', b', "b"', b', "c"', end="breaks")
-        logs, messages = (bad, good) if broken == "/log" else (good, bad)
-        async with facade(FakeQueue(), [logs.app], [messages.app]) as client:
-            with pytest.raises(aiohttp.ClientPayloadError):
-                await raw(client)
-            assert (await client.get("/healthz"))[0] == 200
-
-    asyncio.run(main())
+async def test_replica_that_fails_in_the_middle_closes_connection(broken: str) -> None:
+    good, bad = Uneven(b'["a", "b"]'), Uneven(b'["a"', b', "b"', b', "c"', end="breaks")
+    logs, messages = (bad, good) if broken == "/log" else (good, bad)
+    async with facade(FakeQueue(), [logs.app], [messages.app]) as client:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await raw(client)
+        assert (await client.get("/healthz"))[0] == 200
 
 
-def test_a_reader_who_leaves_lets_go_of_both_services() -> None:
-    async def main() -> None:
-        left = asyncio.Event()
+async def test_a_reader_who_leaves_lets_go_of_both_services() -> None:
+    left = asyncio.Event()
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse()
-            await response.prepare(request)
-            try:
-                while True:
-                    await response.write(b"[" * 60_000)
-                    await asyncio.sleep(0)
-            except ConnectionError:
-                left.set()
-            return response
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"[" * 60_000)
+                await asyncio.sleep(0)
+        except ConnectionError:
+            left.set()
+        return response
 
-        app = web.Application()
-        app.router.add_get("/log", answer)
-        async with facade(FakeQueue(), [app], [Uneven(b"[]").app]) as client:
-            async with client.session.get(client.address.url + "/facade") as response:
-                await response.content.readany()
-            await asyncio.wait_for(left.wait(), 10)
-
-    asyncio.run(main())
+    app = web.Application()
+    app.router.add_get("/log", answer)
+    async with facade(FakeQueue(), [app], [Uneven(b"[]").app]) as client:
+        async with client.session.get(client.address.url + "/facade") as response:
+            await response.content.readany()
+        await asyncio.wait_for(left.wait(), 10)
 
 
-def test_an_answer_may_take_as_long_as_it_goes_on() -> None:
-    async def main() -> None:
-        slow = Uneven(b"[", *[b" "] * 8, b"1]")
-        async with calling(slow.app) as client, serving(Stub(hangs=True).app) as deaf:
-            assert await get_json(client.session, client.address, "/slow", 0.2) == [1]
-            with pytest.raises(DeadlineError):
-                await get_json(client.session, deaf, "/", 0.2)
-
-    asyncio.run(main())
+async def test_an_answer_may_take_as_long_as_it_goes_on() -> None:
+    slow = Uneven(b"[", *[b" "] * 8, b"1]")
+    async with calling(slow.app) as client, serving(Stub(hangs=True).app) as deaf:
+        assert await get_json(client.session, client.address, "/slow", 0.2) == [1]
+        with pytest.raises(DeadlineError):
+            await get_json(client.session, deaf, "/", 0.2)
 
 
-def test_a_part_that_is_none_is_a_mistake_of_its_reader() -> None:
-    async def main() -> None:
-        async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
-            with pytest.raises(UsageError, match="limit"):
-                await FacadeClient(client.session, client.address).read(limit=0)
-
-    asyncio.run(main())
+async def test_a_part_that_is_none_is_a_mistake_of_its_reader() -> None:
+    async with facade(FakeQueue(), [logging_app(FakeMap())]) as client:
+        with pytest.raises(UsageError, match="limit"):
+            await FacadeClient(client.session, client.address).read(limit=0)

@@ -95,14 +95,10 @@ async def send(system: InProcess, body: str, path: str = "/facade", headers: dic
         return response.status
 
 
-def test_one_message_is_one_trace_through_every_service(tmp_path: Path) -> None:
-    async def main() -> Receiver:
-        async with traced(tmp_path) as (system, receiver):
-            await send(system, '{"msg": "hello", "uuid": "a"}', headers={tracing.HEADER: CLIENT})
-            await until(lambda: bool(system.stored.entries))
-        return receiver
-
-    receiver = asyncio.run(main())
+async def test_one_message_is_one_trace_through_every_service(tmp_path: Path) -> None:
+    async with traced(tmp_path) as (system, receiver):
+        await send(system, '{"msg": "hello", "uuid": "a"}', headers={tracing.HEADER: CLIENT})
+        await until(lambda: bool(system.stored.entries))
     the = receiver.the
     assert {span.trace for span in receiver.spans} == {CLIENT[3:35]}
     parents = {
@@ -123,15 +119,12 @@ def test_one_message_is_one_trace_through_every_service(tmp_path: Path) -> None:
     assert not any(span.failed for span in receiver.spans)
 
 
-def test_message_without_header_is_a_new_trace(tmp_path: Path) -> None:
-    async def main() -> Receiver:
-        async with traced(tmp_path) as (system, receiver):
-            await send(system, '{"msg": "a"}', headers={tracing.HEADER: "00-nonsense"})
-            await send(system, '{"msg": "b"}\n{"msg": "c"}\n', "/facade/batch")
-            await until(lambda: len(system.stored.entries) == 3)
-        return receiver
-
-    spans = asyncio.run(main()).spans
+async def test_message_without_header_is_a_new_trace(tmp_path: Path) -> None:
+    async with traced(tmp_path) as (system, receiver):
+        await send(system, '{"msg": "a"}', headers={tracing.HEADER: "00-nonsense"})
+        await send(system, '{"msg": "b"}\n{"msg": "c"}\n', "/facade/batch")
+        await until(lambda: len(system.stored.entries) == 3)
+    spans = receiver.spans
     assert len({span.trace for span in spans}) == 3
     assert sorted(span.name for span in spans if not span.parent) == [
         "POST /facade",
@@ -140,73 +133,58 @@ def test_message_without_header_is_a_new_trace(tmp_path: Path) -> None:
     ]
 
 
-def test_the_log_and_the_store_keep_the_trace_for_a_redelivery(tmp_path: Path) -> None:
-    async def main() -> tuple[str, str]:
-        async with traced(tmp_path) as (system, _):
-            await send(system, '{"msg": "hello", "uuid": "a"}', headers={tracing.HEADER: CLIENT})
-            await until(lambda: bool(system.stored.entries))
-            logged, stored = (Message.from_json(held.entries["a"]).trace for held in (system.log, system.stored))
-            return logged, stored
-
-    logged, stored = asyncio.run(main())
+async def test_the_log_and_the_store_keep_the_trace_for_a_redelivery(tmp_path: Path) -> None:
+    async with traced(tmp_path) as (system, _):
+        await send(system, '{"msg": "hello", "uuid": "a"}', headers={tracing.HEADER: CLIENT})
+        await until(lambda: bool(system.stored.entries))
+        logged, stored = (Message.from_json(held.entries["a"]).trace for held in (system.log, system.stored))
     assert logged[3:35] == stored[3:35] == CLIENT[3:35]
 
 
-def test_a_message_that_is_refused_is_seen_to_fail(tmp_path: Path) -> None:
-    async def main() -> Receiver:
-        async with traced(tmp_path, FakeQueue(most=0)) as (system, receiver):
-            assert await send(system, '{"msg": "hello"}') == 503
-        return receiver
-
-    receiver = asyncio.run(main())
+async def test_a_message_that_is_refused_is_seen_to_fail(tmp_path: Path) -> None:
+    async with traced(tmp_path, FakeQueue(most=0)) as (system, receiver):
+        assert await send(system, '{"msg": "hello"}') == 503
     assert receiver.the("queue put").failed
     assert {span.trace for span in receiver.spans} == {receiver.the("POST /facade").trace}
     assert receiver.the("DELETE /log").parent == receiver.the("POST /facade").id
 
 
-def refused(receiver: Receiver | None, caplog: pytest.LogCaptureFixture) -> list[str]:
+async def refused(receiver: Receiver | None, caplog: pytest.LogCaptureFixture) -> list[str]:
     """What is told of a collector that refuses three times, or is not there, and then takes traces."""
-
-    async def main() -> None:
-        app = receiver.app if receiver else web.Application()
-        async with asyncio.timeout(DEADLINE), serving(app) as address:
-            traces = tracing._Live(address.url, "facade-1")
-            for _ in range(4):
-                with traces.entry("POST /facade"):
-                    pass
-                await asyncio.to_thread(traces._provider.force_flush)
-            await traces.close()
-
-    asyncio.run(main())
+    app = receiver.app if receiver else web.Application()
+    async with asyncio.timeout(DEADLINE), serving(app) as address:
+        traces = tracing._Live(address.url, "facade-1")
+        for _ in range(4):
+            with traces.entry("POST /facade"):
+                pass
+            await asyncio.to_thread(traces._provider.force_flush)
+        await traces.close()
     return [record.getMessage() for record in caplog.records if record.name == "microq.tracing"]
 
 
-def test_silent_collector_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    (told,) = refused(None, caplog)
+async def test_silent_collector_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    (told,) = await refused(None, caplog)
     assert "accepts no traces" in told
 
 
-def test_recovered_collector_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_recovered_collector_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     receiver = Receiver(refusals=3)
-    first, second = refused(receiver, caplog)
+    first, second = await refused(receiver, caplog)
     assert "accepts no traces" in first
     assert "accepts traces again" in second
     assert len(receiver.spans) == 1
 
 
-def test_a_service_ends_soon_though_its_collector_hangs(tmp_path: Path) -> None:
-    async def main() -> int:
-        stub = Stub(hangs=True)
-        async with asyncio.timeout(DEADLINE), serving(stub.app) as address:
-            traces = tracing.start(address.url, "facade-1")
-            for _ in range(2000):
-                with traces.entry("POST /facade"):
-                    pass
-            await traces.close()
-        return stub.calls
-
-    assert asyncio.run(main()) <= 2
+async def test_a_service_ends_soon_though_its_collector_hangs(tmp_path: Path) -> None:
+    stub = Stub(hangs=True)
+    async with asyncio.timeout(DEADLINE), serving(stub.app) as address:
+        traces = tracing.start(address.url, "facade-1")
+        for _ in range(2000):
+            with traces.entry("POST /facade"):
+                pass
+        await traces.close()
+    assert stub.calls <= 2
 
 
 def test_what_is_off_records_nothing_and_passes_nothing_on() -> None:

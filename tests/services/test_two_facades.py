@@ -85,24 +85,18 @@ async def interleaved(it: Scene) -> tuple[int, int]:
     return first.result()[0], second
 
 
-def test_acknowledged_entry_outlives_refused_writer() -> None:
-    async def main() -> None:
-        async with scene() as it:
-            assert await interleaved(it) == (504, 200)
-            assert set(it.log.entries) == {"a"}
-            assert len(it.queue.items) == 1
-
-    asyncio.run(main())
+async def test_acknowledged_entry_outlives_refused_writer() -> None:
+    async with scene() as it:
+        assert await interleaved(it) == (504, 200)
+        assert set(it.log.entries) == {"a"}
+        assert len(it.queue.items) == 1
 
 
-def test_entry_of_first_writer_would_be_missing() -> None:
-    async def main() -> None:
-        async with scene(kind=Unrenewed) as it:
-            assert await interleaved(it) == (503, 200)
-            assert not it.log.entries
-            assert len(it.queue.items) == 1
-
-    asyncio.run(main())
+async def test_entry_of_first_writer_would_be_missing() -> None:
+    async with scene(kind=Unrenewed) as it:
+        assert await interleaved(it) == (503, 200)
+        assert not it.log.entries
+        assert len(it.queue.items) == 1
 
 
 class Snatched(FakeMap):
@@ -118,21 +112,18 @@ class Snatched(FakeMap):
 
 
 @pytest.mark.parametrize("kind", [FakeMap, Snatched])
-def test_an_entry_that_goes_at_that_very_moment_is_written_anew(kind: type[FakeMap]) -> None:
-    async def main() -> None:
-        old = Message("a", "hello", 1.0, "logging-9").to_json()
-        async with scene(kind({"a": old})) as it:
-            status, body = await it.accepted.post(WORDS)
-            entry = Message.from_json(it.log.entries["a"])
-            assert (status, body["logging-service"]) == (200, "logging-1")
-            assert entry.text == "hello"
-            assert entry.at > 1.0
-            assert entry.by == ("logging-9" if kind is FakeMap else "logging-1")
-
-    asyncio.run(main())
+async def test_an_entry_that_goes_at_that_very_moment_is_written_anew(kind: type[FakeMap]) -> None:
+    old = Message("a", "hello", 1.0, "logging-9").to_json()
+    async with scene(kind({"a": old})) as it:
+        status, body = await it.accepted.post(WORDS)
+        entry = Message.from_json(it.log.entries["a"])
+        assert (status, body["logging-service"]) == (200, "logging-1")
+        assert entry.text == "hello"
+        assert entry.at > 1.0
+        assert entry.by == ("logging-9" if kind is FakeMap else "logging-1")
 
 
-def test_unconfirmed_renewal_leaves_all_indeterminate() -> None:
+async def test_unconfirmed_renewal_leaves_all_indeterminate() -> None:
     client = FakeClient()
 
     class Lost(FakeMap):
@@ -142,35 +133,28 @@ def test_unconfirmed_renewal_leaves_all_indeterminate() -> None:
 
     log = Lost({"a": Message("a", "hello").to_json()})
     with pytest.raises(StoreIndeterminateError):
-        asyncio.run(LogMap(hz.Cluster(client), log, "logging-1").add([Message("b", "new"), Message("a", "hello")]))
+        await LogMap(hz.Cluster(client), log, "logging-1").add([Message("b", "new"), Message("a", "hello")])
     assert "b" in log.entries
 
 
-def test_another_text_renews_nothing() -> None:
-    async def main() -> None:
-        log = FakeMap({"a": (old := Message("a", "another", 1.0).to_json())})
-        async with scene(log) as it:
-            assert (await it.accepted.post(WORDS))[0] == 422
-            assert log.entries == {"a": old}
-
-    asyncio.run(main())
+async def test_another_text_renews_nothing() -> None:
+    log = FakeMap({"a": (old := Message("a", "another", 1.0).to_json())})
+    async with scene(log) as it:
+        assert (await it.accepted.post(WORDS))[0] == 422
+        assert log.entries == {"a": old}
 
 
-def test_redelivered_entry_outlives_refused_send() -> None:
+async def test_redelivered_entry_outlives_refused_send() -> None:
     """The redelivering one watches it since a send of which nobody knew; another one has just written it."""
-
-    async def main() -> None:
-        async with scene() as it, open_session() as session:
-            store = FakeStore(log=it.log)
-            watch = Watch(PLAIN, session, it.queue, store.real("facade-2"), Health("facade-2"))
-            async with asyncio.TaskGroup() as tasks:
-                sending = tasks.create_task(it.refused.post(WORDS))
-                await it.blocked.asked.wait()
-                watch.expect(Message("a", WORDS["msg"]))
-                await watch._redeliver_one("a")
-                it.blocked.go.set()
-            assert sending.result()[0] == 504
-            assert set(it.log.entries) == {"a"}
-            assert len(it.queue.items) == 1
-
-    asyncio.run(main())
+    async with scene() as it, open_session() as session:
+        store = FakeStore(log=it.log)
+        watch = Watch(PLAIN, session, it.queue, store.real("facade-2"), Health("facade-2"))
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(it.refused.post(WORDS))
+            await it.blocked.asked.wait()
+            watch.expect(Message("a", WORDS["msg"]))
+            await watch._redeliver_one("a")
+            it.blocked.go.set()
+        assert sending.result()[0] == 504
+        assert set(it.log.entries) == {"a"}
+        assert len(it.queue.items) == 1

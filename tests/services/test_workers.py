@@ -169,129 +169,102 @@ async def asked_anew(address: Address, path: str) -> Any:
         return (await Caller(address, session).get(path))[1]
 
 
-def test_all_workers_take_requests_and_each_answers_for_all(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with running(tmp_path, logging_app(FakeMap())) as it, open_session() as session:
-            client = Caller(it.address, session)
-            for _ in range(5):
-                answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(40)))
-                assert {status for status, _ in answers} == {200}
-            assert len(it.workers) == 2
-            assert min(it.connections()) > 0
-            for _ in range(8):
-                health = await asked_anew(it.address, "/healthz")
-                assert health["counters"]["messages_acknowledged"] == sum(health["latency"]) == 200
-                while (pending := (await asked_anew(it.address, "/queue"))["pending"]) is None:
-                    pass  # the store was too busy to tell
-                assert pending == 200
-            async with session.get(f"{it.address.url}/metrics") as response:
-                text = await response.text()
-            assert "microq_messages_acknowledged_total 200.0" in text
-            assert "process_cpu_seconds_total" not in text, "of one worker of two it would be wrong"
-            assert it.log.count("is ready") == 1
-            os.killpg(it.process.pid, signal.SIGTERM)
-            assert await it.ended() == 0
-            assert it.log.count("stopped") == 1
-
-    asyncio.run(main())
+async def test_all_workers_take_requests_and_each_answers_for_all(tmp_path: Path) -> None:
+    async with running(tmp_path, logging_app(FakeMap())) as it, open_session() as session:
+        client = Caller(it.address, session)
+        for _ in range(5):
+            answers = await asyncio.gather(*(client.post({"msg": f"m{n}"}) for n in range(40)))
+            assert {status for status, _ in answers} == {200}
+        assert len(it.workers) == 2
+        assert min(it.connections()) > 0
+        for _ in range(8):
+            health = await asked_anew(it.address, "/healthz")
+            assert health["counters"]["messages_acknowledged"] == sum(health["latency"]) == 200
+            while (pending := (await asked_anew(it.address, "/queue"))["pending"]) is None:
+                pass  # the store was too busy to tell
+            assert pending == 200
+        async with session.get(f"{it.address.url}/metrics") as response:
+            text = await response.text()
+        assert "microq_messages_acknowledged_total 200.0" in text
+        assert "process_cpu_seconds_total" not in text, "of one worker of two it would be wrong"
+        assert it.log.count("is ready") == 1
+        os.killpg(it.process.pid, signal.SIGTERM)
+        assert await it.ended() == 0
+        assert it.log.count("stopped") == 1
 
 
-def test_open_requests_of_all_workers_are_answered(tmp_path: Path) -> None:
-    async def main() -> None:
-        log = Held()
-        async with running(tmp_path, logging_app(log)) as it, open_session() as session:
-            client = Caller(it.address, session)
-            sends: dict[str, asyncio.Future[tuple[int, Any]]] = {}
-            # A worker writes to a logging-service once at a time, so two at the same time are of two workers.
-            while len(log.asked) < 2:
-                name = str(len(sends))
-                sends[name] = asyncio.ensure_future(client.post({"msg": "a", "uuid": name}))
-                await asyncio.sleep(0.05)
-            it.process.send_signal(signal.SIGTERM)
-            await until(lambda: not it.listens())
-            log.go.set()
-            for name in log.asked[:2]:
-                assert (await sends[name])[0] == 200
-            await asyncio.gather(*sends.values(), return_exceptions=True)
-            assert await it.ended() == 0
-
-    asyncio.run(main())
+async def test_open_requests_of_all_workers_are_answered(tmp_path: Path) -> None:
+    log = Held()
+    async with running(tmp_path, logging_app(log)) as it, open_session() as session:
+        client = Caller(it.address, session)
+        sends: dict[str, asyncio.Future[tuple[int, Any]]] = {}
+        # A worker writes to a logging-service once at a time, so two at the same time are of two workers.
+        while len(log.asked) < 2:
+            name = str(len(sends))
+            sends[name] = asyncio.ensure_future(client.post({"msg": "a", "uuid": name}))
+            await asyncio.sleep(0.05)
+        it.process.send_signal(signal.SIGTERM)
+        await until(lambda: not it.listens())
+        log.go.set()
+        for name in log.asked[:2]:
+            assert (await sends[name])[0] == 200
+        await asyncio.gather(*sends.values(), return_exceptions=True)
+        assert await it.ended() == 0
 
 
-def test_a_worker_that_dies_ends_the_whole_facade_and_says_so(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with running(tmp_path, logging_app(FakeMap())) as it:
-            dead = it.workers[1]
-            dead.kill()
-            assert await it.ended() == 1
-            assert f"(pid {dead.pid}) ended by SIGKILL; the others end with it" in it.log
-            assert it.log.splitlines()[-1] == f"microq: worker 2 of 2 (pid {dead.pid}) ended by SIGKILL"
-
-    asyncio.run(main())
+async def test_a_worker_that_dies_ends_the_whole_facade_and_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, logging_app(FakeMap())) as it:
+        dead = it.workers[1]
+        dead.kill()
+        assert await it.ended() == 1
+        assert f"(pid {dead.pid}) ended by SIGKILL; the others end with it" in it.log
+        assert it.log.splitlines()[-1] == f"microq: worker 2 of 2 (pid {dead.pid}) ended by SIGKILL"
 
 
-def test_worker_signalled_alone_counts_as_ended_by_itself(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with running(tmp_path, logging_app(FakeMap()), workers=3) as it:
-            it.workers[0].terminate()
-            assert await it.ended() == 1
-            assert "ended with status 0; the others end with it" in it.log
-
-    asyncio.run(main())
+async def test_worker_signalled_alone_counts_as_ended_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, logging_app(FakeMap()), workers=3) as it:
+        it.workers[0].terminate()
+        assert await it.ended() == 1
+        assert "ended with status 0; the others end with it" in it.log
 
 
-def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with running(tmp_path, logging_app(FakeMap())) as it:
-            it.process.kill()
-            assert await it.ended() == -signal.SIGKILL
-            assert not it.listens()
-
-    asyncio.run(main())
+async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    async with running(tmp_path, logging_app(FakeMap())) as it:
+        it.process.kill()
+        assert await it.ended() == -signal.SIGKILL
+        assert not it.listens()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_that_other_workers_share_is_taken(tmp_path: Path, workers: int) -> None:
-    async def main() -> None:
-        async with running(tmp_path, logging_app(FakeMap())) as it:
-            output = tmp_path / "second.log"
-            file = written(tmp_path, workers, Address("127.0.0.1", free_ports(1)[0]), it.address.port)
-            async with spawned(FACADE, output, "facade", "--config", str(file)) as second:
-                assert await status_of(second) == 4
-            assert f"cannot listen on {it.address}: Address already in use" in output.read_text()
-            assert await asked_anew(it.address, "/readyz") == {
-                "status": "success",
-                "service": f"facade-{it.address.port}",
-            }
-
-    asyncio.run(main())
+async def test_a_port_that_other_workers_share_is_taken(tmp_path: Path, workers: int) -> None:
+    async with running(tmp_path, logging_app(FakeMap())) as it:
+        output = tmp_path / "second.log"
+        file = written(tmp_path, workers, Address("127.0.0.1", free_ports(1)[0]), it.address.port)
+        async with spawned(FACADE, output, "facade", "--config", str(file)) as second:
+            assert await status_of(second) == 4
+        assert f"cannot listen on {it.address}: Address already in use" in output.read_text()
+        assert await asked_anew(it.address, "/readyz") == {"status": "success", "service": f"facade-{it.address.port}"}
 
 
-def test_workers_that_cannot_begin_end_as_one_process_would(tmp_path: Path) -> None:
-    async def main() -> None:
-        output, (port,) = tmp_path / "facade.log", free_ports(1)
-        file = written(tmp_path, 2, Address("127.0.0.1", free_ports(1)[0]), port)
-        async with spawned(FACADE, output, "lonely", "facade", "--config", str(file)) as process:
-            assert await status_of(process) == 5
-        assert "microq: no cluster answered" in output.read_text()
-        assert "is ready" not in output.read_text()
-
-    asyncio.run(main())
+async def test_workers_that_cannot_begin_end_as_one_process_would(tmp_path: Path) -> None:
+    output, (port,) = tmp_path / "facade.log", free_ports(1)
+    file = written(tmp_path, 2, Address("127.0.0.1", free_ports(1)[0]), port)
+    async with spawned(FACADE, output, "lonely", "facade", "--config", str(file)) as process:
+        assert await status_of(process) == 5
+    assert "microq: no cluster answered" in output.read_text()
+    assert "is ready" not in output.read_text()
 
 
-def test_workers_that_do_not_end_in_time_are_killed(tmp_path: Path) -> None:
-    async def main() -> None:
-        output = tmp_path / "deaf.log"
-        async with spawned(DEAF, output) as process:
-            await until(lambda: "is ready" in output.read_text())
-            left = psutil.Process(process.pid).children()
-            process.terminate()
-            assert await status_of(process) == 1
-        assert len(left) == 2
-        assert not any(alive(worker) for worker in left)
-        assert "2 workers did not end in 0.2 s, and were killed" in output.read_text()
-
-    asyncio.run(main())
+async def test_workers_that_do_not_end_in_time_are_killed(tmp_path: Path) -> None:
+    output = tmp_path / "deaf.log"
+    async with spawned(DEAF, output) as process:
+        await until(lambda: "is ready" in output.read_text())
+        left = psutil.Process(process.pid).children()
+        process.terminate()
+        assert await status_of(process) == 1
+    assert len(left) == 2
+    assert not any(alive(worker) for worker in left)
+    assert "2 workers did not end in 0.2 s, and were killed" in output.read_text()
 
 
 def test_each_worker_writes_its_own_row_and_reads_all() -> None:
