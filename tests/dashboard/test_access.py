@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from support.operators import FakeOperator
-from support.project import free_ports, run
+from support.project import free_ports
 
 from microq.client import open_session
 from microq.config import Address, Config, Dashboard
@@ -37,36 +37,30 @@ async def ask(session: aiohttp.ClientSession, method: str, url: str, body: Any =
         return response.status
 
 
-def test_a_foreign_host_or_origin_is_refused_even_to_read(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with shown(tmp_path) as (_, config, session):
-            url = f"{config.dashboard.address.url}/api/state"
-            assert await ask(session, "GET", url) == 200
-            assert await ask(session, "GET", url, Origin=config.dashboard.address.url) == 200
-            for headers in (
-                {"Host": "evil.example"},
-                {"Origin": "http://evil.example"},
-                {"Origin": "null"},
-                {"Origin": f"http://{config.dashboard.address.host}:1"},
-                {"Origin": "http://[x"},
-            ):
-                assert await ask(session, "GET", url, **headers) == 403, headers
-
-    run(main())
+async def test_a_foreign_host_or_origin_is_refused_even_to_read(tmp_path: Path) -> None:
+    async with shown(tmp_path) as (_, config, session):
+        url = f"{config.dashboard.address.url}/api/state"
+        assert await ask(session, "GET", url) == 200
+        assert await ask(session, "GET", url, Origin=config.dashboard.address.url) == 200
+        for headers in (
+            {"Host": "evil.example"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": f"http://{config.dashboard.address.host}:1"},
+            {"Origin": "http://[x"},
+        ):
+            assert await ask(session, "GET", url, **headers) == 403, headers
 
 
-def test_request_without_token_changes_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with shown(tmp_path) as (operator, config, session):
-            url = f"{config.dashboard.address.url}/api/process"
-            stop = {"verb": "stop", "names": ["messages-5001"]}
-            for given in ({}, {HEADER: ""}, {HEADER: "wrong"}, {HEADER: token_of(config)[:-1]}):
-                assert await ask(session, "POST", url, stop, **given) == 403
-            assert not operator.asked
-            assert await ask(session, "POST", url, stop, **{HEADER: token_of(config)}) == 200
-            assert operator.asked == [("stop", ["messages-5001"])]
-
-    run(main())
+async def test_request_without_token_changes_nothing(tmp_path: Path) -> None:
+    async with shown(tmp_path) as (operator, config, session):
+        url = f"{config.dashboard.address.url}/api/process"
+        stop = {"verb": "stop", "names": ["messages-5001"]}
+        for given in ({}, {HEADER: ""}, {HEADER: "wrong"}, {HEADER: token_of(config)[:-1]}):
+            assert await ask(session, "POST", url, stop, **given) == 403
+        assert not operator.asked
+        assert await ask(session, "POST", url, stop, **{HEADER: token_of(config)}) == 200
+        assert operator.asked == [("stop", ["messages-5001"])]
 
 
 @pytest.mark.parametrize(
@@ -80,14 +74,11 @@ def test_request_without_token_changes_nothing(tmp_path: Path) -> None:
         {"verb": "stop", "names": ["nobody"]},
     ],
 )
-def test_what_makes_no_sense_is_said_and_not_done(tmp_path: Path, body: Any) -> None:
-    async def main() -> None:
-        async with shown(tmp_path) as (operator, config, session):
-            url = f"{config.dashboard.address.url}/api/process"
-            assert await ask(session, "POST", url, body, **{HEADER: token_of(config)}) == 400
-            assert operator.asked in ([], [("stop", ["nobody"])])
-
-    run(main())
+async def test_what_makes_no_sense_is_said_and_not_done(tmp_path: Path, body: Any) -> None:
+    async with shown(tmp_path) as (operator, config, session):
+        url = f"{config.dashboard.address.url}/api/process"
+        assert await ask(session, "POST", url, body, **{HEADER: token_of(config)}) == 400
+        assert operator.asked in ([], [("stop", ["nobody"])])
 
 
 def test_the_token_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
@@ -109,29 +100,23 @@ def test_the_token_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
         ("POST", "/api/state", 405, "GET, HEAD"),
     ],
 )
-def test_a_wrong_call_is_answered_with_the_right_ones(
+async def test_a_wrong_call_is_answered_with_the_right_ones(
     tmp_path: Path, method: str, path: str, status: int, word: str
 ) -> None:
-    async def main() -> None:
-        async with (
-            shown(tmp_path) as (_, config, session),
-            session.request(method, config.dashboard.address.url + path) as response,
-        ):
-            text = await response.text()
-            assert (response.status, text.endswith("}\n")) == (status, True)
-            assert word in json.loads(text)["message"]
-            assert status != 405 or word in response.headers["Allow"]
-
-    run(main())
+    async with (
+        shown(tmp_path) as (_, config, session),
+        session.request(method, config.dashboard.address.url + path) as response,
+    ):
+        text = await response.text()
+        assert (response.status, text.endswith("}\n")) == (status, True)
+        assert word in json.loads(text)["message"]
+        assert status != 405 or word in response.headers["Allow"]
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"[" * 100_000, b"{", b""])
-def test_a_body_that_is_no_json_is_said(tmp_path: Path, body: bytes) -> None:
-    async def main() -> None:
-        async with shown(tmp_path) as (_, config, session):
-            headers = {HEADER: token_of(config), "Content-Type": "application/json; charset=klingon"}
-            url = config.dashboard.address.url + "/api/process"
-            async with session.post(url, data=body, headers=headers) as response:
-                assert (response.status, await response.json()) == (400, {"message": "the body is not JSON"})
-
-    run(main())
+async def test_a_body_that_is_no_json_is_said(tmp_path: Path, body: bytes) -> None:
+    async with shown(tmp_path) as (_, config, session):
+        headers = {HEADER: token_of(config), "Content-Type": "application/json; charset=klingon"}
+        url = config.dashboard.address.url + "/api/process"
+        async with session.post(url, data=body, headers=headers) as response:
+            assert (response.status, await response.json()) == (400, {"message": "the body is not JSON"})
