@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,23 +33,20 @@ class FullQueue:
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(("retries", "error"), [(0, QueueFullError), (1, QueueIndeterminateError)])
-def test_full_queue_refuses_unless_put_was_repeated(count: int, retries: int, error: type[QueueError]) -> None:
+async def test_full_queue_refuses_unless_put_was_repeated(count: int, retries: int, error: type[QueueError]) -> None:
     client = FakeClient()
     client.retries = 7
     queue = HazelcastQueue(hz.Cluster(client), FullQueue(client, retries))
     with pytest.raises(error):
-        asyncio.run(queue.put([Message(f"m{n}", "hello") for n in range(count)]))
+        await queue.put([Message(f"m{n}", "hello") for n in range(count)])
 
 
-def test_client_counts_its_own_retries() -> None:
-    async def main() -> list[int]:
-        client = hz._TextClient(hz._client_config(Config("the test", Path()), "the test"))
-        request = SimpleNamespace(retryable=False)
-        counts = []
-        for error in (TargetDisconnectedError("gone"), TargetNotMemberError("left"), IllegalStateError("Queue full!")):
-            invocation = SimpleNamespace(connection=None, uuid=None, request=request)
-            client._invocation_service._should_retry(invocation, error)
-            counts.append(client.retries)
-        return counts
-
-    assert asyncio.run(main()) == [0, 1, 1]
+async def test_client_counts_its_own_retries() -> None:
+    client = hz._TextClient(hz._client_config(Config("the test", Path()), "the test"))
+    request = SimpleNamespace(retryable=False)
+    counts = []
+    for error in (TargetDisconnectedError("gone"), TargetNotMemberError("left"), IllegalStateError("Queue full!")):
+        invocation = SimpleNamespace(connection=None, uuid=None, request=request)
+        client._invocation_service._should_retry(invocation, error)
+        counts.append(client.retries)
+    assert counts == [0, 1, 1]
