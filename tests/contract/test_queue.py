@@ -247,16 +247,6 @@ def messages(*names: str) -> list[Message]:
     return [Message(name, f"text of {name}", 12.5) for name in names]
 
 
-def run(backend: Backend, test: Callable[[MessageQueue], Awaitable[None]]) -> None:
-    """Run a test with one open client."""
-
-    async def opened() -> None:
-        async with backend.open() as queue:
-            await test(queue)
-
-    asyncio.run(opened())
-
-
 async def take(queue: MessageQueue, most: int = 1) -> list[Message | Refused]:
     """Receive what is there, and say that it is stored."""
     taken = await queue.receive(most, JOINING)
@@ -284,8 +274,8 @@ async def complete(look: Callable[[], Awaitable[T]], all_answer: Callable[[T], b
     return looks[-1]
 
 
-def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put(messages("z"))
         await queue.put(messages("m", "a", "b"))
         await queue.put(messages("c"))
@@ -295,21 +285,16 @@ def test_what_was_put_comes_out_first_in_first_out(backend: Backend) -> None:
         assert await take_all(queue) == messages("b", "c")
         assert await queue.size() == 0
 
-    run(backend, test)
 
-
-def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
+async def test_a_message_comes_out_as_it_went_in(backend: Backend) -> None:
     odd = Message("id \u2028 \U0001f600", "line\nline\0 \u00e9\U0001f680" * 1000, 1700000000.125, "logging-5003")
-
-    async def test(queue: MessageQueue) -> None:
+    async with backend.open() as queue:
         await queue.put([odd])
         assert await take(queue) == [odd]
 
-    run(backend, test)
 
-
-def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> None:
+    async with backend.open() as queue:
         assert await queue.head() == EMPTY
         first, second = (Message(i, i, at, since=at + 7, epoch="e") for i, at in (("a", 1.5), ("b", 2.5)))
         await queue.put([first, second])
@@ -319,78 +304,62 @@ def test_the_next_item_says_since_when_it_waits_and_stays(backend: Backend) -> N
         await take(queue)
         assert await queue.head() == EMPTY
 
-    run(backend, test)
-
 
 @pytest.mark.parametrize("item", ["hello", '{"id": 1}', 7, {"a": b"pickled"}], ids=["text", "json", "number", "pickle"])
-def test_what_is_no_message_says_nothing_of_when(backend: Backend, item: object) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_what_is_no_message_says_nothing_of_when(backend: Backend, item: object) -> None:
+    async with backend.open() as queue:
         await backend.plant(item)
         await queue.put(messages("a"))
         assert await queue.head() is None
         await take(queue)
         assert await queue.head() == Head(12.5, 0.0)
 
-    run(backend, test)
 
-
-def test_nothing_put_is_nothing_in(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_nothing_put_is_nothing_in(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put([])
         assert await queue.size() == 0
 
-    run(backend, test)
 
-
-def test_receive_takes_no_more_than_it_was_asked_to(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_receive_takes_no_more_than_it_was_asked_to(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put(messages(*"abcdef"))
         assert len(await take(queue, 4)) == 4
         assert await queue.size() == 2
         assert len(await take(queue, 4)) == 2
 
-    run(backend, test)
+
+async def test_receive_waits_for_the_first_message(backend: Backend) -> None:
+    async with backend.open() as queue, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(queue.receive(5, 60.0))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        async with backend.open() as other:
+            await other.put(messages("a"))
+        async with asyncio.timeout(30):
+            assert await waiting == messages("a")
 
 
-def test_receive_waits_for_the_first_message(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(queue.receive(5, 60.0))
-            await asyncio.sleep(0.3)
-            assert not waiting.done()
-            async with backend.open() as other:
-                await other.put(messages("a"))
-            async with asyncio.timeout(30):
-                assert await waiting == messages("a")
-
-    run(backend, test)
-
-
-def test_receive_gives_up_after_its_time(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_receive_gives_up_after_its_time(backend: Backend) -> None:
+    async with backend.open() as queue:
         began = asyncio.get_running_loop().time()
         assert await queue.receive(5, 0.4) == []
         assert asyncio.get_running_loop().time() - began >= 0.35
 
-    run(backend, test)
+
+async def test_no_message_comes_out_twice(backend: Backend) -> None:
+    async with backend.open() as queue, backend.open() as other:
+        for each in (queue, other):
+            # So that nobody joins any more, which would let messages come again.
+            await each.receive(1, 5.0 if isinstance(backend, Kafka) else 0.1)
+        await queue.put(messages(*"abcdefgh"))
+        batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
+        taken = [item for batch in batches for item in batch] + await take_all(queue, 0.5)
+        assert sorted(item.id for item in taken if isinstance(item, Message)) == list("abcdefgh")
 
 
-def test_no_message_comes_out_twice(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
-        async with backend.open() as other:
-            for each in (queue, other):
-                # So that nobody joins any more, which would let messages come again.
-                await each.receive(1, 5.0 if isinstance(backend, Kafka) else 0.1)
-            await queue.put(messages(*"abcdefgh"))
-            batches = await asyncio.gather(*(each.receive(2, 0.5) for each in (queue, other) * 4))
-            taken = [item for batch in batches for item in batch] + await take_all(queue, 0.5)
-            assert sorted(item.id for item in taken if isinstance(item, Message)) == list("abcdefgh")
-
-    run(backend, test)
-
-
-def test_left_consumer_gives_messages_to_others(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_left_consumer_gives_messages_to_others(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put(messages(*"abcd"))
         assert await take(queue, 2) == messages("a", "b")
         await queue.leave()
@@ -401,11 +370,9 @@ def test_left_consumer_gives_messages_to_others(backend: Backend) -> None:
         assert await queue.size() == 1
         assert await take(queue, 2) == messages("d")
 
-    run(backend, test)
 
-
-def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put(messages(*"abcdef"))
         with pytest.raises(QueueFullError):
             await queue.put(messages("x", "y", "z"))
@@ -417,51 +384,43 @@ def test_a_full_queue_refuses_and_takes_nothing_in(backend: Backend) -> None:
         await queue.put(messages("i"))
         assert await take_all(queue) == messages(*"bcdefghi")
 
-    run(backend, test)
+
+async def test_several_clients_of_one_facade_keep_the_bound_together(real: Plugged | Hazelcast | Kafka) -> None:
+    bound, taken = Allowance(), 0
+    async with AsyncExitStack() as stack:
+        opened = [open_queue(real.config, f"worker-{n}", bound) for n in range(4)]
+        queues = [await stack.enter_async_context(each) for each in opened]
+
+        async def fill(name: str, queue: MessageQueue) -> None:
+            nonlocal taken
+            for number in range(MOST):
+                with contextlib.suppress(QueueFullError):
+                    await queue.put(messages(f"{name}{number}"))
+                    taken += 1
+
+        await asyncio.gather(*(fill(name, queue) for name, queue in zip("abcd", queues, strict=True)))
+        assert await queues[0].size() == MOST
+        assert len(await take_all(queues[0])) == MOST
+        await queues[0].ack()
+        await queues[1].put(messages("again"))
+        assert await take_all(queues[0]) == messages("again")
+        await queues[0].ack()
+    assert taken == MOST
 
 
-def test_several_clients_of_one_facade_keep_the_bound_together(real: Plugged | Hazelcast | Kafka) -> None:
-    async def main() -> int:
-        bound, taken = Allowance(), 0
-        async with AsyncExitStack() as stack:
-            opened = [open_queue(real.config, f"worker-{n}", bound) for n in range(4)]
-            queues = [await stack.enter_async_context(each) for each in opened]
-
-            async def fill(name: str, queue: MessageQueue) -> None:
-                nonlocal taken
-                for number in range(MOST):
-                    with contextlib.suppress(QueueFullError):
-                        await queue.put(messages(f"{name}{number}"))
-                        taken += 1
-
-            await asyncio.gather(*(fill(name, queue) for name, queue in zip("abcd", queues, strict=True)))
-            assert await queues[0].size() == MOST
-            assert len(await take_all(queues[0])) == MOST
-            await queues[0].ack()
-            await queues[1].put(messages("again"))
-            assert await take_all(queues[0]) == messages("again")
-            await queues[0].ack()
-        return taken
-
-    assert asyncio.run(main()) == MOST
-
-
-def test_somebody_owns_the_queue(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_somebody_owns_the_queue(backend: Backend) -> None:
+    async with backend.open() as queue:
         await queue.put(messages("a"))
         owner = await queue.owner()
         assert owner is not None
         if isinstance(backend, Plugged | Hazelcast | Kafka):
             assert owner in map(str, backend.config.servers)
 
-    run(backend, test)
-
 
 @pytest.mark.parametrize("item", ["hello", "", "{}", '{"id": 1, "text": "a", "at": 0, "by": ""}', 7, None])
-def test_what_is_none_of_ours_is_refused_and_blocks_nothing(backend: Backend, item: object) -> None:
+async def test_what_is_none_of_ours_is_refused_and_blocks_nothing(backend: Backend, item: object) -> None:
     planted = item if item is not None else {"a": ("dict", b"pickled")}
-
-    async def test(queue: MessageQueue) -> None:
+    async with backend.open() as queue:
         await queue.put(messages("a"))
         await backend.plant(planted)
         await queue.put(messages("b"))
@@ -470,28 +429,24 @@ def test_what_is_none_of_ours_is_refused_and_blocks_nothing(backend: Backend, it
         assert isinstance(second, Refused)
         assert second.reason
 
-    run(backend, test)
 
-
-def test_an_item_that_would_run_code_does_not(backend: Backend, tmp_path: Path) -> None:
+async def test_an_item_that_would_run_code_does_not(backend: Backend, tmp_path: Path) -> None:
     mark = tmp_path / "exploded"
     pickle.loads(pickle.dumps(Bomb(mark)))  # noqa: S301 - to see that it would
     assert mark.exists()
     mark.unlink()
-
-    async def test(queue: MessageQueue) -> None:
+    async with backend.open() as queue:
         await backend.plant(Bomb(mark))
         await queue.put(messages("a"))
         refused, message = await take_all(queue)
         assert isinstance(refused, Refused)
         assert [message] == messages("a")
-
-    run(backend, test)
     assert not mark.exists()
 
 
-def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
+    await hazelcast.clear()
+    async with hazelcast.open() as queue:
         await queue.put(messages("a"))
         await queue.put(messages("b", "c"))
         async with control.connect(hazelcast.config) as operator:
@@ -502,15 +457,12 @@ def test_a_put_returns_when_the_backup_has_it(hazelcast: Hazelcast) -> None:
         assert {0, 3} == {*owned.values()} == {*backed.values()}
         assert owned[view.queue.owner or ""] == 3
 
-    asyncio.run(hazelcast.clear())
-    run(hazelcast, test)
-
 
 # -- what a topic of Kafka promises beyond that -----------------------------------------------------------------------
 
 
-def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
-    async def test(queue: MessageQueue) -> None:
+async def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
+    async with kafka.open() as queue:
         await queue.put(messages("a", "b", "c"))
         async with kfk.connect(kafka.config.servers, "the test") as client:
 
@@ -523,24 +475,19 @@ def test_a_put_returns_when_the_followers_have_it(kafka: Kafka) -> None:
         assert all(each.cluster_safe and each.members_seen == 3 for each in figures)
         assert [each.name for each in figures if each.items] == [partitions[0].leader]
 
-    run(kafka, test)
+
+async def test_only_unacknowledged_items_are_delivered_again(kafka: Kafka) -> None:
+    async with kafka.open() as queue:
+        await queue.put(messages("a", "b", "c"))
+        assert await take(queue) == messages("a")
+        assert await queue.receive(1, JOINING) == messages("b")
+        assert await queue.size() == 2
+    async with kafka.open() as other:
+        assert await take(other, 2) == messages("b", "c")
+        assert await other.size() == 0
 
 
-def test_only_unacknowledged_items_are_delivered_again(kafka: Kafka) -> None:
-    async def test() -> None:
-        async with kafka.open() as queue:
-            await queue.put(messages("a", "b", "c"))
-            assert await take(queue) == messages("a")
-            assert await queue.receive(1, JOINING) == messages("b")
-            assert await queue.size() == 2
-        async with kafka.open() as other:
-            assert await take(other, 2) == messages("b", "c")
-            assert await other.size() == 0
-
-    asyncio.run(test())
-
-
-def test_what_is_confirmed_is_deleted_and_nothing_else(kafka: Kafka) -> None:
+async def test_what_is_confirmed_is_deleted_and_nothing_else(kafka: Kafka) -> None:
     async def begin() -> int:
         """Where the partition begins now."""
         async with kfk.connect(kafka.config.servers, "the test") as client:
@@ -550,7 +497,7 @@ def test_what_is_confirmed_is_deleted_and_nothing_else(kafka: Kafka) -> None:
             answer = await client.ask(partition.leader, request)
             return int(answer.topics[0][1][0][3])
 
-    async def test(queue: MessageQueue) -> None:
+    async with kafka.open() as queue:
         await queue.put(messages("a", "b"))
         assert await queue.receive(2, JOINING) == messages("a", "b")
         assert await begin() == 0  # they were taken, and are not stored yet
@@ -560,39 +507,29 @@ def test_what_is_confirmed_is_deleted_and_nothing_else(kafka: Kafka) -> None:
         assert await queue.size() == 1
         assert await take(queue) == messages("c")
 
-    run(kafka, test)
+
+async def test_when_others_put_is_not_known(kafka: Kafka) -> None:
+    async with kafka.open() as queue, kafka.open() as other:
+        await other.put([Message("a", "a", 1.5)])
+        await queue.put([Message("b", "b", 2.5)])
+        assert await other.head() == Head(1.5, 0.0)
+        assert await queue.head() is None
+        await take(queue)
+        assert await queue.head() == Head(2.5, 0.0)
 
 
-def test_when_others_put_is_not_known(kafka: Kafka) -> None:
-    async def test(queue: MessageQueue) -> None:
-        async with kafka.open() as other:
-            await other.put([Message("a", "a", 1.5)])
-            await queue.put([Message("b", "b", 2.5)])
-            assert await other.head() == Head(1.5, 0.0)
-            assert await queue.head() is None
-            await take(queue)
-            assert await queue.head() == Head(2.5, 0.0)
-
-    run(kafka, test)
-
-
-def test_a_topic_with_too_few_copies_is_refused(kafka: Kafka) -> None:
+async def test_a_topic_with_too_few_copies_is_refused(kafka: Kafka) -> None:
     topic = kafka.config.queue.name
-
-    async def test() -> None:
-        async with kfk.connect(kafka.config.servers, "the test") as client:
-            await client.create(topic, 1, 1, {})
-        with pytest.raises(UsageError, match=f"the topic {topic} exists with 1 of 3 copies; delete it, or set"):
-            async with kafka.open():
-                pass
-
-    asyncio.run(test())
+    async with kfk.connect(kafka.config.servers, "the test") as client:
+        await client.create(topic, 1, 1, {})
+    with pytest.raises(UsageError, match=f"the topic {topic} exists with 1 of 3 copies; delete it, or set"):
+        async with kafka.open():
+            pass
 
 
-def test_what_two_brokers_cannot_keep_is_refused_for_certain(kafka: Kafka, brokers_project: Project) -> None:
+async def test_what_two_brokers_cannot_keep_is_refused_for_certain(kafka: Kafka, brokers_project: Project) -> None:
     names = [f"kafka-{address.port}" for address in kafka.config.servers]
-
-    async def test(queue: MessageQueue) -> None:
+    async with kafka.open() as queue:
         await queue.put(messages("a"))
         async with control.connect(brokers_project.config) as operator:
             await operator.kill(names[:2])
@@ -609,27 +546,23 @@ def test_what_two_brokers_cannot_keep_is_refused_for_certain(kafka: Kafka, broke
         assert taken[0] == messages("a")[0]
         assert taken[-1] == messages("c")[0]
 
-    run(kafka, test)
 
-
-def test_without_a_server_it_is_away(backend: Backend) -> None:
-    async def test(queue: MessageQueue) -> None:
-        await backend.cut()
-        async with asyncio.timeout(60):
-            for ask in (
-                lambda: queue.put(messages("a")),
-                lambda: queue.receive(1, 0.1),
-                queue.size,
-                queue.head,
-            ):
-                with pytest.raises(QueueUnavailableError):
-                    await _once_noticed(ask)
-
+async def test_without_a_server_it_is_away(backend: Backend) -> None:
     try:
-        run(backend, test)
+        async with backend.open() as queue:
+            await backend.cut()
+            async with asyncio.timeout(60):
+                for ask in (
+                    lambda: queue.put(messages("a")),
+                    lambda: queue.receive(1, 0.1),
+                    queue.size,
+                    queue.head,
+                ):
+                    with pytest.raises(QueueUnavailableError):
+                        await _once_noticed(ask)
     finally:
         if isinstance(backend, Plugged | Hazelcast | Kafka):
-            asyncio.run(backend.mend())
+            await backend.mend()
 
 
 async def _once_noticed(ask: Callable[[], Awaitable[object]]) -> None:

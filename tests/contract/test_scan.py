@@ -47,66 +47,51 @@ def once(begin: int, end: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE, PAGE + 1, COUNT])
-def test_every_entry_comes_once(system: Project, count: int) -> None:
-    async def main() -> None:
-        async with opened(system.config, "scanned") as [(proxy, entries)]:
-            await fill(proxy, 0, count)
-            assert await counted(entries) == once(0, count)
-
-    asyncio.run(main())
+async def test_every_entry_comes_once(system: Project, count: int) -> None:
+    async with opened(system.config, "scanned") as [(proxy, entries)]:
+        await fill(proxy, 0, count)
+        assert await counted(entries) == once(0, count)
 
 
-def test_cluster_of_another_name_is_refused_at_once(system: Project) -> None:
+async def test_cluster_of_another_name_is_refused_at_once(system: Project) -> None:
     config = system.config.with_settings("hazelcast", hazelcast_cluster_name="other")
-
-    async def main() -> None:
-        # Not after the 600 s for which a cluster that starts would be waited for.
-        with pytest.raises(UsageError, match=r'its name is not "other", as \[hazelcast\] hazelcast-cluster-name says'):
-            async with hz.connect(config, "the test", seconds=600):
-                pass
-
-    asyncio.run(main())
+    # Not after the 600 s for which a cluster that starts would be waited for.
+    with pytest.raises(UsageError, match=r'its name is not "other", as \[hazelcast\] hazelcast-cluster-name says'):
+        async with hz.connect(config, "the test", seconds=600):
+            pass
 
 
-def test_what_is_not_text_is_left_out_and_never_unpickled(system: Project) -> None:
-    async def main() -> None:
-        async with opened(system.config, "scanned") as [(proxy, entries)]:
-            await fill(proxy, 0, 2 * PAGE)
-            await proxy.put("a number", 7)
-            await proxy.put("an object", {1, 2})
-            await proxy.put(("a", "key"), "no message")
-            assert await counted(entries) == once(0, 2 * PAGE)
-
-    asyncio.run(main())
+async def test_what_is_not_text_is_left_out_and_never_unpickled(system: Project) -> None:
+    async with opened(system.config, "scanned") as [(proxy, entries)]:
+        await fill(proxy, 0, 2 * PAGE)
+        await proxy.put("a number", 7)
+        await proxy.put("an object", {1, 2})
+        await proxy.put(("a", "key"), "no message")
+        assert await counted(entries) == once(0, 2 * PAGE)
 
 
-def test_what_was_there_comes_once_while_the_map_grows(system: Project) -> None:
-    async def main() -> None:
-        async with opened(system.config, "scanned") as [(proxy, entries)]:
-            await fill(proxy, 0, COUNT)
-            growing = asyncio.create_task(fill(proxy, COUNT, 8 * COUNT))
-            found = await counted(entries)
-            await growing
-            assert set(found.values()) == {1}
-            assert not once(0, COUNT) - found
-
-    asyncio.run(main())
+async def test_what_was_there_comes_once_while_the_map_grows(system: Project) -> None:
+    async with opened(system.config, "scanned") as [(proxy, entries)]:
+        await fill(proxy, 0, COUNT)
+        growing = asyncio.create_task(fill(proxy, COUNT, 8 * COUNT))
+        found = await counted(entries)
+        await growing
+        assert set(found.values()) == {1}
+        assert not once(0, COUNT) - found
 
 
-def test_ids_that_another_map_lacks_are_told_once(system: Project) -> None:
-    async def main() -> None:
-        async with opened(system.config, "scanned", "less") as [(more, entries), (less, others)]:
-            await fill(more, 0, COUNT)
-            await fill(less, 0, COUNT, step=2)
-            await less.put("only there", "x")
-            found = Counter([each async for page in entries.ids_not_in(others) for each in page])
-            assert found == Counter(f"id-{n}" for n in range(1, COUNT, 2))
-
-    asyncio.run(main())
+async def test_ids_that_another_map_lacks_are_told_once(system: Project) -> None:
+    async with opened(system.config, "scanned", "less") as [(more, entries), (less, others)]:
+        await fill(more, 0, COUNT)
+        await fill(less, 0, COUNT, step=2)
+        await less.put("only there", "x")
+        found = Counter([each async for page in entries.ids_not_in(others) for each in page])
+        assert found == Counter(f"id-{n}" for n in range(1, COUNT, 2))
 
 
-def test_what_was_there_comes_once_although_a_member_dies(project: Project, engine: None) -> None:
-    async def main() -> None:
+async def test_what_was_there_comes_once_although_a_member_dies(project: Project, engine: None) -> None:
+    assert project.microq("up", "-d", "--no-messages").returncode == 0
+    try:
         async with (
             opened(project.config, names(project.config.queue.name).log) as [(proxy, entries)],
             control.connect(project.config) as operator,
@@ -118,9 +103,5 @@ def test_what_was_there_comes_once_although_a_member_dies(project: Project, engi
                     await operator.kill([f"hazelcast-{project.config.hazelcast.hazelcast_clients[0].port}"])
                 found.update(message.id for message in page)
             assert found == once(0, COUNT)
-
-    assert project.microq("up", "-d", "--no-messages").returncode == 0
-    try:
-        asyncio.run(main())
     finally:
         project.microq("down")
