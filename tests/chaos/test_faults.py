@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import run
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -261,10 +260,10 @@ class Loggers:
 
 
 @pytest.mark.parametrize(("count", "waited"), [(1, [1]), (3, [3, 2])])
-def test_lone_service_restarts_before_any_wait(tmp_path: Path, count: int, waited: list[int]) -> None:
+async def test_lone_service_restarts_before_any_wait(tmp_path: Path, count: int, waited: list[int]) -> None:
     loggers: Any = Loggers(count)
     with record(tmp_path / "history.jsonl") as history:
         arena = Arena(loggers, HAZELCAST, history, loggers, Random(0), lambda _text: None, "kill-logging", 400)
-        run(KillLogging(times=1).strike(arena))
+        await KillLogging(times=1).strike(arena)
     assert loggers.waited == waited
     assert {*loggers.states.values()} == {ProcessState.READY}

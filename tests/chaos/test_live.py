@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,9 +74,9 @@ class Run:
     def entries(self) -> list[Entry]:
         return list(read(self.history))
 
-    def verdict(self) -> Verdict:
+    async def verdict(self) -> Verdict:
         self.history.unlink(missing_ok=True)
-        found = asyncio.run(self._run())
+        found = await self._run()
         assert judge(read(self.history)) == found
         return found
 
@@ -118,8 +117,8 @@ def small(tmp_path: Path, name: str, most: int = 1000, heap: str = "256m") -> Ru
     return Run(system, tmp_path, make(name, **SMALL))
 
 
-def states(system: InProcess) -> set[ProcessState]:
-    return {process.state for process in asyncio.run(system.snapshot()).processes}
+async def states(system: InProcess) -> set[ProcessState]:
+    return {process.state for process in (await system.snapshot()).processes}
 
 
 MINE = [name for name, kind in FAULTS.items() if kind.suits("hazelcast") and name != "jump-clock"]
@@ -127,31 +126,31 @@ MINE = [name for name, kind in FAULTS.items() if kind.suits("hazelcast") and nam
 
 
 @pytest.mark.parametrize("name", MINE)
-def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
+async def test_every_fault_is_proved_and_undone(tmp_path: Path, name: str) -> None:
     run = small(tmp_path, name, QUEUES.get(name, 1000), HEAPS.get(name, "256m"))
-    found = run.verdict()
+    found = await run.verdict()
     assert (found.verdict, found.reasons, found.quiet, found.seed) == (Ruling.PASS, (), False, 1)
     assert found.faults
     assert all(hit.fault == name and hit.seen for hit in found.faults)
     assert found.acknowledged >= 60
     assert found.lost == found.duplicated == ()
-    assert states(run.system) == {ProcessState.READY}
+    assert await states(run.system) == {ProcessState.READY}
 
 
 @pytest.mark.parametrize("name", MINE)
-def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> None:
+async def test_every_fault_that_misses_proves_nothing(tmp_path: Path, name: str) -> None:
     run = small(tmp_path, name)
     # A delay that a busy machine does not have by itself.
     run.fault = make(name, **{**SMALL, "delay": 2000.0})
     run.system.misses = True
     run.timeouts, run.connections = IN_VAIN, MANY
-    found = run.verdict()
+    found = await run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "was not observed" in "; ".join(found.reasons)
     assert "the fault missed" in "\n".join(run.said)
 
 
-def test_a_proxy_that_ends_leaves_the_verdict_unknown(tmp_path: Path) -> None:
+async def test_a_proxy_that_ends_leaves_the_verdict_unknown(tmp_path: Path) -> None:
     class Ending(FakeLinks):
         async def impose(self, condition: Condition) -> int:  # noqa: ARG002 - whatever it is
             self.end()
@@ -159,7 +158,7 @@ def test_a_proxy_that_ends_leaves_the_verdict_unknown(tmp_path: Path) -> None:
 
     run = small(tmp_path, "slow-network")
     run.system.links = Ending(run.system)
-    found = run.verdict()
+    found = await run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "the proxy ended" in found.reasons
     assert found.acknowledged
@@ -170,9 +169,9 @@ def hits(run: Run) -> list[str]:
     return [entry.facts["target"].partition("-")[0] for entry in run.entries() if entry.kind == "fault"]
 
 
-def test_each_strike_is_noted_on_its_own(tmp_path: Path) -> None:
+async def test_each_strike_is_noted_on_its_own(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-consumer")
-    found = run.verdict()
+    found = await run.verdict()
     assert Counter(entry.kind for entry in run.entries() if entry.kind in ("fault", "struck")) == {
         "fault": 2,
         "struck": 2,
@@ -180,78 +179,80 @@ def test_each_strike_is_noted_on_its_own(tmp_path: Path) -> None:
     assert len(found.faults) == 2
 
 
-def test_a_seed_repeats_the_choices(tmp_path: Path) -> None:
+async def test_a_seed_repeats_the_choices(tmp_path: Path) -> None:
     system = in_process(tmp_path)
     ports = {address.port: place for place, address in enumerate(system.config.service_ips.logging_service)}
 
-    def chosen(seed: int) -> list[int]:
+    async def chosen(seed: int) -> list[int]:
         run = Run(InProcess(system.config), tmp_path, make("kill-logging", times=6), seed=seed)
-        return [ports[int(hit.target.rpartition("-")[2])] for hit in run.verdict().faults]
+        return [ports[int(hit.target.rpartition("-")[2])] for hit in (await run.verdict()).faults]
 
-    first = chosen(1)
-    assert chosen(1) == first
-    assert chosen(2) != first
+    first = await chosen(1)
+    assert await chosen(1) == first
+    assert await chosen(2) != first
 
 
-def test_message_is_repeated_under_its_id_until_acknowledged(tmp_path: Path) -> None:
+async def test_message_is_repeated_under_its_id_until_acknowledged(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-facade")
-    found = run.verdict()
+    found = await run.verdict()
     tries = Counter(entry.facts["id"] for entry in run.entries() if entry.kind == "send")
     assert max(tries.values()) > 1
     assert len(tries) == found.attempted == found.acknowledged
 
 
-def test_rejected_messages_of_a_full_queue_are_nowhere(tmp_path: Path) -> None:
-    found = small(tmp_path, "full-queue", QUEUES["full-queue"]).verdict()
+async def test_rejected_messages_of_a_full_queue_are_nowhere(tmp_path: Path) -> None:
+    found = await small(tmp_path, "full-queue", QUEUES["full-queue"]).verdict()
     assert found.rejected > 0
     assert found.attempted == found.acknowledged + found.rejected
 
 
-def test_a_queue_that_drops_is_caught_under_traffic(tmp_path: Path) -> None:
+async def test_a_queue_that_drops_is_caught_under_traffic(tmp_path: Path) -> None:
     queue = LossyQueue()
     system = in_process(tmp_path, queue=queue)
     # Nobody redelivers what it drops.
-    found = Run(system, tmp_path, make("kill-logging", times=1), 120, defects={"facade": "no-redelivery"}).verdict()
+    found = await Run(
+        system, tmp_path, make("kill-logging", times=1), 120, defects={"facade": "no-redelivery"}
+    ).verdict()
     assert found.verdict is Ruling.FAIL
     assert queue.dropped
     assert set(found.lost) == set(queue.dropped)
     assert set(found.layers) == set(found.lost)
 
 
-def test_traffic_that_is_never_acknowledged_ends_in_time(tmp_path: Path) -> None:
+async def test_traffic_that_is_never_acknowledged_ends_in_time(tmp_path: Path) -> None:
     system = in_process(tmp_path, queue=FakeQueue(most=0))
     timeouts = replace(SOON, load=1.0, probe=0.3)
-    found = Run(system, tmp_path, make("kill-logging", times=1), timeouts=timeouts).verdict()
+    found = await Run(system, tmp_path, make("kill-logging", times=1), timeouts=timeouts).verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert "only 0 of 60 messages were acknowledged" in found.reasons
     assert "nothing was acknowledged" in found.reasons
 
 
-def test_a_fault_without_an_end_is_ended(tmp_path: Path) -> None:
+async def test_a_fault_without_an_end_is_ended(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-consumer")
     run.fault = make("kill-consumer", times=1000)
     run.timeouts = replace(SOON, fault=1.0)
-    found = run.verdict()
+    found = await run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     # The strike that is cut short may be one that nobody has seen yet.
     unseen = [f"the effect of the fault was not observed on {hit.target}" for hit in found.faults[-1:] if not hit.seen]
     assert found.reasons == ("the fault was not over after 1 s", *unseen)
-    assert states(run.system) == {ProcessState.READY}
+    assert await states(run.system) == {ProcessState.READY}
 
 
-def test_a_system_that_ran_before_is_restored(tmp_path: Path) -> None:
+async def test_a_system_that_ran_before_is_restored(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-member")
-    asyncio.run(run.system.stop(["messages"]))
+    await run.system.stop(["messages"])
     run.restore = True
-    assert run.verdict().verdict is Ruling.PASS
-    view = asyncio.run(run.system.snapshot())
+    assert (await run.verdict()).verdict is Ruling.PASS
+    view = await run.system.snapshot()
     stopped = {process.name for process in view.processes if process.state is ProcessState.STOPPED}
     assert {name.partition("-")[0] for name in stopped} == {"messages"}
 
 
-def test_second_delivery_is_ignored_by_consumers(tmp_path: Path) -> None:
+async def test_second_delivery_is_ignored_by_consumers(tmp_path: Path) -> None:
     run = small(tmp_path, "lose-replies")
-    found = run.verdict()
+    found = await run.verdict()
     assert run.system.queue.repeated > 0
     assert (found.verdict, found.duplicated) == (Ruling.PASS, ())
 
@@ -260,9 +261,9 @@ def noted(run: Run, kind: str) -> list[Mapping[str, Any]]:
     return [entry.facts for entry in run.entries() if entry.kind == kind]
 
 
-def test_each_send_has_its_attempt_its_text_and_its_sender(tmp_path: Path) -> None:
+async def test_each_send_has_its_attempt_its_text_and_its_sender(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-facade")
-    run.verdict()
+    await run.verdict()
     sends, outcomes = noted(run, "send"), noted(run, "outcome")
     attempts = Counter((facts["id"], facts["attempt"]) for facts in sends)
     assert set(attempts.values()) == {1}
@@ -280,9 +281,9 @@ def test_each_send_has_its_attempt_its_text_and_its_sender(tmp_path: Path) -> No
             under_way.remove(senders[entry.facts["id"], entry.facts["attempt"]])
 
 
-def test_the_consumers_are_restarted_and_read_again(tmp_path: Path) -> None:
+async def test_the_consumers_are_restarted_and_read_again(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-logging")
-    assert run.verdict().verdict is Ruling.PASS
+    assert (await run.verdict()).verdict is Ruling.PASS
     ((restart, entry),) = [(n, e) for n, e in enumerate(run.entries()) if e.kind == "restarted"]
     assert [name.partition("-")[0] for name in entry.facts["instances"]] == ["messages", "messages"]
     before, after = ([e.kind for e in part] for part in (run.entries()[:restart], run.entries()[restart:]))
@@ -290,7 +291,7 @@ def test_the_consumers_are_restarted_and_read_again(tmp_path: Path) -> None:
     assert "agreed" in after
     assert "claims" in after
     run.reread = False
-    assert run.verdict().verdict is Ruling.PASS
+    assert (await run.verdict()).verdict is Ruling.PASS
     assert noted(run, "restarted") == []
 
 
@@ -307,10 +308,10 @@ class Neighbour(InProcess):
 
 
 @pytest.mark.parametrize("quiet", [False, True], ids=["live", "quiet"])
-def test_what_somebody_else_sends_is_foreign(tmp_path: Path, *, quiet: bool) -> None:
+async def test_what_somebody_else_sends_is_foreign(tmp_path: Path, *, quiet: bool) -> None:
     system = Neighbour(make_project(tmp_path).config)
     run = Run(system, tmp_path, make("kill-member"), quiet=quiet)
-    found = run.verdict()
+    found = await run.verdict()
     assert (found.verdict, found.reasons) == (Ruling.PASS, ())
     assert found.unexpected == ()
     (foreign,) = noted(run, "foreign")
@@ -318,28 +319,28 @@ def test_what_somebody_else_sends_is_foreign(tmp_path: Path, *, quiet: bool) -> 
     assert len(found.foreign) == 5
 
 
-def test_faults_strike_together_each_with_its_own_proof(tmp_path: Path) -> None:
+async def test_faults_strike_together_each_with_its_own_proof(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-member")
     run.fault = combine([make("kill-member"), make("kill-logging", times=2), make("kill-facade", times=1)])
-    found = run.verdict()
+    found = await run.verdict()
     assert (found.verdict, found.scenario) == (Ruling.PASS, "kill-member+kill-logging+kill-facade")
     assert Counter(hit.fault for hit in found.faults) == {"kill-member": 1, "kill-logging": 2, "kill-facade": 1}
     assert all(hit.seen for hit in found.faults)
-    assert states(run.system) == {ProcessState.READY}
+    assert await states(run.system) == {ProcessState.READY}
 
 
-def test_of_faults_together_one_that_misses_proves_nothing(tmp_path: Path) -> None:
+async def test_of_faults_together_one_that_misses_proves_nothing(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-member")
     run.fault = combine([make("kill-facade", times=1), Miss()])
-    found = run.verdict()
+    found = await run.verdict()
     assert found.verdict is Ruling.UNKNOWN
     assert {hit.fault: hit.seen for hit in found.faults} == {"kill-facade": True, "miss": False}
 
 
-def test_messages_are_held_before_the_run(tmp_path: Path) -> None:
+async def test_messages_are_held_before_the_run(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-logging")
     run.held = 150
-    found = run.verdict()
+    found = await run.verdict()
     assert (found.verdict, found.reasons) == (Ruling.PASS, ())
     (earlier,) = noted(run, "earlier")
     assert len(earlier["ids"]) == len(earlier["texts"]) == sum(map(len, earlier["shown"].values())) == 150
@@ -347,30 +348,30 @@ def test_messages_are_held_before_the_run(tmp_path: Path) -> None:
     assert not {*earlier["ids"]} & {facts["id"] for kind in ("logged", "shown") for facts in noted(run, kind)}
 
 
-def test_what_fails_while_messages_are_put_in_is_sent_again(tmp_path: Path) -> None:
+async def test_what_fails_while_messages_are_put_in_is_sent_again(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-logging")
     run.held = 50
     run.system.queue.late_errors.extend([QueueIndeterminateError("the reply was lost")] * 3)
-    assert run.verdict().verdict is Ruling.PASS
+    assert (await run.verdict()).verdict is Ruling.PASS
     assert not run.system.queue.late_errors
     (earlier,) = noted(run, "earlier")
     assert len(earlier["ids"]) == 50
 
 
-def test_too_many_held_messages_are_refused_before_the_run(tmp_path: Path) -> None:
+async def test_too_many_held_messages_are_refused_before_the_run(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-logging", most=0)
     run.held = 10
     with pytest.raises(
         MachineError, match=r"10 messages cannot be held before the run: 503 .*ask for less with --held"
     ):
-        run.verdict()
+        await run.verdict()
     assert run.history.read_text(encoding="utf-8") == ""
 
 
-def test_bounds_are_part_of_the_history(tmp_path: Path) -> None:
+async def test_bounds_are_part_of_the_history(tmp_path: Path) -> None:
     run = small(tmp_path, "kill-logging")
     run.bounds = {"p99": 0.000001}
-    found = run.verdict()
+    found = await run.verdict()
     assert noted(run, "begin")[0]["bounds"] == {"p99": 0.000001}
     assert found.verdict is Ruling.FAIL
 
@@ -384,24 +385,24 @@ HERE = [
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_every_control_is_red(tmp_path: Path, name: str) -> None:
+async def test_every_control_is_red(tmp_path: Path, name: str) -> None:
     control = CONTROLS[name]
     setting = "backup-count = 0\n" if control.settings else ""
     system = in_process(tmp_path, f"[queue]\nvisibility-timeout = 1\n{setting}")
     run = Run(system, tmp_path, control.fault, min(control.messages, 40), quiet=control.quiet, defects=control.defects)
     run.timeouts, run.connections, run.reread = IN_VAIN, MANY, False
-    found = run.verdict()
+    found = await run.verdict()
     # Here nobody writes log files, so the layer is not known.
     assert replace(control, layer=None).red(found), found.reasons
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_no_control_is_red_on_an_honest_run(tmp_path: Path, name: str) -> None:
-    found = small(tmp_path, "kill-member").verdict()
+async def test_no_control_is_red_on_an_honest_run(tmp_path: Path, name: str) -> None:
+    found = await small(tmp_path, "kill-member").verdict()
     assert not CONTROLS[name].red(found)
 
 
-def test_a_log_that_keeps_nothing_is_what_the_control_expects(tmp_path: Path) -> None:
+async def test_a_log_that_keeps_nothing_is_what_the_control_expects(tmp_path: Path) -> None:
     system = in_process(tmp_path, log=AmnesiacMap())
     control = CONTROLS["forgetful"]
-    assert control.red(Run(system, tmp_path, control.fault, 20, quiet=True).verdict())
+    assert control.red(await Run(system, tmp_path, control.fault, 20, quiet=True).verdict())

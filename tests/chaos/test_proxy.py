@@ -22,7 +22,7 @@ from support.hazelcast_frames import REPLY_BYTES, FakeMember, error, reply, requ
 from support.kafka_frames import COMMIT, FETCH, METADATA, PRODUCE, FakeBroker, committed, fetched, produced
 from support.kafka_frames import reply as kafka_reply
 from support.kafka_frames import request as kafka_request
-from support.project import free_ports, run
+from support.project import free_ports
 
 from microq.backends.base import Kind, Reply
 from microq.chaos.conditions import CLIENTS, Ends, around, to
@@ -131,10 +131,11 @@ class Net:
 
 
 @asynccontextmanager
-async def net() -> AsyncIterator[Net]:
+async def linked() -> AsyncIterator[Net]:
+    """Links between a client and members, under the deadline of a test."""
     ways = {name: detour(name) for name in (ONE, TWO, THREE)}
     member = FakeMember()
-    async with contextlib.AsyncExitStack() as stack:
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
         for way in ways.values():
             await stack.enter_async_context(listening(way, member.serve))
         links = await stack.enter_async_context(open_links(list(ways.values())))
@@ -149,22 +150,12 @@ async def answers(address: Address, *, does: bool = True) -> None:
         await asyncio.sleep(0.01)
 
 
-def within(main: Callable[[Net], object], seconds: float = 60) -> None:
-    """Run a test over links, under a deadline."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(seconds), net() as found:
-            await main(found)  # type: ignore[misc]  # a coroutine
-
-    run(bounded())
-
-
 # -- nothing switched on ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("greeting", [b"HZC", b"GET"])
-def test_a_link_carries_everything_both_ways(greeting: bytes) -> None:
-    async def main(net: Net) -> None:
+async def test_a_link_carries_everything_both_ways(greeting: bytes) -> None:
+    async with linked() as net:
         caller = await net.talks(greeting)
         data = Random(1).randbytes(8 << 20)
         caller.writer.write(data)
@@ -175,11 +166,9 @@ def test_a_link_carries_everything_both_ways(greeting: bytes) -> None:
         assert link.towards.taken == link.back.taken == len(data) + 3
         assert net.links.counts.delayed == net.links.counts.cut == 0
 
-    within(main)
 
-
-def test_a_link_carries_calls_of_any_length() -> None:
-    async def main(net: Net) -> None:
+async def test_a_link_carries_calls_of_any_length() -> None:
+    async with linked() as net:
         caller = await net.talks()
         big = request(OFFER, 7, b"x" * (3 << 20))
         for part in (big[:10], big[10:]):
@@ -188,16 +177,14 @@ def test_a_link_carries_calls_of_any_length() -> None:
         assert await caller.hears(REPLY_BYTES) == reply(OFFER + 1, 7)
         assert net.links.connections() == [Ends(Kind.CLIENT, ONE)]
 
-    within(main)
 
-
-def test_the_end_of_one_direction_is_not_that_of_the_other() -> None:
+async def test_the_end_of_one_direction_is_not_that_of_the_other() -> None:
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard = await reader.read()
         writer.write(heard.upper())
         writer.close()
 
-    async def main(net: Net) -> None:
+    async with asyncio.timeout(60):
         way = detour("hazelcast-4")
         async with listening(way, late), open_links([way]) as links:
             await answers(way.address)
@@ -208,11 +195,9 @@ def test_the_end_of_one_direction_is_not_that_of_the_other() -> None:
             await until(lambda: not links.links["hazelcast-4"].pipes)
             writer.close()
 
-    within(main)
 
-
-def test_a_link_refuses_while_its_target_is_away() -> None:
-    async def main(net: Net) -> None:
+async def test_a_link_refuses_while_its_target_is_away() -> None:
+    async with linked() as net:
         way = detour("hazelcast-4")
 
         async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -240,21 +225,17 @@ def test_a_link_refuses_while_its_target_is_away() -> None:
             async with listening(way, net.member.serve):
                 await answers(way.address)
 
-    within(main)
 
-
-def test_an_address_that_is_in_use_is_named() -> None:
-    async def main(net: Net) -> None:
+async def test_an_address_that_is_in_use_is_named() -> None:
+    async with linked() as net:
         way = net.ways[ONE]
         with pytest.raises(MachineError, match=f"the link to {ONE} cannot listen on {way.address}"):
             async with open_links([way]):
                 pytest.fail("it was taken")
 
-    within(main)
 
-
-def test_closed_links_leave_no_connection() -> None:
-    async def main(net: Net) -> None:
+async def test_closed_links_leave_no_connection() -> None:
+    async with linked() as net:
         way = detour("hazelcast-4")
         async with listening(way, net.member.serve):
             async with open_links([way]):
@@ -266,22 +247,18 @@ def test_closed_links_leave_no_connection() -> None:
             writer.close()
             assert not await listens(way.address)
 
-    within(main)
 
-
-def test_what_is_no_call_ends_the_connection() -> None:
-    async def main(net: Net) -> None:
+async def test_what_is_no_call_ends_the_connection() -> None:
+    async with linked() as net:
         caller = await net.call(b"CP2" + bytes(6))
         assert await caller.is_cut()
-
-    within(main)
 
 
 # -- cut ----------------------------------------------------------------------------------------------------------
 
 
-def test_cut_clients_are_reset_and_turned_away_until_healed() -> None:
-    async def main(net: Net) -> None:
+async def test_cut_clients_are_reset_and_turned_away_until_healed() -> None:
+    async with linked() as net:
         both = [await net.talks(target=target) for target in (ONE, TWO)]
         others = [await net.talks(b"GET"), await net.talks(b"HZC", opener=TWO)]
         assert net.links.impose(Cut(CLIENTS)) == 2
@@ -293,12 +270,10 @@ def test_cut_clients_are_reset_and_turned_away_until_healed() -> None:
         await net.talks()
         assert (net.links.counts.cut, net.links.counts.refused) == (2, 1)
 
-    within(main)
-
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:  # noqa: FBT001 - a parameter
-    async def main(net: Net) -> None:
+async def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:  # noqa: FBT001 - a parameter
+    async with linked() as net:
         mine = [await net.talks(b"HZC", ONE, TWO), await net.talks(b"HZC", TWO, ONE)]
         others = [await net.talks(b"HZC", TWO, THREE), await net.talks(b"GET", ONE)]
         client = await net.talks()
@@ -314,11 +289,9 @@ def test_a_member_is_cut_off_both_ways_and_nobody_else_is(silent: bool) -> None:
         net.links.lift()
         await net.talks(b"HZC", TWO, ONE)
 
-    within(main)
 
-
-def test_what_a_silence_held_arrives_in_order_after_it() -> None:
-    async def main(net: Net) -> None:
+async def test_what_a_silence_held_arrives_in_order_after_it() -> None:
+    async with linked() as net:
         caller, leaver = await net.talks(b"HZC"), await net.talks(b"HZC")
         net.links.impose(Silence(around(ONE)))
         late = await net.call(b"HZC")
@@ -332,14 +305,12 @@ def test_what_a_silence_held_arrives_in_order_after_it() -> None:
         assert await late.hears(3) == b"HZC"
         await until(lambda: len(net.links.links[ONE].pipes) == 2)
 
-    within(main)
-
 
 # -- slow ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
-    async def main(net: Net) -> None:
+async def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
+    async with linked() as net:
         caller = await net.talks(b"GET")
         net.links.impose(Slowness(delay=0.1, jitter=0.05, rate=500 << 10, seed=3))
         began = time.monotonic()
@@ -350,11 +321,9 @@ def test_a_slow_link_is_slow_each_way_and_quick_afterwards() -> None:
         assert await caller.says(b"hello") == b"hello"
         assert net.links.counts.delayed == 10
 
-    within(main)
 
-
-def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
-    async def main(net: Net) -> None:
+async def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
+    async with linked() as net:
         caller = await net.talks(b"GET")
         net.links.impose(Slowness(delay=0.02, jitter=0.02, rate=10 << 20, seed=4))
         parts = [bytes([number]) * 1000 for number in range(200)]
@@ -365,11 +334,9 @@ def test_nothing_overtakes_and_nothing_is_lost_on_a_slow_link() -> None:
             await asyncio.sleep(0)
         assert await caller.hears(200_000) == b"".join(parts)
 
-    within(main)
 
-
-def test_the_connections_of_a_link_share_its_rate() -> None:
-    async def main(net: Net) -> None:
+async def test_the_connections_of_a_link_share_its_rate() -> None:
+    async with linked() as net:
         callers = [await net.talks(b"GET"), await net.talks(b"GET")]
         net.links.impose(Slowness(delay=0, jitter=0, rate=1 << 20))
         began = time.monotonic()
@@ -380,14 +347,12 @@ def test_the_connections_of_a_link_share_its_rate() -> None:
             assert await caller.hears(len(data)) == data
         assert time.monotonic() - began >= 0.5
 
-    within(main)
-
 
 # -- lost replies ---------------------------------------------------------------------------------------------------
 
 
-def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
-    async def main(net: Net) -> None:
+async def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
+    async with linked() as net:
         caller, bystander = await net.talks(), await net.talks()
         net.links.impose(Loss(Reply.ENQUEUE, every=2))
         assert await caller.asks(PUT_IF_ABSENT, 1) == reply(PUT_IF_ABSENT + 1, 1)
@@ -400,20 +365,16 @@ def test_a_reply_is_lost_after_its_request_was_carried_out() -> None:
         assert await bystander.asks(OFFER, 5) == reply(OFFER + 1, 5)
         assert net.links.counts.lost == {Reply.ENQUEUE: 1}
 
-    within(main)
 
-
-def test_replies_before_the_lost_one_arrive() -> None:
-    async def main(net: Net) -> None:
+async def test_replies_before_the_lost_one_arrive() -> None:
+    async with linked() as net:
         caller = await net.talks()
         net.links.impose(Loss(Reply.STORE))
         caller.writer.write(request(OFFER, 1) + request(PUT_IF_ABSENT, 2) + request(OFFER, 3))
         assert await caller.hears(1000) == reply(OFFER + 1, 1)
 
-    within(main)
 
-
-def test_replies_are_lost_by_chance_and_where_asked_for() -> None:
+async def test_replies_are_lost_by_chance_and_where_asked_for() -> None:
     async def lost(net: Net, seed: int) -> list[int]:
         net.links.impose(Loss(Reply.ENQUEUE, every=3, seed=seed, where=to(ONE)))
         found = []
@@ -425,22 +386,20 @@ def test_replies_are_lost_by_chance_and_where_asked_for() -> None:
         assert await (await net.talks(target=TWO)).asks(OFFER, 1) == reply(OFFER + 1, 1)
         return found
 
-    async def main(net: Net) -> None:
+    async with linked() as net:
         first = await lost(net, 5)
         assert 2 < len(first) < 25
         assert await lost(net, 5) == first != await lost(net, 6)
 
-    within(main)
 
-
-def test_an_error_is_never_lost() -> None:
+async def test_an_error_is_never_lost() -> None:
     async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(3 + len(request(OFFER, 1)))
         writer.write(error(1))
         await reader.read()
         writer.close()
 
-    async def main(net: Net) -> None:
+    async with asyncio.timeout(60):
         way = detour("hazelcast-4")
         async with listening(way, fail), open_links([way]) as links:
             await answers(way.address)
@@ -451,10 +410,8 @@ def test_an_error_is_never_lost() -> None:
             writer.close()
             assert not links.counts.lost
 
-    within(main)
 
-
-def test_http_reply_is_lost_after_the_request_was_carried_out() -> None:
+async def test_http_reply_is_lost_after_the_request_was_carried_out() -> None:
     done: list[str] = []
 
     async def work(request: web.Request) -> web.Response:
@@ -463,27 +420,23 @@ def test_http_reply_is_lost_after_the_request_was_carried_out() -> None:
 
     app = web.Application()
     app.router.add_route("*", "/", work)
-
-    async def main(net: Net) -> None:
-        async with serving(app) as target, aiohttp.ClientSession() as session:
-            way = Detour("facade-5000", detour("facade-5000").address, target)
-            async with open_links([way]) as links:
-                await answers(way.address)
-                links.impose(Loss(Reply.HTTP))
-                for _ in range(2):
-                    async with session.get(way.address.url) as response:
-                        assert await response.text() == "done"
-                # A big body, so that it comes in many parts.
-                with pytest.raises(aiohttp.ClientError):
-                    await session.post(way.address.url, data="x" * 500_000)
-                assert done == ["GET ", "GET ", "POST " + "x" * 500_000]
-                assert links.counts.lost == {Reply.HTTP: 1}
-                links.lift()
-                async with session.post(way.address.url, data="again") as response:
+    async with asyncio.timeout(60), serving(app) as target, aiohttp.ClientSession() as session:
+        way = Detour("facade-5000", detour("facade-5000").address, target)
+        async with open_links([way]) as links:
+            await answers(way.address)
+            links.impose(Loss(Reply.HTTP))
+            for _ in range(2):
+                async with session.get(way.address.url) as response:
                     assert await response.text() == "done"
-                assert links.counts.lost == {Reply.HTTP: 1}
-
-    within(main)
+            # A big body, so that it comes in many parts.
+            with pytest.raises(aiohttp.ClientError):
+                await session.post(way.address.url, data="x" * 500_000)
+            assert done == ["GET ", "GET ", "POST " + "x" * 500_000]
+            assert links.counts.lost == {Reply.HTTP: 1}
+            links.lift()
+            async with session.post(way.address.url, data="again") as response:
+                assert await response.text() == "done"
+            assert links.counts.lost == {Reply.HTTP: 1}
 
 
 # -- a broker -------------------------------------------------------------------------------------------------------
@@ -516,46 +469,40 @@ async def gets(caller: Caller, asked: bytes, expected: bytes) -> bool:
     return bool(heard)
 
 
-def test_a_client_of_a_broker_is_cut_off_as_one_of_a_member_is() -> None:
-    async def main() -> None:
-        async with asyncio.timeout(20), brokered() as (links, _, call):
-            caller = await call()
-            assert await gets(caller, kafka_request(METADATA, 1), kafka_reply(1))
-            assert links.connections() == [Ends(Kind.CLIENT, "kafka-9092")]
-            assert links.impose(Cut(CLIENTS)) == 1
-            assert await caller.is_cut()
-            again = await call()
-            assert not await gets(again, kafka_request(METADATA, 1), kafka_reply(1))
-            links.lift()
-            assert await gets(await call(), kafka_request(METADATA, 1), kafka_reply(1))
-
-    run(main())
+async def test_a_client_of_a_broker_is_cut_off_as_one_of_a_member_is() -> None:
+    async with asyncio.timeout(20), brokered() as (links, _, call):
+        caller = await call()
+        assert await gets(caller, kafka_request(METADATA, 1), kafka_reply(1))
+        assert links.connections() == [Ends(Kind.CLIENT, "kafka-9092")]
+        assert links.impose(Cut(CLIENTS)) == 1
+        assert await caller.is_cut()
+        again = await call()
+        assert not await gets(again, kafka_request(METADATA, 1), kafka_reply(1))
+        links.lift()
+        assert await gets(await call(), kafka_request(METADATA, 1), kafka_reply(1))
 
 
-def test_a_broker_did_what_a_lost_reply_would_have_confirmed() -> None:
-    async def main() -> None:
-        async with asyncio.timeout(20), brokered() as (links, broker, call):
-            caller = await call()
-            links.impose(Loss(Reply.ENQUEUE))
-            assert await gets(caller, kafka_request(FETCH, 1), fetched(1, b""))
-            assert not await gets(caller, kafka_request(PRODUCE, 2), produced(2, 0))
-            assert len(broker.records) == 1
-            links.impose(Loss(Reply.DEQUEUE))
-            assert not await gets(await call(), kafka_request(FETCH, 3), fetched(3, *broker.records))
-            caller = await call()
-            assert await gets(caller, kafka_request(FETCH, 4), fetched(4, b""))
-            assert not await gets(caller, kafka_request(COMMIT, 5), committed(5, 0))
-            assert broker.asked[-1] == (COMMIT, 5)
-            assert links.counts.lost == {Reply.ENQUEUE: 1, Reply.DEQUEUE: 2}
-
-    run(main())
+async def test_a_broker_did_what_a_lost_reply_would_have_confirmed() -> None:
+    async with asyncio.timeout(20), brokered() as (links, broker, call):
+        caller = await call()
+        links.impose(Loss(Reply.ENQUEUE))
+        assert await gets(caller, kafka_request(FETCH, 1), fetched(1, b""))
+        assert not await gets(caller, kafka_request(PRODUCE, 2), produced(2, 0))
+        assert len(broker.records) == 1
+        links.impose(Loss(Reply.DEQUEUE))
+        assert not await gets(await call(), kafka_request(FETCH, 3), fetched(3, *broker.records))
+        caller = await call()
+        assert await gets(caller, kafka_request(FETCH, 4), fetched(4, b""))
+        assert not await gets(caller, kafka_request(COMMIT, 5), committed(5, 0))
+        assert broker.asked[-1] == (COMMIT, 5)
+        assert links.counts.lost == {Reply.ENQUEUE: 1, Reply.DEQUEUE: 2}
 
 
 # -- who opened it ------------------------------------------------------------------------------------------------
 
 
-def test_a_member_is_known_once_it_has_introduced_itself() -> None:
-    async def main(net: Net) -> None:
+async def test_a_member_is_known_once_it_has_introduced_itself() -> None:
+    async with linked() as net:
         caller = await net.talks(b"HZC", TWO)
         assert net.links.connections() == [Ends(Kind.PEER, TWO)]
         said = net.introduction(TWO, THREE)
@@ -563,24 +510,20 @@ def test_a_member_is_known_once_it_has_introduced_itself() -> None:
             assert await caller.says(part) == part
         assert net.links.connections() == [Ends(Kind.PEER, TWO, THREE)]
 
-    within(main)
 
-
-def test_who_never_says_who_it_is_stays_a_stranger() -> None:
-    async def main(net: Net) -> None:
+async def test_who_never_says_who_it_is_stays_a_stranger() -> None:
+    async with linked() as net:
         caller = await net.talks(b"HZC", TWO)
         for part in (bytes(2000), net.introduction(TWO, THREE)):
             assert await caller.says(part) == part
         assert net.links.connections() == [Ends(Kind.PEER, TWO)]
 
-    within(main)
-
 
 # -- the process --------------------------------------------------------------------------------------------------
 
 
-def test_the_process_does_what_its_parent_asks_for() -> None:
-    async def main(net: Net) -> None:
+async def test_the_process_does_what_its_parent_asks_for() -> None:
+    async with linked() as net:
         way = detour(ONE)
         net.ways[ONE] = way
         async with listening(way, net.member.serve), proxying([way]) as proxy:
@@ -614,11 +557,9 @@ def test_the_process_does_what_its_parent_asks_for() -> None:
             assert await proxy.failure() == ""
         assert not await listens(way.address)
 
-    within(main)
 
-
-def test_the_end_of_the_process_is_noticed() -> None:
-    async def main(net: Net) -> None:
+async def test_the_end_of_the_process_is_noticed() -> None:
+    async with linked() as net:
         way = detour(ONE)
         async with listening(way, net.member.serve), proxying([way]) as proxy:
             watching = asyncio.create_task(proxy.watch())
@@ -629,26 +570,21 @@ def test_the_end_of_the_process_is_noticed() -> None:
             with pytest.raises(MachineError, match="ended during 'lift'"):
                 await proxy.lift()
 
-    within(main)
+
+async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
+    async with asyncio.timeout(60), child("microq.chaos.proxy", "the proxy", "[]") as started:
+        assert await started.ask("connections") == []
+        process = psutil.Process(started.pid)
+        assert " ".join(process.cmdline()).strip() == "microq links"
+        process.suspend()
+        with pytest.raises(MachineError, match=r"the proxy did not answer 'connections' within 0\.1 s"):
+            await started.ask("connections", within=0.1)
+        process.resume()
+        assert (await started.ask("counts"))["held"] == 0
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
-    async def main() -> None:
-        async with asyncio.timeout(60), child("microq.chaos.proxy", "the proxy", "[]") as started:
-            assert await started.ask("connections") == []
-            process = psutil.Process(started.pid)
-            assert " ".join(process.cmdline()).strip() == "microq links"
-            process.suspend()
-            with pytest.raises(MachineError, match=r"the proxy did not answer 'connections' within 0\.1 s"):
-                await started.ask("connections", within=0.1)
-            process.resume()
-            assert (await started.ask("counts"))["held"] == 0
-
-    run(main())
-
-
-def test_the_process_says_which_address_it_cannot_have() -> None:
-    async def main(net: Net) -> None:
+async def test_the_process_says_which_address_it_cannot_have() -> None:
+    async with linked() as net:
         taken, late = net.ways[ONE], detour("hazelcast-4")
         with pytest.raises(RemoteError, match=f"the link to {ONE} cannot listen on {taken.address}"):
             async with proxying([taken]):
@@ -660,8 +596,6 @@ def test_the_process_says_which_address_it_cannot_have() -> None:
                 with pytest.raises(RemoteError, match=f"the link to hazelcast-4 cannot listen on {late.address}"):
                     await proxy.watch()
             squatter.close()
-
-    within(main)
 
 
 def test_the_process_ends_with_its_parent() -> None:
@@ -682,12 +616,9 @@ def test_the_process_ends_with_its_parent() -> None:
     assert not proxy.is_running() or proxy.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_proxy_that_gets_no_processor_says_for_how_long() -> None:
-    async def main() -> None:
-        async with open_links([]) as links:
-            await asyncio.sleep(0.2)
-            time.sleep(0.5)  # noqa: ASYNC251 - what it measures
-            await asyncio.sleep(0.2)
-            assert links.counts.stalled >= 0.3
-
-    run(main())
+async def test_a_proxy_that_gets_no_processor_says_for_how_long() -> None:
+    async with open_links([]) as links:
+        await asyncio.sleep(0.2)
+        time.sleep(0.5)  # noqa: ASYNC251 - what it measures
+        await asyncio.sleep(0.2)
+        assert links.counts.stalled >= 0.3

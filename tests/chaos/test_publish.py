@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from support.operators import FakeOperator
-from support.project import run
 
 from microq.chaos.history import record
 from microq.chaos.publish import publishing
@@ -24,39 +23,29 @@ def told(operator: FakeOperator) -> list[Event]:
     return found
 
 
-def test_events_of_the_system_are_published_in_order(tmp_path: Path) -> None:
-    async def main() -> None:
-        operator = FakeOperator()
-        said: list[str] = []
-        async with publishing(operator, "a-run") as publisher:
-            with record(tmp_path / "history.jsonl", publisher.note) as history:
-                history.note("send", id="m1")
-                publisher.also(said.append)("  Killing it.")
-                history.note("fault", fault="kill-member", target="hazelcast-5701", owner=True)
-                history.note("outcome", id="m1", outcome="acknowledged")
-            publisher.verdict({"verdict": "pass"})
-        events = told(operator)
-        assert [(event.kind, event.detail) for event in events] == [
-            ("says", "Killing it."),
-            ("fault", ""),
-            ("verdict", ""),
-        ]
-        assert {(event.name, event.topic) for event in events} == {("a-run", Topic.SCENARIO)}
-        assert events[1].facts["target"] == "hazelcast-5701"
-        assert said == ["  Killing it."]
-
-    run(main())
+async def test_events_of_the_system_are_published_in_order(tmp_path: Path) -> None:
+    operator = FakeOperator()
+    said: list[str] = []
+    async with publishing(operator, "a-run") as publisher:
+        with record(tmp_path / "history.jsonl", publisher.note) as history:
+            history.note("send", id="m1")
+            publisher.also(said.append)("  Killing it.")
+            history.note("fault", fault="kill-member", target="hazelcast-5701", owner=True)
+            history.note("outcome", id="m1", outcome="acknowledged")
+        publisher.verdict({"verdict": "pass"})
+    events = told(operator)
+    assert [(event.kind, event.detail) for event in events] == [("says", "Killing it."), ("fault", ""), ("verdict", "")]
+    assert {(event.name, event.topic) for event in events} == {("a-run", Topic.SCENARIO)}
+    assert events[1].facts["target"] == "hazelcast-5701"
+    assert said == ["  Killing it."]
 
 
-def test_failed_scenario_is_published_too() -> None:
-    async def main() -> None:
-        operator = FakeOperator()
-        with pytest.raises(ZeroDivisionError):
-            async with publishing(operator, "a-run"):
-                raise ZeroDivisionError
-        assert [event.kind for event in told(operator)] == ["failed"]
-
-    run(main())
+async def test_failed_scenario_is_published_too() -> None:
+    operator = FakeOperator()
+    with pytest.raises(ZeroDivisionError):
+        async with publishing(operator, "a-run"):
+            raise ZeroDivisionError
+    assert [event.kind for event in told(operator)] == ["failed"]
 
 
 class Deaf(FakeOperator):
@@ -73,10 +62,7 @@ class Deaf(FakeOperator):
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_who_cannot_be_told_keeps_nobody(hangs: bool) -> None:  # noqa: FBT001 - a case
-    async def main() -> None:
-        async with publishing(Deaf(hangs=hangs), "a-run", seconds=0.05) as publisher:
-            publisher.verdict({"verdict": "pass"})
-            publisher.also(lambda _text: None)("one more")
-
-    run(main())
+async def test_who_cannot_be_told_keeps_nobody(hangs: bool) -> None:  # noqa: FBT001 - a case
+    async with publishing(Deaf(hangs=hangs), "a-run", seconds=0.05) as publisher:
+        publisher.verdict({"verdict": "pass"})
+        publisher.also(lambda _text: None)("one more")

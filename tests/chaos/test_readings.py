@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +68,7 @@ def log_line(text: str, *, as_json: bool = False) -> str:
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-def test_what_the_facade_took_is_read_from_its_log(tmp_path: Path, *, as_json: bool) -> None:
+async def test_what_the_facade_took_is_read_from_its_log(tmp_path: Path, *, as_json: bool) -> None:
     file = tmp_path / "logs" / "facade-1.log"
     file.parent.mkdir()
     said = [
@@ -83,29 +82,22 @@ def test_what_the_facade_took_is_read_from_its_log(tmp_path: Path, *, as_json: b
     first, *rest = (log_line(text, as_json=as_json) + "\n" for text in said)
     file.write_text(first, encoding="utf-8")
     (tmp_path / "logs" / "messages-1.log").write_text(rest[0], encoding="utf-8")
-
-    async def main() -> None:
-        log = FacadeLog()
-        await log.begin(tmp_path)
-        assert (log.known, await log.look()) == (True, set())
-        whole = "".join(rest)
-        with file.open("a", encoding="utf-8") as writing:
-            writing.write(whole[:-5])
-            writing.flush()
-            assert await log.look() == {"a b", "c"}
-            writing.write(whole[-5:])
-        assert await log.look() == {"a b", "c", "late"}
-
-    asyncio.run(main())
+    log = FacadeLog()
+    await log.begin(tmp_path)
+    assert (log.known, await log.look()) == (True, set())
+    whole = "".join(rest)
+    with file.open("a", encoding="utf-8") as writing:
+        writing.write(whole[:-5])
+        writing.flush()
+        assert await log.look() == {"a b", "c"}
+        writing.write(whole[-5:])
+    assert await log.look() == {"a b", "c", "late"}
 
 
-def test_a_facade_without_a_log_says_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        log = FacadeLog()
-        await log.begin(tmp_path)
-        assert (log.known, await log.look()) == (False, set())
-
-    asyncio.run(main())
+async def test_a_facade_without_a_log_says_nothing(tmp_path: Path) -> None:
+    log = FacadeLog()
+    await log.begin(tmp_path)
+    assert (log.known, await log.look()) == (False, set())
 
 
 class Scripted:
@@ -152,9 +144,9 @@ def agreed(entries: Sequence[Entry]) -> dict[str, Any]:
     return found
 
 
-def test_two_equal_readings_are_enough(tmp_path: Path) -> None:
+async def test_two_equal_readings_are_enough(tmp_path: Path) -> None:
     log, first, second = Scripted(["a", "b"]), Scripted(["a"]), Scripted(["b"])
-    done, entries = asyncio.run(settled(tmp_path, log, [first, second], {"a": 0, "b": 1}))
+    done, entries = await settled(tmp_path, log, [first, second], {"a": 0, "b": 1})
     assert (done, log.reads) == (True, 2)
     assert agreed(entries) == {"readings": [1, 2], "agreed": True}
     hashes = {entry.facts["id"]: entry.facts["hash"] for entry in entries if entry.kind == "shown"}
@@ -164,36 +156,34 @@ def test_two_equal_readings_are_enough(tmp_path: Path) -> None:
     assert [(entry.kind, entry.facts["like"], entry.facts["gone"]) for entry in again] == [("read", 1, [])] * 3
 
 
-def test_a_message_that_moves_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+async def test_a_message_that_moves_while_it_is_read_is_read_again(tmp_path: Path) -> None:
     """Both show it in the first reading: the one gives it up while the other has it already."""
     log, first, second = Scripted(["a"]), Scripted(["a"], []), Scripted(["a"])
-    done, entries = asyncio.run(settled(tmp_path, log, [first, second], {"a": 1}))
+    done, entries = await settled(tmp_path, log, [first, second], {"a": 1})
     assert done
     assert agreed(entries)["readings"] == [2, 3]
     moved = [entry.facts for entry in entries if entry.kind == "read" and entry.facts.get("gone")]
     assert [(facts["reading"], facts["gone"]) for facts in moved] == [(2, ["a"])]
 
 
-def test_differing_claims_get_time_to_reconcile(tmp_path: Path) -> None:
+async def test_differing_claims_get_time_to_reconcile(tmp_path: Path) -> None:
     """Two readings agree at once, but the cluster says that the message is the other one's: soon it is."""
     states = [["a"]] * 3
     log, first, second = Scripted(["a"]), Scripted(*states, []), Scripted(*states, ["a"])
-    done, entries = asyncio.run(settled(tmp_path, log, [first, second], {"a": 1}, replace(SOON, loss=2.5)))
+    done, entries = await settled(tmp_path, log, [first, second], {"a": 1}, replace(SOON, loss=2.5))
     assert done
     assert agreed(entries)["readings"] == [4, 5]
 
 
-def test_what_stays_wrong_is_agreed_on(tmp_path: Path) -> None:
+async def test_what_stays_wrong_is_agreed_on(tmp_path: Path) -> None:
     log, both = Scripted(["a"]), [Scripted(["a"]), Scripted(["a"])]
-    done, entries = asyncio.run(settled(tmp_path, log, both, {"a": 1}))
+    done, entries = await settled(tmp_path, log, both, {"a": 1})
     assert (done, agreed(entries)["agreed"]) == (True, True)
 
 
-def test_readings_that_never_agree_end_in_time(tmp_path: Path) -> None:
+async def test_readings_that_never_agree_end_in_time(tmp_path: Path) -> None:
     restless = Scripted(*([f"{number}"] for number in range(1000)))
-    done, entries = asyncio.run(
-        settled(tmp_path, Scripted(["a"]), [restless, Scripted([])], {}, replace(SOON, agree=1.0))
-    )
+    done, entries = await settled(tmp_path, Scripted(["a"]), [restless, Scripted([])], {}, replace(SOON, agree=1.0))
     assert (done, agreed(entries)["agreed"]) == (False, False)
 
 
@@ -218,25 +208,21 @@ async def _no_items(_request: web.Request) -> web.Response:
     return web.json_response({"size": 0})
 
 
-def test_reading_waits_until_acknowledged_messages_are_held(tmp_path: Path) -> None:
+async def test_reading_waits_until_acknowledged_messages_are_held(tmp_path: Path) -> None:
     """A reading of 100,000 messages takes seconds, and the links that the system needs to catch up wait meanwhile."""
     consumer, log = Arriving(20), Scripted([f"{number}" for number in range(20)])
     facade = web.Application()
     facade.router.add_get("/queue", _no_items)
-
-    async def main() -> list[Entry]:
-        async with AsyncExitStack() as stack:
-            places = [await stack.enter_async_context(serving(one)) for one in (facade, log.app, consumer.app)]
-            config = with_services(make_project(tmp_path).config, places[1:2], places[2:])
-            config = replace(config, service_ips=replace(config.service_ips, facade_service=places[0]))
-            session = await stack.enter_async_context(open_session())
-            history: History = stack.enter_context(record(tmp_path / "history.jsonl"))
-            timeouts = replace(SOON, quiet=0.0, loss=30.0, drain=60.0)
-            traffic = RecordingClient(session, config, history, timeouts)
-            traffic.acknowledged.update(dict.fromkeys(f"{number}" for number in range(20)))
-            await Readings(traffic, session, config, history, FakeStore().opener()).drain()
-            return history.entries
-
-    entries = asyncio.run(main())
+    async with AsyncExitStack() as stack:
+        places = [await stack.enter_async_context(serving(one)) for one in (facade, log.app, consumer.app)]
+        config = with_services(make_project(tmp_path).config, places[1:2], places[2:])
+        config = replace(config, service_ips=replace(config.service_ips, facade_service=places[0]))
+        session = await stack.enter_async_context(open_session())
+        history: History = stack.enter_context(record(tmp_path / "history.jsonl"))
+        timeouts = replace(SOON, quiet=0.0, loss=30.0, drain=60.0)
+        traffic = RecordingClient(session, config, history, timeouts)
+        traffic.acknowledged.update(dict.fromkeys(f"{number}" for number in range(20)))
+        await Readings(traffic, session, config, history, FakeStore().opener()).drain()
+        entries = history.entries
     assert consumer.held_when_read == [20]
     assert [entry.facts["complete"] for entry in entries if entry.kind == "drained"] == [True]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -58,52 +57,55 @@ COPIED = snapshot(
 SAFE = snapshot(figures(B, items=10, seen=2), figures(C, backups=10, seen=2), owner=B, up=GONE)
 
 
-def told(
+async def told(
     *snapshots: Snapshot, killed: Sequence[str] = (A,), backups: int = 2, seconds: float = 5.0
 ) -> tuple[bool, list[str]]:
     steps: list[str] = []
     system = Replay(PLAIN, *snapshots)
-    done = asyncio.run(watch(system, killed, Copies.of(HEALTHY), backups, steps.append, seconds))
+    done = await watch(system, killed, Copies.of(HEALTHY), backups, steps.append, seconds)
     return done, steps
 
 
-def test_step_is_reported_when_it_is_seen() -> None:
-    done, steps = told(NOT_NOTICED, ONE_NOTICED, ORPHANED, PROMOTED, COPIED, SAFE)
+async def test_step_is_reported_when_it_is_seen() -> None:
+    done, steps = await told(NOT_NOTICED, ONE_NOTICED, ORPHANED, PROMOTED, COPIED, SAFE)
     assert done
     assert steps == ["left the member list", "backup promoted to owner", "new backups made", "1 of 2 backups in place"]
 
 
-def test_step_is_reported_after_all_survivors_agree() -> None:
-    done, steps = told(NOT_NOTICED, ONE_NOTICED, seconds=0.2)
+async def test_step_is_reported_after_all_survivors_agree() -> None:
+    done, steps = await told(NOT_NOTICED, ONE_NOTICED, seconds=0.2)
     assert not done
     assert steps == [
         "not seen in 0.2 s: left the member list, backup promoted to owner, new backups made, 1 of 2 backups in place"
     ]
 
 
-def test_step_not_seen_in_time_is_reported() -> None:
-    done, steps = told(ORPHANED, PROMOTED, seconds=0.2)
+async def test_step_not_seen_in_time_is_reported() -> None:
+    done, steps = await told(ORPHANED, PROMOTED, seconds=0.2)
     assert not done
     assert steps[:2] == ["left the member list", "backup promoted to owner"]
     assert steps[2:] == ["not seen in 0.2 s: new backups made, 1 of 2 backups in place"]
 
 
-def test_no_backup_is_promoted_when_a_backup_dies() -> None:
+async def test_no_backup_is_promoted_when_a_backup_dies() -> None:
     after = snapshot(figures(A, items=10, seen=2), figures(C, backups=10, seen=2), up=(A, C))
-    assert told(after, killed=[B]) == (True, ["left the member list", "new backups made", "1 of 2 backups in place"])
+    assert await told(after, killed=[B]) == (
+        True,
+        ["left the member list", "new backups made", "1 of 2 backups in place"],
+    )
 
 
-def test_last_survivor_has_no_server_for_copies() -> None:
+async def test_last_survivor_has_no_server_for_copies() -> None:
     last = snapshot(figures(C, items=10, seen=1), owner=C, up=[C])
-    assert told(last, killed=[A, B]) == (
+    assert await told(last, killed=[A, B]) == (
         True,
         ["left the member list", "backup promoted to owner", "0 of 2 backups in place"],
     )
 
 
-def test_without_backups_none_are_waited_for() -> None:
+async def test_without_backups_none_are_waited_for() -> None:
     after = snapshot(figures(B, seen=2), figures(C, seen=2), owner=B, up=GONE)
-    steps = told(after, backups=0)[1]
+    steps = (await told(after, backups=0))[1]
     assert steps == [
         "left the member list",
         "another member owns the queue, which is empty there",
@@ -111,22 +113,22 @@ def test_without_backups_none_are_waited_for() -> None:
     ]
 
 
-def test_a_member_that_does_not_answer_has_not_agreed() -> None:
+async def test_a_member_that_does_not_answer_has_not_agreed() -> None:
     silent = snapshot(figures(B, items=10, seen=2), owner=B, up=GONE)
-    done, steps = told(silent, SAFE)
+    done, steps = await told(silent, SAFE)
     assert done
     assert steps[:2] == ["left the member list", "backup promoted to owner"]
 
 
-def test_copies_are_read_when_every_server_that_is_up_tells() -> None:
+async def test_copies_are_read_when_every_server_that_is_up_tells() -> None:
     busy, silent = snapshot(figures(C, backups=10), up=GONE), snapshot(up=GONE)
-    found = asyncio.run(copies_now(Replay(PLAIN, silent, busy, SAFE)))
+    found = await copies_now(Replay(PLAIN, silent, busy, SAFE))
     assert found.members == {B: (10, 0), C: (0, 10)}
 
 
-def test_copies_of_a_server_that_tells_nothing_stay_unknown() -> None:
+async def test_copies_of_a_server_that_tells_nothing_stay_unknown() -> None:
     busy = snapshot(figures(C, backups=10), up=GONE)
-    assert asyncio.run(copies_now(Replay(PLAIN, busy), seconds=0.1)).members == {C: (0, 10)}
+    assert (await copies_now(Replay(PLAIN, busy), seconds=0.1)).members == {C: (0, 10)}
 
 
 @pytest.mark.parametrize(
@@ -144,9 +146,9 @@ def test_settled_means_that_all_who_are_up_answer_and_agree(view: Snapshot, *, i
     assert view.settled is is_safe
 
 
-def test_waiting_for_safety_ends_when_it_is_there() -> None:
-    assert asyncio.run(until_settled(Replay(PLAIN, ORPHANED, COPIED, SAFE), 5.0))
-    assert not asyncio.run(until_settled(Replay(PLAIN, ORPHANED, COPIED), 0.1))
+async def test_waiting_for_safety_ends_when_it_is_there() -> None:
+    assert await until_settled(Replay(PLAIN, ORPHANED, COPIED, SAFE), 5.0)
+    assert not await until_settled(Replay(PLAIN, ORPHANED, COPIED), 0.1)
 
 
 def test_copies_say_who_has_what() -> None:
