@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,17 +27,13 @@ def slow_for(engine: Engine, name: str, seconds: int, folder: Path) -> Engine:
     return replace(engine, java=replace(engine.java, path=script))
 
 
-def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, tmp_path: Path) -> None:
+async def test_a_slow_first_member_splits_no_cluster(project: Project, engine: None, tmp_path: Path) -> None:
     config = project.config
     first = f"hazelcast-{config.hazelcast.hazelcast_clients[0].port}"
-
-    async def main() -> None:
-        # Longer than the others need to give up on it and make a cluster of their own.
-        slow = slow_for(provide(config), first, 4, tmp_path)
-        async with supervise(config, runs.new_run(config, "up"), slow) as supervisor:
-            await supervisor.start(["hazelcast", "facade"])
-            assert await until(supervisor, lambda view: view.joined, 60)
-            for spec in supervisor.specs:
-                assert await listens(spec.address) is (spec.role in {Role.QUEUE, Role.FACADE})
-
-    asyncio.run(main())
+    # Longer than the others need to give up on it and make a cluster of their own.
+    slow = slow_for(provide(config), first, 4, tmp_path)
+    async with supervise(config, runs.new_run(config, "up"), slow) as supervisor:
+        await supervisor.start(["hazelcast", "facade"])
+        assert await until(supervisor, lambda view: view.joined, 60)
+        for spec in supervisor.specs:
+            assert await listens(spec.address) is (spec.role in {Role.QUEUE, Role.FACADE})

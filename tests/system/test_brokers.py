@@ -14,9 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.project import Project, free_ports, make_project, run, up
+from support.project import Project, free_ports, make_project, up
 
-from microq.backends.jars import Engine
 from microq.backends.kafka import server as kafka
 from microq.backends.provision import provide
 from microq.caveats import caveats
@@ -58,55 +57,43 @@ def is_up(supervisor: Supervisor) -> bool:
 # -- what keeps brokers from starting ---------------------------------------------------------------------------------
 
 
-def test_taken_broker_port_is_named_before_the_start(tmp_path: Path) -> None:
+async def test_taken_broker_port_is_named_before_the_start(tmp_path: Path) -> None:
     project = in_kafka(tmp_path)
     address = project.config.servers[1]
-
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            with (
-                socket.create_server((address.host, address.port)),
-                pytest.raises(PortTakenError, match=f"kafka-{address.port} needs .* pid {os.getpid()}"),
-            ):
-                await supervisor.start(["all"])
-            assert {process.started_at for process in supervisor.processes.values()} == {None}
-
-    run(main())
+    async with supervised(project) as supervisor:
+        with (
+            socket.create_server((address.host, address.port)),
+            pytest.raises(PortTakenError, match=f"kafka-{address.port} needs .* pid {os.getpid()}"),
+        ):
+            await supervisor.start(["all"])
+        assert {process.started_at for process in supervisor.processes.values()} == {None}
 
 
-def test_data_of_another_cluster_is_refused_by_name(tmp_path: Path) -> None:
+async def test_data_of_another_cluster_is_refused_by_name(tmp_path: Path) -> None:
     project = in_kafka(tmp_path)
     last = f"kafka-{project.config.servers[-1].port}"
-
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            mark = supervisor.folder / "data" / last / "meta.properties"
-            mark.parent.mkdir(parents=True)
-            mark.write_text("version=1\ncluster.id=another\nnode.id=3\n", encoding="utf-8")
-            with pytest.raises(MachineError, match=f"{last} holds the data of another cluster"):
-                await supervisor.start(["all"])
-            assert not is_up(supervisor)
-
-    run(main())
+    async with supervised(project) as supervisor:
+        mark = supervisor.folder / "data" / last / "meta.properties"
+        mark.parent.mkdir(parents=True)
+        mark.write_text("version=1\ncluster.id=another\nnode.id=3\n", encoding="utf-8")
+        with pytest.raises(MachineError, match=f"{last} holds the data of another cluster"):
+            await supervisor.start(["all"])
+        assert not is_up(supervisor)
     assert not project.alive()
 
 
-def test_failed_brokers_show_logs_and_members_end(tmp_path: Path) -> None:
+async def test_failed_brokers_show_logs_and_members_end(tmp_path: Path) -> None:
     project = in_kafka(tmp_path, heap="1m")
-
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            with pytest.raises(ExitedEarlyError) as caught:
-                await supervisor.start(["all"])
-            assert caught.value.name.startswith("kafka-")
-            assert "heap" in caught.value.why.lower()
-            assert not is_up(supervisor)
-
-    run(main())
+    async with supervised(project) as supervisor:
+        with pytest.raises(ExitedEarlyError) as caught:
+            await supervisor.start(["all"])
+        assert caught.value.name.startswith("kafka-")
+        assert "heap" in caught.value.why.lower()
+        assert not is_up(supervisor)
     assert not project.alive()
 
 
-def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> None:
+async def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> None:
     config = Config("the test", tmp_path, queue=dataclasses.replace(load(environ={}).queue, backend="kafka"))
     config.folder.mkdir()
     free = iter(free_ports(9))
@@ -115,25 +102,22 @@ def test_a_broker_without_the_others_says_what_it_waits_for(tmp_path: Path) -> N
         return Address("127.0.0.1", next(free))
 
     brokers = [kafka.Broker(n, f"kafka-{n}", local(), local(), local(), tmp_path) for n in (1, 2, 3)]
-
-    async def main(engine: Engine) -> None:
-        parts = engine.parts["kafka"]
-        kafka.write_files(config, brokers[0], brokers, kafka.new_id())
-        argv = kafka.argv(engine.java, parts.jars, brokers[0], "256m", parts.archive.flags(tmp_path))
-        spec = ProcessSpec("kafka-1", Role.QUEUE, brokers[0].address)
-        child = Process(spec, tmp_path / "kafka-1.log", records.Book(config, "the-run"), lambda _event: None)
-        async with asyncio.TaskGroup() as tasks:
-            await child.spawn(argv, executing(child_environment(config, "the-run")))
-            tasks.create_task(child.watch())
-            try:
-                await logged(child, says(child, " kafka-1 "), 60)
-                with pytest.raises(StartTimeoutError) as caught:
-                    await until(child, says(child, kafka.READY_LINE), 4)
-            finally:
-                await child.kill()
-        assert " kafka-1 " in caught.value.why or "its last error" in caught.value.why
-
-    run(main(provide(config)))
+    engine = provide(config)
+    parts = engine.parts["kafka"]
+    kafka.write_files(config, brokers[0], brokers, kafka.new_id())
+    argv = kafka.argv(engine.java, parts.jars, brokers[0], "256m", parts.archive.flags(tmp_path))
+    spec = ProcessSpec("kafka-1", Role.QUEUE, brokers[0].address)
+    child = Process(spec, tmp_path / "kafka-1.log", records.Book(config, "the-run"), lambda _event: None)
+    async with asyncio.TaskGroup() as tasks:
+        await child.spawn(argv, executing(child_environment(config, "the-run")))
+        tasks.create_task(child.watch())
+        try:
+            await logged(child, says(child, " kafka-1 "), 60)
+            with pytest.raises(StartTimeoutError) as caught:
+                await until(child, says(child, kafka.READY_LINE), 4)
+        finally:
+            await child.kill()
+    assert " kafka-1 " in caught.value.why or "its last error" in caught.value.why
 
 
 # -- a system that runs -----------------------------------------------------------------------------------------------
@@ -167,12 +151,9 @@ def holds(count: int) -> Callable[[Snapshot], bool]:
     return lambda view: view.settled and view.queue is not None and view.queue.size == count
 
 
-def test_brokers_of_a_system_are_a_safe_loopback_cluster(system_in_kafka: Project) -> None:
-    async def main() -> Snapshot:
-        async with control.connect(records.in_force(system_in_kafka.config)) as operator:
-            return await seen(operator, lambda view: view.settled and view.copies is not None)
-
-    view = asyncio.run(main())
+async def test_brokers_of_a_system_are_a_safe_loopback_cluster(system_in_kafka: Project) -> None:
+    async with control.connect(records.in_force(system_in_kafka.config)) as operator:
+        view = await seen(operator, lambda view: view.settled and view.copies is not None)
     # Its one member can hold no copy of the maps.
     assert (view.settled, view.safe, view.copies) == (True, False, 0)
     assert (view.backend, view.managed) == ("kafka", True)
@@ -183,57 +164,47 @@ def test_brokers_of_a_system_are_a_safe_loopback_cluster(system_in_kafka: Projec
         assert found <= LOOPBACK, process.cmdline()
 
 
-def test_a_killed_broker_comes_back_with_its_data(system_in_kafka: Project) -> None:
+async def test_a_killed_broker_comes_back_with_its_data(system_in_kafka: Project) -> None:
     assert system_in_kafka.microq("send", str(SENT)).returncode == 0
+    async with control.connect(records.in_force(system_in_kafka.config)) as operator:
+        view = await seen(operator, holds(SENT))
+        name = next(iter(view.owners))
+        await operator.kill([name])
 
-    async def main() -> None:
-        async with control.connect(records.in_force(system_in_kafka.config)) as operator:
-            view = await seen(operator, holds(SENT))
-            name = next(iter(view.owners))
-            await operator.kill([name])
-
-            def knows_that_it_is_gone(view: Snapshot) -> bool:
-                """The other brokers go on to call it a leader for seconds; that it is gone is known at once."""
-                assert name not in view.owners
-                assert not any(name in partition.in_sync for partition in view.partitions)
-                return len(view.brokers) == 2 and bool(view.partitions)
-
-            view = await seen(operator, knows_that_it_is_gone)
-            assert "no server of the queue answers" not in caveats(view, {})
-            view = await seen(operator, lambda view: {figures.members_seen for figures in view.brokers} == {2})
-            assert (view.named(name).state, view.named(name).exit_status) == (ProcessState.EXITED, -signal.SIGKILL)
+        def knows_that_it_is_gone(view: Snapshot) -> bool:
+            """The other brokers go on to call it a leader for seconds; that it is gone is known at once."""
             assert name not in view.owners
-            assert data(system_in_kafka).joinpath(name).exists()
-            assert await operator.start([name]) == [name]
-            view = await seen(operator, holds(SENT))
-            assert view.named(name).restarts == 1
-            assert all(name in partition.in_sync for partition in view.partitions)
+            assert not any(name in partition.in_sync for partition in view.partitions)
+            return len(view.brokers) == 2 and bool(view.partitions)
 
-    run(main())
-
-
-def test_all_brokers_killed_at_once_come_back_with_their_data(system_in_kafka: Project) -> None:
-    async def main() -> None:
-        async with control.connect(records.in_force(system_in_kafka.config)) as operator:
-            before = (await seen(operator, lambda view: view.settled)).queue
-            assert before
-            assert before.size
-            assert len(await operator.kill(["kafka"])) == 3
-            assert len(await operator.start(["kafka"])) == 3
-            await seen(operator, holds(before.size))
-
-    run(main())
+        view = await seen(operator, knows_that_it_is_gone)
+        assert "no server of the queue answers" not in caveats(view, {})
+        view = await seen(operator, lambda view: {figures.members_seen for figures in view.brokers} == {2})
+        assert (view.named(name).state, view.named(name).exit_status) == (ProcessState.EXITED, -signal.SIGKILL)
+        assert name not in view.owners
+        assert data(system_in_kafka).joinpath(name).exists()
+        assert await operator.start([name]) == [name]
+        view = await seen(operator, holds(SENT))
+        assert view.named(name).restarts == 1
+        assert all(name in partition.in_sync for partition in view.partitions)
 
 
-def test_a_stopped_broker_leaves_in_order(system_in_kafka: Project) -> None:
-    async def main() -> None:
-        async with control.connect(records.in_force(system_in_kafka.config)) as operator:
-            name = (await seen(operator, lambda view: view.settled)).having(Role.QUEUE)[-1].name
-            assert await operator.stop([name]) == [name]
-            stopped = (await operator.snapshot()).named(name)
-            assert (stopped.state, stopped.exit_status) == (ProcessState.STOPPED, 128 + signal.SIGTERM)
-            assert data(system_in_kafka).joinpath(name).exists()
-            assert await operator.start([name]) == [name]
-            await seen(operator, lambda view: view.settled)
+async def test_all_brokers_killed_at_once_come_back_with_their_data(system_in_kafka: Project) -> None:
+    async with control.connect(records.in_force(system_in_kafka.config)) as operator:
+        before = (await seen(operator, lambda view: view.settled)).queue
+        assert before
+        assert before.size
+        assert len(await operator.kill(["kafka"])) == 3
+        assert len(await operator.start(["kafka"])) == 3
+        await seen(operator, holds(before.size))
 
-    run(main())
+
+async def test_a_stopped_broker_leaves_in_order(system_in_kafka: Project) -> None:
+    async with control.connect(records.in_force(system_in_kafka.config)) as operator:
+        name = (await seen(operator, lambda view: view.settled)).having(Role.QUEUE)[-1].name
+        assert await operator.stop([name]) == [name]
+        stopped = (await operator.snapshot()).named(name)
+        assert (stopped.state, stopped.exit_status) == (ProcessState.STOPPED, 128 + signal.SIGTERM)
+        assert data(system_in_kafka).joinpath(name).exists()
+        assert await operator.start([name]) == [name]
+        await seen(operator, lambda view: view.settled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
@@ -44,8 +43,8 @@ def logs(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield file.stem, file.read_text(encoding="utf-8")
 
 
-def shower(places: Places, requests: Sequence[tuple[str, bytes]]) -> None:
-    assert not undocumented(asyncio.run(say_all(places, requests, PATIENCE)))
+async def shower(places: Places, requests: Sequence[tuple[str, bytes]]) -> None:
+    assert not undocumented(await say_all(places, requests, PATIENCE))
 
 
 async def read_all(address: Address) -> None:
@@ -56,7 +55,7 @@ async def read_all(address: Address) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_malformed_requests_do_not_change_the_system(system: Project) -> None:
+async def test_malformed_requests_do_not_change_the_system(system: Project) -> None:
     ips = system.config.service_ips
     places = {
         "facade": ips.facade_service,
@@ -65,15 +64,15 @@ def test_malformed_requests_do_not_change_the_system(system: Project) -> None:
         "config": ips.config_service,
     }
     # Some thousand odd requests fill the caches of the libraries; from then on 20,000 more made no difference.
-    shower(places, drawn(1000, number=1) * 4)
+    await shower(places, drawn(1000, number=1) * 4)
     # So does the first reading of everything that other tests left, in each that may be the one to be asked.
     for address in (*ips.logging_service, *ips.messages_service):
-        asyncio.run(read_all(address))
+        await read_all(address)
     before = services(status(system))
     # What leaks grows in each round; what the allocator keeps after several large answers at once does not.
     for number in range(2, 2 + ROUNDS):
         warm = {name: process.memory_info().rss for name, process in before.items()}
-        shower(places, drawn(2000, number))
+        await shower(places, drawn(2000, number))
         view = status(system)
         assert {name: p.pid for name, p in services(view).items()} == {name: p.pid for name, p in before.items()}
         growth = {name: process.memory_info().rss - warm[name] for name, process in before.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import ask
-from support.project import Project, make_project, run, small
+from support.project import Project, make_project, small
 
 from microq.backends.provision import provide
 from microq.errors import DeadlineError, ExitedEarlyError, PortTakenError
@@ -39,35 +39,27 @@ def listen(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
-def test_a_port_that_is_taken_is_named_before_anything_starts(project: Project, engine: None) -> None:
+async def test_a_port_that_is_taken_is_named_before_anything_starts(project: Project, engine: None) -> None:
     port = project.config.service_ips.facade_service.port
-
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            with listen(port), pytest.raises(PortTakenError, match=f"pid {os.getpid()}"):
-                await supervisor.start(["all"])
-            assert {process.started_at for process in supervisor.processes.values()} == {None}
-
-    run(main())
+    async with supervised(project) as supervisor:
+        with listen(port), pytest.raises(PortTakenError, match=f"pid {os.getpid()}"):
+            await supervisor.start(["all"])
+        assert {process.started_at for process in supervisor.processes.values()} == {None}
 
 
-def test_a_member_that_cannot_start_shows_its_last_words(tmp_path: Path, engine: None) -> None:
+async def test_a_member_that_cannot_start_shows_its_last_words(tmp_path: Path, engine: None) -> None:
     project = make_project(tmp_path, extra='heap = "999999g"\n')
-
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            with pytest.raises(ExitedEarlyError) as caught:
-                await supervisor.start(["all"])
-            assert caught.value.status == 1
-            assert "heap" in caught.value.why.lower()
-            assert not any(process.up for process in supervisor.processes.values())
-
-    run(main())
+    async with supervised(project) as supervisor:
+        with pytest.raises(ExitedEarlyError) as caught:
+            await supervisor.start(["all"])
+        assert caught.value.status == 1
+        assert "heap" in caught.value.why.lower()
+        assert not any(process.up for process in supervisor.processes.values())
     assert not project.alive()
 
 
 @small
-def test_server_without_figures_is_named_if_start_fails(project: Project, engine: None) -> None:
+async def test_server_without_figures_is_named_if_start_fails(project: Project, engine: None) -> None:
     (address,) = project.config.hazelcast.hazelcast_clients
     name = f"hazelcast-{address.port}"
 
@@ -76,38 +68,32 @@ def test_server_without_figures_is_named_if_start_fails(project: Project, engine
         rows = (supervisor.folder / f"{name}.agent.properties").read_text(encoding="utf-8").splitlines()
         return listen(int(dict(row.split("=", 1) for row in rows)["port"]))
 
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            async with asyncio.TaskGroup() as tasks:
-                thief = tasks.create_task(steal(supervisor))
-                with pytest.raises(DeadlineError, match=f"not one safe cluster .*: .*{name} does not answer"):
-                    await supervisor.start(["all"])
-            thief.result().close()
-
-    run(main())
+    async with supervised(project) as supervisor:
+        async with asyncio.TaskGroup() as tasks:
+            thief = tasks.create_task(steal(supervisor))
+            with pytest.raises(DeadlineError, match=f"not one safe cluster .*: .*{name} does not answer"):
+                await supervisor.start(["all"])
+        thief.result().close()
     assert not project.alive()
 
 
-def test_half_started_system_is_stopped_with_first_error(project: Project, engine: None) -> None:
+async def test_half_started_system_is_stopped_with_first_error(project: Project, engine: None) -> None:
     port = project.config.service_ips.facade_service.port
 
     async def steal(supervisor: Supervisor) -> socket.socket:
         await anext(supervisor.events())  # the ports were looked at before anything started
         return listen(port)
 
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            async with asyncio.TaskGroup() as tasks:
-                thief = tasks.create_task(steal(supervisor))
-                with pytest.raises(ExitedEarlyError, match="cannot listen on") as caught:
-                    await supervisor.start(["all"])
-            thief.result().close()
-            assert caught.value.name == f"facade-{port}"
-            assert not any(process.up for process in supervisor.processes.values())
-            left = [" ".join(process.cmdline()).strip() for process in project.alive() if process.pid != os.getpid()]
-            assert left == ["microq fork server"]
-
-    run(main())
+    async with supervised(project) as supervisor:
+        async with asyncio.TaskGroup() as tasks:
+            thief = tasks.create_task(steal(supervisor))
+            with pytest.raises(ExitedEarlyError, match="cannot listen on") as caught:
+                await supervisor.start(["all"])
+        thief.result().close()
+        assert caught.value.name == f"facade-{port}"
+        assert not any(process.up for process in supervisor.processes.values())
+        left = [" ".join(process.cmdline()).strip() for process in project.alive() if process.pid != os.getpid()]
+        assert left == ["microq fork server"]
 
 
 def shown_by_ps(pid: int | None) -> str:
@@ -116,16 +102,13 @@ def shown_by_ps(pid: int | None) -> str:
 
 
 @small
-def test_ps_shows_which_process_is_which(project: Project, engine: None) -> None:
-    async def main() -> None:
-        async with supervised(project) as supervisor:
-            await supervisor.start(["all"])
-            for name, process in supervisor.processes.items():
-                comm, title = (await asyncio.to_thread(shown_by_ps, process.pid)).split(maxsplit=1)
-                assert comm == name[:15]
-                assert title.startswith(f"{name} -") or process.spec.role not in SERVERS
-
-    run(main())
+async def test_ps_shows_which_process_is_which(project: Project, engine: None) -> None:
+    async with supervised(project) as supervisor:
+        await supervisor.start(["all"])
+        for name, process in supervisor.processes.items():
+            comm, title = (await asyncio.to_thread(shown_by_ps, process.pid)).split(maxsplit=1)
+            assert comm == name[:15]
+            assert title.startswith(f"{name} -") or process.spec.role not in SERVERS
 
 
 async def seen(operator: control.ControlClient, true: Callable[[Snapshot], bool], seconds: float = 60) -> Snapshot:
@@ -140,48 +123,39 @@ def whole(view: Snapshot) -> bool:
     return [(m.members_seen, m.cluster_safe) for m in view.members] == [(3, True)] * 3
 
 
-def test_a_killed_member_comes_back_into_the_same_cluster(system: Project) -> None:
-    async def main() -> None:
-        async with control.connect(system.config) as operator:
-            name = (await seen(operator, whole)).having(Role.QUEUE)[0].name
-            assert await operator.kill([name]) == [name]
-            view = await seen(operator, lambda view: {m.members_seen for m in view.members} == {2})
-            assert view.named(name).exit_status == -9
-            assert name not in {figures.name for figures in view.members}
-            assert await operator.start([name]) == [name]
-            view = await seen(operator, whole)
-            assert view.named(name).restarts >= 1
-
-    run(main())
+async def test_a_killed_member_comes_back_into_the_same_cluster(system: Project) -> None:
+    async with control.connect(system.config) as operator:
+        name = (await seen(operator, whole)).having(Role.QUEUE)[0].name
+        assert await operator.kill([name]) == [name]
+        view = await seen(operator, lambda view: {m.members_seen for m in view.members} == {2})
+        assert view.named(name).exit_status == -9
+        assert name not in {figures.name for figures in view.members}
+        assert await operator.start([name]) == [name]
+        view = await seen(operator, whole)
+        assert view.named(name).restarts >= 1
 
 
-def test_claimed_message_is_held_after_a_join(system: Project) -> None:
+async def test_claimed_message_is_held_after_a_join(system: Project) -> None:
     """As after a merge, which may leave the claim of one half, and the other half has given the message away."""
     address = system.config.service_ips.messages_service[0]
     claimed = f"claimed-{uuid.uuid4()}"
-
-    async def main() -> None:
-        async with control.connect(system.config) as operator:
-            name = (await seen(operator, whole)).having(Role.QUEUE)[-1].name
-            async with open_store(system.config, f"messages-{address.port}") as store:
-                await store.stored.add([Message(claimed, claimed, time.time())])
-            assert claimed not in ask(address, "GET", "/messages")[1]
-            await operator.kill([name])
-            await operator.start([name])
-            await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1])
-            # What is held is written back after it is shown again.
-            logger = system.config.service_ips.logging_service[0]
-            await seen(operator, lambda _: claimed in ask(logger, "GET", "/log")[1])
-
-    run(main())
+    async with control.connect(system.config) as operator:
+        name = (await seen(operator, whole)).having(Role.QUEUE)[-1].name
+        async with open_store(system.config, f"messages-{address.port}") as store:
+            await store.stored.add([Message(claimed, claimed, time.time())])
+        assert claimed not in ask(address, "GET", "/messages")[1]
+        await operator.kill([name])
+        await operator.start([name])
+        await seen(operator, lambda _: claimed in ask(address, "GET", "/messages")[1])
+        # What is held is written back after it is shown again.
+        logger = system.config.service_ips.logging_service[0]
+        await seen(operator, lambda _: claimed in ask(logger, "GET", "/log")[1])
 
 
-def test_everything_listens_on_loopback_only(system: Project) -> None:
-    async def main() -> Snapshot:
-        async with control.connect(system.config) as operator:
-            return await operator.snapshot()
-
-    for process in asyncio.run(main()).processes:
+async def test_everything_listens_on_loopback_only(system: Project) -> None:
+    async with control.connect(system.config) as operator:
+        view = await operator.snapshot()
+    for process in view.processes:
         found = listened(psutil.Process(process.pid))
         assert found, process.name
         assert found <= LOOPBACK, process.name
