@@ -111,14 +111,11 @@ def test_what_a_killed_consumer_held_arrives_once_and_is_counted(running: Projec
     assert after["dead"] == 0
 
 
-def test_poison_is_a_dead_letter_and_later_messages_are_shown(running: Project) -> None:
-    async def plant() -> None:
-        async with hz.connect(running.config, "a stranger") as cluster:
-            proxy = await cluster.queue(running.config.queue.name)
-            await proxy.offer("no envelope of ours \x1b[31m")
-            await proxy.offer({"pickled": True})
-
-    asyncio.run(plant())
+async def test_poison_is_a_dead_letter_and_later_messages_are_shown(running: Project) -> None:
+    async with hz.connect(running.config, "a stranger") as cluster:
+        proxy = await cluster.queue(running.config.queue.name)
+        await proxy.offer("no envelope of ours \x1b[31m")
+        await proxy.offer({"pickled": True})
     assert running.microq("send", "--text", "behind the poison").returncode == 0
     until(lambda: "behind the poison" in read(running))
     until(lambda: queue(running)["dead"] == 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import subprocess
@@ -139,8 +138,3 @@ def up(folder: Path, *words: str) -> Iterator[Project]:
     ended = found.microq("down")
     assert ended.returncode == 0, ended.stderr
     assert not found.alive()
-
-
-def run(main: object) -> object:
-    """Run a test's coroutine."""
-    return asyncio.run(main)  # type: ignore[arg-type]
