@@ -16,8 +16,8 @@ from support.project import Project, make_project
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-LIMIT = 6
-"""Seconds of silence after which a member is dropped: longer than one waits for the processor of a busy machine."""
+LIMIT = 10
+"""Seconds of silence after which a member is dropped; one may wait half as long for the processor of a busy machine."""
 
 SENDERS = 8
 
@@ -58,7 +58,7 @@ def test_others_stay_joined_if_oldest_member_is_silent(tmp_path: Path) -> None:
         with traffic(project):
             assert project.microq("pause", oldest.stem).returncode == 0
             until(lambda: any(lists(log)[-1] < len(logs) for log in others), 60)
-            time.sleep(2 * LIMIT)  # nothing is to happen: not even past the limit once more
+            time.sleep(1.5 * LIMIT)  # nothing is to happen: not even past the limit once more
         assert [lists(log)[-1] for log in others] == [2, 2]
         assert project.microq("resume", oldest.stem).returncode == 0
         until(lambda: all(lists(log)[-1] == len(logs) for log in logs), 60)
