@@ -109,19 +109,14 @@ def _unsettled(now: Snapshot) -> str:
         return "the servers run elsewhere; their copies cannot be seen from here"
     if not now.servers:
         return "no server of the queue answers"
-    if not _all_answer(now):
+    # What a server that does not answer sees and holds is unknown.
+    if not now.ready(Role.QUEUE) | now.ready(Role.MAPS) <= {figures.name for figures in now.figures}:
         return "whether the cluster is safe is unknown: a server that is up does not answer"
     if not now.joined:
         return "cluster not safe: a server that is up does not see all the others"
     if not now.settled:
         return f"cluster not safe: {now.words.unsettled}"
     return ""
-
-
-def _all_answer(now: Snapshot) -> bool:
-    """Return whether every server that is up has answered; what another one sees and holds is unknown."""
-    ready = {each.name for each in now.processes if each.role in SERVERS and each.state is ProcessState.READY}
-    return ready <= {figures.name for figures in now.figures}
 
 
 def _lacking(now: Snapshot) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from microq.aio import poll_until
 from microq.backends import MAP_STORE, backend, described
 from microq.config import Config
 from microq.errors import UnknownServerError
@@ -333,8 +334,12 @@ class Snapshot:
         return self._joined(Role.QUEUE, self.servers) and self._joined(Role.MAPS, self.keepers)
 
     def _joined(self, role: Role, figures: Sequence[Figures]) -> bool:
-        up = [process for process in self.having(role) if process.state is ProcessState.READY]
-        return [each.members_seen for each in figures] == [len(up)] * len(up)
+        count = len(self.ready(role))
+        return [each.members_seen for each in figures] == [count] * count
+
+    def ready(self, role: Role) -> frozenset[str]:
+        """Return the names of the processes of one role that are ready."""
+        return frozenset(process.name for process in self.having(role) if process.state is ProcessState.READY)
 
     @property
     def settled(self) -> bool:
@@ -472,6 +477,10 @@ VERBS = ("start", "stop", "kill", "pause", "resume", "restart")
 """What can be done to processes; `Operator` has a method for each."""
 
 
+LOOK = 0.1
+"""Seconds between two snapshots of `Operator.look`."""
+
+
 class Operator(Protocol):
     """Starts and breaks processes. Every verb returns once its effect is observed."""
 
@@ -520,6 +529,21 @@ class Operator(Protocol):
     async def snapshot(self) -> Snapshot:
         """Return the state of the system now."""
         ...
+
+    async def look(self, suffices: Callable[[Snapshot], bool], seconds: float, pause: float = LOOK) -> Snapshot:
+        """Take snapshots until one suffices, at most for `seconds`; return the last one.
+
+        On a busy machine a server or service may not answer a single snapshot in time.
+        """
+        view: Snapshot | None = None
+
+        async def seen() -> bool:
+            nonlocal view
+            view = await self.snapshot()
+            return suffices(view)
+
+        await poll_until(seen, pause, seconds)
+        return view or await self.snapshot()
 
     def events(self) -> AsyncIterator[Event]:
         """Yield the events from now on."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from microq.aio import poll_until
 from microq.figures import Figures, PartitionView
-from microq.fleet import Operator, ProcessState, Role, Snapshot
+from microq.fleet import Operator, Role, Snapshot
 
 LOOK = 0.02
 """Seconds between two snapshots."""
@@ -89,20 +89,8 @@ async def until(operator: Operator, effect: Callable[[Snapshot], bool], seconds:
 
 async def copies_now(operator: Operator, seconds: float = COPIES_SECONDS, look: float = LOOK) -> Copies:
     """Return where the items are as soon as every server that is up reports it; after `seconds` what is known."""
-    found = Copies({}, frozenset())
-
-    async def complete() -> bool:
-        nonlocal found
-        view = await operator.snapshot()
-        found = Copies.of(view)
-        return _up(view) <= found.members.keys()
-
-    await poll_until(complete, look, seconds)
-    return found
-
-
-def _up(view: Snapshot) -> set[str]:
-    return {process.name for process in view.having(Role.QUEUE) if process.state is ProcessState.READY}
+    known = lambda view: view.ready(Role.QUEUE) <= Copies.of(view).members.keys()  # noqa: E731 - a condition
+    return Copies.of(await operator.look(known, seconds, look))
 
 
 async def until_settled(operator: Operator, seconds: float = WATCH_SECONDS, look: float = LOOK) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -37,9 +36,6 @@ NamesArgument = Annotated[
 ]
 MEANT_SECONDS = 2.0
 """Seconds for which it may be unknown which server has a role; in a failover no server has it for a moment."""
-
-LOOK = 0.1
-"""Seconds between two snapshots."""
 
 ALREADY = {
     "start": UP,
@@ -164,16 +160,16 @@ async def _servers(operator: Operator, words: list[str], seconds: float = MEANT_
 
     Raises `UnknownServerError` if one is still unknown after `seconds`.
     """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while True:
-        view = await operator.snapshot()
-        try:
-            return {word: view.server(word).name for word in words}
-        except UnknownServerError:
-            if loop.time() >= end:
-                raise
-        await asyncio.sleep(LOOK)
+    view = await operator.look(lambda view: all(_is_known(view, word) for word in words), seconds)
+    return {word: view.server(word).name for word in words}
+
+
+def _is_known(view: Snapshot, word: str) -> bool:
+    try:
+        view.server(word)
+    except UnknownServerError:
+        return False
+    return True
 
 
 def _named(view: Snapshot, names: list[str]) -> list[ProcessView]:

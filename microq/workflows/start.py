@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microq import caveats, interpreter
-from microq.aio import poll_until
 from microq.config import NAME_VARIABLE, Config
 from microq.dashboard.access import address_of
 from microq.errors import AlreadyRunningError, MachineError, RemoteError
@@ -25,9 +24,6 @@ HOST = "microq.workflows.host"
 
 REPORT_SECONDS = 5.0
 """Seconds that every server may take to report what it runs with."""
-
-LOOK = 0.1
-"""Seconds between two snapshots."""
 
 LAST_LINES = 12
 """How many last lines of the log are shown if a host ends too early."""
@@ -53,15 +49,7 @@ async def differences(operator: Operator, seconds: float = REPORT_SECONDS) -> li
 
     A server that is busy for a moment reports nothing.
     """
-    found: list[str] = []
-
-    async def reported() -> bool:
-        view = await operator.snapshot()
-        found[:] = caveats.differences(view)
-        return view.joined
-
-    await poll_until(reported, LOOK, seconds)
-    return found
+    return caveats.differences(await operator.look(lambda view: view.joined, seconds))
 
 
 def names_of(config: Config, *, no_messages: bool) -> list[str]:

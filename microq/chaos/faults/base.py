@@ -171,18 +171,8 @@ class Arena:
         self.step(what)
 
     async def look(self, suffices: Callable[[Snapshot], bool]) -> Snapshot:
-        """Take snapshots until one satisfies `suffices`, and return the last one; there is a deadline.
-
-        On a busy machine a server may not answer a single snapshot in time.
-        """
-        views: list[Snapshot] = []
-
-        def seen(view: Snapshot) -> bool:
-            views.append(view)
-            return suffices(view)
-
-        await until(self.operator, seen, self.timeouts.effect, LOOK)
-        return views[-1] if views else await self.operator.snapshot()
+        """Take snapshots until one suffices, and return the last one; there is a deadline."""
+        return await self.operator.look(suffices, self.timeouts.effect, LOOK)
 
     async def until_settled(self) -> bool:
         """Wait until the cluster is as safe as its servers allow; return whether it was in time; else note a doubt."""
