@@ -13,22 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import aiohttp
 from aiohttp import web
 
 from microq.backends import backend
-from microq.backends.base import MessageQueue, Refused
+from microq.backends.base import Refused
 from microq.clock import Clock
 from microq.config import Config
 from microq.fleet import Role
 from microq.message import Message
 from microq.services import facade, logging, messages
 from microq.services.__main__ import main
-from microq.services.app import read_json, reply
-from microq.services.health import Health
+from microq.services.app import HEALTH, read_json, reply
 from microq.services.inbox import Inbox, Key
 from microq.services.redelivery import Watch
-from microq.store import Store
 from microq.web import Handler
 
 CLOCK_SECONDS = 600.0
@@ -108,23 +105,15 @@ def _one_ack(config: Config, name: str) -> web.Application:
     return facade.make_app(config, name, open_queue, watch_type=Blind)
 
 
-class Untimely(Watch):
-    """A watch that reads the wall clock of its process, which was changed after its module was imported."""
-
-    def __init__(
-        self, config: Config, session: aiohttp.ClientSession, queue: MessageQueue, store: Store, health: Health
-    ) -> None:
-        health.clock = Clock(wall=time.time)
-        super().__init__(config, session, queue, store, health)
-
-
 def _set_clock(seconds: float) -> Callable[[Config, str], web.Application]:
     """Make a facade whose whole process has a changed wall clock; its monotonic clock is not changed."""
 
     def make_app(config: Config, name: str) -> web.Application:
         real = time.time
         time.time = lambda: real() + seconds  # the effect of a clock change on a process
-        return facade.make_app(config, name, watch_type=Untimely)
+        app = facade.make_app(config, name)
+        app[HEALTH].clock = Clock(wall=time.time)  # the clock of this machine was looked up before
+        return app
 
     return make_app
 
