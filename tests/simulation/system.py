@@ -208,7 +208,8 @@ class MessagesService(Service):
         held = self.consumer.held
         state = self.consumer, held._end, len(held)
         if self._listed is None or self._listed[0] != state:
-            self._listed = state, [(m.id, m.text) for page in held.pages() for m in page.values()]
+            # Messages of one time have, after a start, an order that depends on Python's hash seed.
+            self._listed = state, sorted((m.id, m.text) for page in held.pages() for m in page.values())
         return self._listed[1]
 
     @property

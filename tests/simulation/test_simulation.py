@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
 
 import pytest
 from simulation.mutations import MUTATIONS
@@ -19,24 +24,37 @@ FEW = 20
 """Failing seeds after which no more are run."""
 
 
-def results(seeds: Iterable[int], *, many: bool) -> Iterator[Result]:
-    """Run seeds, on all processors if there are many."""
-    if not many:
-        yield from map(simulate, seeds)
-        return
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        yield from pool.imap_unordered(simulate, seeds, chunksize=20)
+CHUNK = 20
+"""Seeds that a process simulates before it tells which of them failed."""
+
+REPLAY = "from simulation.run import simulate; r = simulate(2); print(r.steps, *r.schedule, sep=chr(10))"
+
+
+def failing(seeds: range) -> list[Result]:
+    """Simulate seeds; return the runs that break the promise."""
+    return [result for result in map(simulate, seeds) if result.failure]
+
+
+def all_failing(seeds: range) -> Iterator[Result]:
+    """Simulate seeds on all processors. Few chunks are under way at any time, however many seeds there are."""
+    chunks = (seeds[begin : begin + CHUNK] for begin in range(0, len(seeds), CHUNK))
+    processors = os.cpu_count() or 1
+    with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn")) as pool:
+        try:
+            under_way = {pool.submit(failing, chunk) for chunk in islice(chunks, 2 * processors)}
+            while under_way:
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                under_way |= {pool.submit(failing, chunk) for chunk in islice(chunks, len(done))}
+                for each in done:
+                    yield from each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def test_protocol_keeps_promise_in_all_schedules(seeds: range) -> None:
-    failures: list[Result] = []
-    for result in results(seeds, many=len(seeds) > SEEDS):
-        if len(seeds) == 1:
-            print(result)  # noqa: T201 - somebody asked for this seed
-        if result.failure:
-            failures.append(result)
-            if len(failures) == FEW:
-                break
+    if len(seeds) == 1:
+        print(simulate(seeds[0]))  # noqa: T201 - somebody asked for this seed
+    failures = [*islice(all_failing(seeds) if len(seeds) > SEEDS else failing(seeds), FEW)]
     if failures:
         first = min(failures, key=lambda each: each.seed)
         others = ", ".join(f"{each.seed} ({each.failure})" for each in failures)
@@ -52,3 +70,13 @@ def test_seed_replays_exactly() -> None:
     first, again = simulate(5), simulate(5)
     assert first.schedule == again.schedule
     assert first.steps == again.steps
+
+
+def test_seed_replays_whatever_the_hash_seed() -> None:
+    def replay(hash_seed: str) -> str:
+        around = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": hash_seed}
+        return subprocess.run(
+            [sys.executable, "-c", REPLAY], env=around, capture_output=True, text=True, timeout=200, check=True
+        ).stdout
+
+    assert replay("1") == replay("2")
