@@ -40,7 +40,9 @@ def _of_queue(now: Snapshot) -> Iterator[str]:
     if now.wanted == 0:
         yield _NO_BACKUPS
     if now.queue is None:
-        yield "the facade does not answer: how full the queue is, and who owns it, is unknown"
+        external = any(process.external for process in now.having(Role.FACADE))
+        why = "the facade is external, and no server reports its items" if external else "the facade does not answer"
+        yield f"{why}: how full the queue is, and who owns it, is unknown"
         return
     if now.queue.size is None:
         yield "the queue does not answer: how full it is, is unknown"

@@ -31,8 +31,10 @@ from microq.settings import (
     Hazelcast,
     Limits,
     Logs,
+    Program,
     Queue,
     ServiceIps,
+    Services,
     Tracing,
     system_name,
 )
@@ -50,8 +52,10 @@ __all__ = [
     "Hazelcast",
     "Limits",
     "Logs",
+    "Program",
     "Queue",
     "ServiceIps",
+    "Services",
     "Tracing",
     "kebab",
     "load",
@@ -63,8 +67,8 @@ DEFAULT_FILE = "config.toml"
 FOLDER = ".microq"
 """The folder beside the configuration that holds a running system's control socket, records and runs."""
 
-PRIVATE = "environment"
-"""The key whose values may be secrets, such as a licence or a password for a server."""
+PRIVATE = ("environment", "env")
+"""The keys whose values may be secrets, such as a licence or a password for a server."""
 
 NAMES = "names"
 """The folder in `FOLDER` that holds the state folder of each named system."""
@@ -89,6 +93,7 @@ class Config:
     source: str
     project: Path
     service_ips: ServiceIps = ServiceIps()
+    services: Services = Services()
     backends: Mapping[str, Any] = field(default_factory=_of_backends)
     """Name of a backend -> its table, also of backends that this system does not use."""
     queue: Queue = Queue()
@@ -155,12 +160,20 @@ class Config:
         lines = [f"# The effective values; they came from {self.source}."]
         for table, rows in self.tables.items():
             lines.append(f"\n[{table}]")
-            lines += [f"{kebab(f.name)} = {_toml(getattr(rows, f.name))}" for f in dataclasses.fields(rows)]
+            values = {kebab(f.name): getattr(rows, f.name) for f in dataclasses.fields(rows)}
+            inner = {key: value for key, value in values.items() if isinstance(value, Program)}
+            lines += [
+                f"{key} = {_toml(value)}" for key, value in values.items() if value is not None and key not in inner
+            ]
+            for key, value in inner.items():
+                lines.append(f"\n[{table}.{key}]")
+                lines += [f"{f.name} = {_toml(getattr(value, f.name))}" for f in dataclasses.fields(value)]
         return "\n".join(lines) + "\n"
 
 
 _TABLES: dict[str, type[Any]] = {
     "service_ips": ServiceIps,
+    "services": Services,
     "queue": Queue,
     "facade": Facade,
     "dashboard": Dashboard,
@@ -195,6 +208,7 @@ def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[st
     _check_backend(tables["queue"].get("backend"), of_backends)
     rows = {name: _table(name, kind, tables[name]) for name, kind in kinds.items()}
     backends = {name: rows.pop(name) for name in of_backends}
+    rows["services"] = _located(rows["services"], _project(chosen))
     config = Config(source, _project(chosen), backends=backends, **rows, name=_name(environ.get(NAME_VARIABLE, "")))
     for name, value in counts:
         config = _count(config, known[name], f"{name}={value}", value)
@@ -297,6 +311,15 @@ def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
     return kind(**checked)
 
 
+def _located(services: Services, project: Path) -> Services:
+    """Return the external programs with absolute folders: a relative one is relative to the configuration."""
+    programs = {f.name: getattr(services, f.name) for f in dataclasses.fields(services)}
+    found = {
+        name: dataclasses.replace(each, folder=str(project / each.folder)) for name, each in programs.items() if each
+    }
+    return dataclasses.replace(services, **found)
+
+
 def _count(config: Config, place: tuple[str, str], setting: str, text: str) -> Config:
     """Return the configuration with this number of addresses at a place: a table and its key."""
     if text not in map(str, range(1, _MOST + 1)):
@@ -350,13 +373,13 @@ def _check_ports(config: Config) -> None:
 
 
 def without_secrets(toml: str) -> str:
-    """Return the output of `Config.to_toml` without the values of the servers' environment variables."""
+    """Return the output of `Config.to_toml` without the values of environment variables."""
     return "\n".join(map(_without_secrets, toml.split("\n")))
 
 
 def _without_secrets(line: str) -> str:
     key, _, value = line.partition(" = ")
-    if key != PRIVATE:
+    if key not in PRIVATE:
         return line
     names = [variable.partition("=")[0] for variable in json.loads(value)]
     return f"{key} = {json.dumps([f'{name}=...' for name in names])}"

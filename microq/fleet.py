@@ -17,7 +17,7 @@ from microq.backends import MAP_STORE, backend, described
 from microq.config import Config
 from microq.errors import UnknownServerError
 from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView, fullest
-from microq.settings import Address
+from microq.settings import Address, Program
 
 if TYPE_CHECKING:  # `microq --help` needs no backend
     from microq.backends.base import Backend, Words
@@ -126,6 +126,17 @@ def addresses(config: Config, role: Role) -> tuple[Address, ...]:
     return tuple(sorted(SERVICES[role].addresses(config)))
 
 
+def program_of(config: Config, role: Role) -> Program | None:
+    """Return the external program that runs in place of a service; None for microq's own, and for servers."""
+    program: Program | None = getattr(config.services, f"{role}_service", None)
+    return program
+
+
+def external(config: Config) -> tuple[Role, ...]:
+    """Return the roles that external programs have."""
+    return tuple(role for role in SERVICES if program_of(config, role))
+
+
 def map_role(config: Config) -> Role:
     """Return the role of the servers that hold the maps."""
     return Role.QUEUE if backend(config.queue.backend).keeps_maps else Role.MAPS
@@ -218,6 +229,8 @@ class ProcessView:
     restarts: int = 0
     exit_status: int | None = None
     rss: int | None = None
+    external: bool = False
+    """Whether it is an external program: it reports no health and no figures."""
     silent: bool = False
     """Whether a ready service did not answer the last health request."""
     held: int | None = None

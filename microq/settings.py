@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import Any, Self
@@ -189,6 +190,90 @@ class ServiceIps:
     logging_service: tuple[Address, ...] = key(addresses, local(5003, 5004, 5005))
     facade_service: Address = key(Address.parse, *local(5000))
     config_service: Address = key(Address.parse, *local(5006))
+
+
+PLACEHOLDERS = ("host", "port", "config_url", "servers", "members", "cluster", "queue", "facade", "logging", "messages")
+"""What stands for a value of the system in the command and in the variables of an external program, in braces."""
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Replace each placeholder of a text by its value."""
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+
+def check_placeholders(text: str, known: tuple[str, ...]) -> None:
+    """Raise `ValueError` if a text has a placeholder that is not known."""
+    for name in _PLACEHOLDER.findall(text):
+        if name not in known:
+            listed = ", ".join(f"{{{each}}}" for each in known)
+            raise ValueError(f"{{{name}}} is not a placeholder; the placeholders are {listed}")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An external program in place of a service of microq.
+
+    `command` is split into words as a shell does, and no shell runs it. `env` lists variables, each `NAME=value`.
+    `ready` says how to see that it is ready: a path such as `/health`, which answers 2xx; the text of a line of its
+    output; or, if empty, its open port.
+    """
+
+    command: str
+    folder: str = "."
+    env: tuple[str, ...] = ()
+    ready: str = ""
+
+    @property
+    def takes_port(self) -> bool:
+        """Whether its port can be chosen; else it is written in the program."""
+        return any("{port}" in text for text in (self.command, *self.env))
+
+    def argv(self, values: Mapping[str, str]) -> list[str]:
+        """Return its command line. A program with a path, such as `./run`, is in its folder."""
+        first, *rest = (filled(word, values) for word in shlex.split(self.command))
+        return [f"{self.folder}/{first}" if "/" in first and not first.startswith("/") else first, *rest]
+
+    def variables(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Return its environment variables."""
+        pairs = (each.partition("=") for each in self.env)
+        return {name: filled(value, values) for name, _, value in pairs}
+
+
+def program(value: Any) -> Program:
+    """Read the table of an external program."""
+    if not isinstance(value, dict):
+        raise ValueError('must be a table such as {command = "python messages.py --port {port}"}')
+    known = ("command", "folder", "env", "ready")
+    if unknown := [name for name in value if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is not a key of a program; the keys are {', '.join(known)}")
+    try:
+        words = shlex.split(one_line(value.get("command")))
+    except ValueError as error:
+        raise ValueError(f"command: {error}") from error
+    env = value.get("env", [])
+    if isinstance(env, dict):
+        env = [f"{name}={one_line(each) if each else each}" for name, each in env.items()]
+    found = Program(
+        command=value["command"],
+        folder=one_line(value.get("folder", ".")),
+        env=variables(env),
+        ready=value.get("ready", "") and one_line(value["ready"]),
+    )
+    for text in (*words, *found.env):
+        check_placeholders(text, PLACEHOLDERS)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Table `[services]`: the external programs that run in place of services of microq; None: microq's own."""
+
+    messages_service: Program | None = key(program, None)
+    logging_service: Program | None = key(program, None)
+    facade_service: Program | None = key(program, None)
+    config_service: Program | None = key(program, None)
 
 
 @dataclass(frozen=True, slots=True)

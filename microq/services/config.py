@@ -29,7 +29,7 @@ def _tables(config: Config) -> dict[str, Any]:
 
 def _keys(table: Any) -> Iterator[tuple[str, str]]:
     """Yield each public key of a table and the name of its field."""
-    yield from ((kebab(each.name), each.name) for each in dataclasses.fields(table) if kebab(each.name) != PRIVATE)
+    yield from ((kebab(each.name), each.name) for each in dataclasses.fields(table) if kebab(each.name) not in PRIVATE)
 
 
 async def _get(request: web.Request) -> web.Response:

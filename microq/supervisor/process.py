@@ -22,6 +22,7 @@ from microq.aio import poll_until
 from microq.errors import DeadlineError, MachineError, UsageError, reason
 from microq.fleet import OUT_OF_MEMORY, SERVERS, UP, Event, ProcessState
 from microq.supervisor import records
+from microq.supervisor.cause import cause_of
 from microq.supervisor.topology import FORKSERVER, SERVICE, ProcessSpec
 
 UNKNOWN = -255
@@ -415,7 +416,10 @@ class Process:
             return f"by {signal.Signals(-status).name}"
         if self.spec.role in SERVERS and status == OUT_OF_MEMORY:
             return "it ran out of memory"
-        return "" if self._asked and status in _POLITE else f"with status {status}"
+        if self._asked and status in _POLITE:
+            return ""
+        last = cause_of(self.new_log()) if self.spec.program else ""
+        return f"with status {status}{last}".replace("\n  ", " | ")
 
     def _become(self, state: ProcessState, detail: str = "") -> None:
         self.state = state

@@ -1,4 +1,4 @@
-"""Readiness: whether a child is ready, whether the servers form one cluster, and why a child failed to start.
+"""Readiness: whether a child is ready, and whether the servers form one cluster.
 
 A child is ready if its log, its open port, or its answer over HTTP says so.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from microq import caveats, log
+from microq import caveats
 from microq.client import listens
 from microq.errors import DeadlineError, ExitedEarlyError, StartTimeoutError
 from microq.fleet import Snapshot
+from microq.settings import Program
+from microq.supervisor.cause import cause_of
 from microq.supervisor.process import TICK, Process
 from microq.supervisor.topology import ProcessSpec
 
@@ -55,18 +56,34 @@ def says(process: Process, line: str) -> Probe:
     return probe
 
 
-def answers(session: aiohttp.ClientSession, spec: ProcessSpec) -> Probe:
-    """Return a probe of a service's `/readyz`. Behind a detour, the port of the detour must accept connections too."""
+def answers(session: aiohttp.ClientSession, spec: ProcessSpec, path: str = "/readyz") -> Probe:
+    """Return a probe of a path, which must answer 2xx. Behind a detour, that must accept connections too."""
 
     async def probe() -> bool:
         try:
-            async with asyncio.timeout(1.0), session.get(f"{spec.door.url}/readyz") as response:
-                ready = response.status == 200  # noqa: PLR2004 - HTTP's "OK"
+            async with asyncio.timeout(1.0), session.get(f"{spec.door.url}{path}") as response:
+                ready = response.status // 100 == 2  # noqa: PLR2004 - HTTP's success
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
         return ready and (spec.hidden is None or await listens(spec.address))
 
     return probe
+
+
+def opens(spec: ProcessSpec) -> Probe:
+    """Return a probe of the port of a process, and of the detour before it."""
+
+    async def probe() -> bool:
+        return await listens(spec.door) and (spec.hidden is None or await listens(spec.address))
+
+    return probe
+
+
+def of_program(session: aiohttp.ClientSession, process: Process, program: Program) -> Probe:
+    """Return the probe that an external program is configured with."""
+    if program.ready.startswith("/"):
+        return answers(session, process.spec, program.ready)
+    return says(process, program.ready) if program.ready else opens(process.spec)
 
 
 async def until(process: Process, probe: Probe, seconds: float) -> None:
@@ -138,48 +155,3 @@ async def _ended(process: Process) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-TAIL = 3
-"""How many last lines are shown of a log without an error."""
-
-_EXCEPTION = re.compile(
-    r"(?:[ |]*|Caused by: |Terminating due to |Exception in thread \".*\" )"
-    r"((?:[\w$]+\.)*[A-Z][\w$]*(?:Error|Exception)(?:: .*)?)"
-)
-"""An exception in the form of a JVM or of Python. The last of several causes is the root."""
-
-_FRAME = re.compile(r"\s+(?:at |\.\.\. \d+ |File \").*|[\s|+~^-]*|Traceback .*")
-
-_OURS = re.compile(r"microq: (.*)")
-
-_ERROR_LEVELS = frozenset({"ERROR", "CRITICAL", "SEVERE", "FATAL"})
-
-_BOILERPLATE = frozenset(
-    {
-        "Error occurred during initialization of VM",
-        "Error: Could not create the Java Virtual Machine.",
-        "Error: A fatal exception has occurred. Program will exit.",
-    }
-)
-"""Lines that a JVM prints beside the reason why it cannot start."""
-
-
-def cause_of(text: str) -> str:
-    """Return the last error of a child's log, or its last lines, as the end of a sentence; empty if there is none."""
-    lines = [line for raw in text.splitlines() for line in log.readable(raw).split("\n")]
-    last = next(_errors(reversed(lines)), None)
-    if last is not None:
-        return f"; its last error: {log.escaped(last)}"
-    rest = [line.strip() for line in lines if line not in _BOILERPLATE and not _FRAME.fullmatch(line)][-TAIL:]
-    if len(rest) == 1:
-        return f": {log.escaped(rest[0])}"
-    return "; its last lines:" + "".join(f"\n  {log.escaped(line)}" for line in rest) if rest else ""
-
-
-def _errors(lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
-    for line in lines:
-        if found := _OURS.fullmatch(line) or _EXCEPTION.fullmatch(line):
-            yield found[1]
-        elif (parsed := log.parse(line)) and parsed.level in _ERROR_LEVELS:
-            yield parsed.text

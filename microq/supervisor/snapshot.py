@@ -14,11 +14,12 @@ from typing import Any
 import aiohttp
 import psutil
 
+from microq.backends.base import Answers
 from microq.client import get_json
 from microq.config import Address, Config
 from microq.errors import MicroqError
-from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
-from microq.fleet import SERVERS, ProcessState, ProcessView, Role, Snapshot, addresses, map_role, name_of
+from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView, fullest
+from microq.fleet import SERVERS, ProcessState, ProcessView, Role, Snapshot, addresses, map_role, name_of, program_of
 from microq.supervisor.process import Process
 from microq.supervisor.servers import Servers
 from microq.usage import family, usage
@@ -59,7 +60,8 @@ def _peers(process: Process, config: Config) -> list[Address]:
 
 def _family(pid: int, process: Process, config: Config) -> list[psutil.Process]:
     """Return a process and its workers."""
-    return family(pid, forks=process.spec.role is Role.FACADE and config.facade.workers > 1)
+    forks = process.spec.role is Role.FACADE and config.facade.workers > 1
+    return family(pid, forks=forks or process.spec.program is not None)
 
 
 async def take(
@@ -78,6 +80,8 @@ async def take(
         _queue(session, config, processes),
         asyncio.gather(*(_process(session, process, config) for process in processes)),
     )
+    if program_of(config, Role.FACADE):
+        queue = _counted(config, said[Role.QUEUE])
     connected = sockets.connected(processes, config)
     now = time.time()
     gone = {process.spec.name for process in processes if not process.up}
@@ -111,7 +115,8 @@ def _without(partition: PartitionView, gone: Collection[str]) -> PartitionView:
 
 
 async def _process(session: aiohttp.ClientSession, process: Process, config: Config) -> ProcessView:
-    said = await _ask(session, process, "/healthz") if process.spec.role not in SERVERS else {}
+    tells = process.spec.role not in SERVERS and not process.spec.program
+    said = await _ask(session, process, "/healthz") if tells else {}
     rss, cpu_s = _usage(process, config)
     return ProcessView(
         name=process.spec.name,
@@ -123,7 +128,8 @@ async def _process(session: aiohttp.ClientSession, process: Process, config: Con
         restarts=process.restarts,
         exit_status=process.exit_status,
         rss=rss,
-        silent=process.state is ProcessState.READY and process.spec.role not in SERVERS and not said,
+        external=process.spec.program is not None,
+        silent=process.state is ProcessState.READY and tells and not said,
         held=said.get("held"),
         full=said.get("full"),
         merging=said.get("merging", False),
@@ -135,12 +141,33 @@ async def _process(session: aiohttp.ClientSession, process: Process, config: Con
 
 async def _queue(session: aiohttp.ClientSession, config: Config, processes: Sequence[Process]) -> QueueView | None:
     facade = next(process for process in processes if process.spec.role is Role.FACADE)
-    body = await _ask(session, facade, "/queue")
+    body = {} if facade.spec.program else await _ask(session, facade, "/queue")
     if not body:
         return None
     names = {str(server): name_of(config, Role.QUEUE, server) for server in addresses(config, Role.QUEUE)}
     known = {each.name: body[each.name] for each in fields(QueueView)}
     return QueueView(**{**known, "owner": names.get(known["owner"], known["owner"])})
+
+
+def _counted(config: Config, said: Answers) -> QueueView | None:
+    """Return the queue as its servers report it; None if none does. Of an empty queue they do not say who owns it.
+
+    An external facade reports nothing about it.
+    """
+    items = [(each.name, each.items) for each in said.figures]
+    if not items:
+        return None
+    known = [count for _, count in items if count is not None]
+    size = sum(known) if len(known) == len(items) else None
+    queue = config.queue
+    return QueueView(
+        backend=queue.backend,
+        name=queue.name,
+        size=size,
+        max_size=queue.max_size,
+        backup_count=queue.backup_count,
+        owner=fullest(items) if size else None,
+    )
 
 
 def _waited(queue: QueueView | None, member: str, now: float) -> float | None:

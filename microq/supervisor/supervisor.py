@@ -18,7 +18,7 @@ from microq.backends import backend
 from microq.backends.jars import Engine
 from microq.client import listens, open_session
 from microq.config import Config
-from microq.errors import MachineError, MicroqError, reason
+from microq.errors import MachineError, MicroqError, UsageError, reason
 from microq.fleet import (
     SERVERS,
     STAGES,
@@ -32,16 +32,19 @@ from microq.fleet import (
     backend_of,
     group_of,
     map_role,
+    program_of,
 )
 from microq.supervisor import records, runs, snapshot
 from microq.supervisor.class_data import missing, train
 from microq.supervisor.process import TERM_SECONDS, ForkServer, Process, Start, executing, forking
-from microq.supervisor.readiness import answers, joined, says, seen, until, with_restoring
+from microq.supervisor.readiness import answers, joined, of_program, says, seen, until, with_restoring
 from microq.supervisor.servers import Servers, open_servers
 from microq.supervisor.topology import (
     ProcessSpec,
     check_ports,
     child_environment,
+    program_argv,
+    program_environment,
     select,
     server_environment,
     service_argv,
@@ -123,7 +126,9 @@ class Supervisor(Operator):
         raise ValueError(verb)
 
     async def sabotage(self, role: str, defect: str) -> None:
-        """Run a role with a defect from its next start on; an empty text ends that."""
+        """Run a role with a defect from its next start on; an empty text ends that. Raises `UsageError`."""
+        if defect and program_of(self.config, Role(role)):
+            raise UsageError(f"{role} is an external program, which cannot run with the defect {defect}")
         self._defects[Role(role)] = defect
 
     async def announce(self, event: Event) -> None:
@@ -159,7 +164,8 @@ class Supervisor(Operator):
         """
         members = [process for process in processes if process.spec.role is self._map_role]
         brokers = [process for process in processes if process.spec.role is self._broker_role]
-        await self._forks.warm()
+        if any(process.spec.role not in SERVERS and not process.spec.program for process in processes):
+            await self._forks.warm()
         held = await self.snapshot()
         self._start_seconds = with_restoring(START_SECONDS, held)
         async with task_group() as tasks:
@@ -193,24 +199,31 @@ class Supervisor(Operator):
                 argv = self._argv(process.spec, [each.spec for each in processes])
             except OSError as error:
                 raise MachineError(f"{process.spec.name} cannot be started: {reason(error)}") from error
-            await process.spawn(argv, self._starter(process.spec.role))
+            await process.spawn(argv, self._starter(process.spec))
             self._tasks.create_task(process.watch())
 
     def _probe(self, process: Process) -> Callable[[], Awaitable[bool]]:
         if process.spec.role in SERVERS:
             return says(process, backend(group_of(process.spec.name)).ready_line)
+        if process.spec.program:
+            return of_program(self._session, process, process.spec.program)
         return answers(self._session, process.spec)
 
     def _argv(self, spec: ProcessSpec, together: Sequence[ProcessSpec]) -> list[str]:
         if spec.role in SERVERS:
             return self._servers.argv(spec, alone=self._no_member_is_up())
+        if spec.program:
+            return program_argv(self.config, spec, spec.program)
         beside = [other for other in together if other.role is spec.role is Role.MESSAGES and other is not spec]
         return service_argv(spec, self._config_file, self._defects.get(spec.role, ""), beside)
 
-    def _starter(self, role: Role) -> Start:
-        if servers := backend_of(self.config, role):
-            environment = server_environment(self.config, role, self.folder.name)
+    def _starter(self, spec: ProcessSpec) -> Start:
+        if servers := backend_of(self.config, spec.role):
+            environment = server_environment(self.config, spec.role, self.folder.name)
             return executing(environment, self.folder, named=servers.in_java)
+        if spec.program:
+            environment = program_environment(self.config, spec, spec.program, self.folder.name)
+            return executing(environment, Path(spec.program.folder))
         return self._forks.start
 
     def _no_broker_is_down(self) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from microq import interpreter
 from microq.backends import java
 from microq.config import NAME_VARIABLE, Address, Config
-from microq.errors import UnknownNameError
-from microq.fleet import STAGES, Detour, Role, addresses, backend_of, group_of, name_of, words_for
+from microq.errors import UnknownNameError, UsageError
+from microq.fleet import STAGES, Detour, Role, addresses, backend_of, group_of, name_of, program_of, words_for
+from microq.settings import Program
 from microq.supervisor import ports
 
 SERVICE = (*interpreter.PYTHON_M, "microq.services")
@@ -23,7 +24,7 @@ FORKSERVER = (*interpreter.PYTHON_M, "microq.services.forkserver")
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to run: its name, its role and its address.
+    """A process to run: its name, its role and its address, and the external program that it is, if it is one.
 
     Behind a detour it listens at `hidden`, and a link at its address forwards to it.
     """
@@ -32,6 +33,7 @@ class ProcessSpec:
     role: Role
     address: Address
     hidden: Address | None = None
+    program: Program | None = None
 
     @property
     def door(self) -> Address:
@@ -46,7 +48,8 @@ def specs(config: Config, detours: Sequence[Detour] = ()) -> list[ProcessSpec]:
     for role in (role for stage in STAGES for role in stage):
         listed = _addresses(config, role)
         named = [(name_of(config, role, address), address) for address in listed]
-        found += [ProcessSpec(name, role, address, hidden.get(name)) for name, address in named]
+        program = program_of(config, role)
+        found += [ProcessSpec(name, role, address, hidden.get(name), program) for name, address in named]
     return found
 
 
@@ -66,9 +69,11 @@ def plan_detours(config: Config) -> list[Detour]:
     """Return a detour for every process of the system, each with a free port of loopback.
 
     The links listen at the configured addresses and are opened before the system starts. Raises `PortTakenError` if
-    one of these addresses is in use.
+    one of these addresses is in use, and `UsageError` if a program listens at a port of its own choice.
     """
     listed = specs(config)
+    if fixed := [spec.name for spec in listed if spec.program and not spec.program.takes_port]:
+        raise UsageError(f"no link can be put before {', '.join(fixed)}: its command has no {{port}}")
     check_ports(listed)
     # The configured ports are free too, but the links need them.
     hidden = ports.reserve(len(listed), {spec.address.port for spec in listed})
@@ -110,6 +115,33 @@ def service_argv(
     bind = ["--bind", str(spec.hidden)] if spec.hidden else []
     others = [word for other in beside for word in ("--beside", str(other.door))]
     return [*begin, role, "--config", str(config_file), *place, *bind, *others]
+
+
+def program_argv(config: Config, spec: ProcessSpec, program: Program) -> list[str]:
+    """Return the command line of an external program."""
+    return program.argv(_placeholders(config, spec))
+
+
+def program_environment(config: Config, spec: ProcessSpec, program: Program, run: str) -> dict[str, str]:
+    """Return the environment of an external program: that of this process, and what is configured."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MICROQ_")}
+    # Without a terminal Python would write its lines in blocks, long after it printed them.
+    return {**kept, "PYTHONUNBUFFERED": "1", **program.variables(_placeholders(config, spec)), **_marks(config, run)}
+
+
+def _placeholders(config: Config, spec: ProcessSpec) -> dict[str, str]:
+    """Return the values of `PLACEHOLDERS` for a process."""
+    listed = {role.value: ",".join(map(str, addresses(config, role))) for role in Role}
+    return {
+        **listed,
+        "host": spec.door.host,
+        "port": str(spec.door.port),
+        "config_url": config.service_ips.config_service.url,
+        "servers": ",".join(map(str, config.servers)),
+        "members": ",".join(map(str, sorted(config.hazelcast.hazelcast_clients))),
+        "cluster": config.hazelcast.hazelcast_cluster_name,
+        "queue": config.queue.name,
+    }
 
 
 def child_environment(config: Config, run: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from microq.supervisor.readiness import cause_of
+from microq.supervisor.cause import cause_of
 
 JVM = """2026-11-28T13:36:18.166 INFO    hazelcast-5701   Starting
 2026-11-28T13:36:18.170 SEVERE  hazelcast-5701   Node creation failed
