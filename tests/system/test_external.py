@@ -91,13 +91,14 @@ async def test_program_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_whole_group_of_a_program_ends(tmp_path: Path) -> None:
-    code = "import os, time; os.fork(); print('is', os.getpid(), flush=True); time.sleep(600)"
-    table = program("config", f'{sys.executable} -c "{code}"', "ready = 'is'\n")
+    code = "import os, time\nos.fork()\nprint('is', os.getpid(), flush=True)\ntime.sleep(600)\n"
+    (tmp_path / "twins.py").write_text(code, encoding="utf-8")
+    table = program("config", f"{sys.executable} twins.py", "ready = 'is'\n")
     project = foreign_project(tmp_path, messages=1, members=ALONE, extra=table)
     async with supervised(project) as supervisor:
         await supervisor.start(["config"])
         (log,) = (supervisor.folder / "logs").glob("config-*.log")
         assert await poll_until(lambda: log.read_text().count("is") == 2, 0.02, 30)
-        pids = [int(word) for word in log.read_text().split() if word != 'is']
+        pids = [int(word) for word in log.read_text().split() if word != "is"]
         await supervisor.kill(["config"])
         assert not any(psutil.pid_exists(pid) and alive(psutil.Process(pid)) for pid in pids)
