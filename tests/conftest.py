@@ -15,9 +15,9 @@ from hypothesis import settings
 from support.project import Project, make_project, up
 
 import microq
-from microq.backends.provision import check_extras, provide
 from microq.config import Config, Queue
 from microq.errors import MachineError
+from microq.workflows.machine import check_extras, provide
 
 pytest_plugins = ("simulation.options", "support.browser", "support.schedule", "support.watchdog")
 """Fixtures that have a module of their own."""

@@ -39,6 +39,9 @@ Kind = Literal[
     "end",
 ]  # fmt: skip
 
+PUBLISHED: frozenset[Kind] = frozenset({"begin", "copies", "fault", "struck", "step", "drained", "doubt", "end"})
+"""The kinds that a scenario sends to all watchers of the system: those about the system, not about single messages."""
+
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)

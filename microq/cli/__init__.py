@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("chaos", "Judge a history again, from the file alone."),
     "dead": ("messages", "Dead letters: list, replay, drop."),
     "bench": ("bench", "Measure the system, beside the most that this machine can do."),
-    "compare": ("compare", "Measure and break Hazelcast and Kafka in the same way, side by side."),
+    "compare": ("bench", "Measure and break Hazelcast and Kafka in the same way, side by side."),
     "report": ("report", "Make the report of a run from its history alone."),
     **{role.value: ("services", service.help) for role, service in SERVICES.items()},
     "doctor": ("machine", "Show what this machine lacks, and how to provide it."),

@@ -1,15 +1,20 @@
-"""`microq chaos` and `microq verify`: break the system, and judge the result."""
+"""`microq chaos` and `microq verify`: break the system, once or by every fault, and judge the result."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
+from microq.backends import with_traits
 from microq.chaos.faults import (
     FAULTS,
     MESSAGES_LIVE,
@@ -19,7 +24,6 @@ from microq.chaos.faults import (
     has_quiet_form,
 )
 from microq.chaos.faults.base import Fault, options_of, summary
-from microq.cli import matrix
 from microq.cli.output import (
     TERMINAL,
     ConfigOption,
@@ -27,13 +31,15 @@ from microq.cli.output import (
     QueueOption,
     SetOption,
     configuration,
+    console,
     emit,
+    interruptible,
     note,
     run,
     with_queue,
 )
 from microq.cli.report import JunitOption, report_of, write_junit
-from microq.errors import ExitCode
+from microq.errors import ExitCode, MicroqError, UsageError
 
 commands = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Break the system on purpose and judge the result."
@@ -46,7 +52,8 @@ def register(app: typer.Typer) -> None:
     app.command("verify")(verify)
     for name, kind in FAULTS.items():
         commands.command(name)(_command(kind))
-    matrix.register(commands)
+    commands.command("all")(run_matrix)
+    commands.command("controls")(run_controls)
 
 
 @commands.callback()
@@ -73,6 +80,38 @@ def list_faults(as_json: JsonOption = False) -> None:
 
 
 # -- one command for each fault ---------------------------------------------------------------------------------------
+
+MOST_HELD = 2_000_000
+"""The largest number of messages for `--held`."""
+
+HeldOption = Annotated[
+    int,
+    typer.Option(
+        "--held", min=0, max=MOST_HELD, help="Messages sent before the run, which the consumers hold during it."
+    ),
+]
+RereadOption = Annotated[
+    bool,
+    typer.Option("--reread/--no-reread", help="Restart the messages-services at the end, and read them again."),
+]
+_SHARE: Any = {"min": 0.0, "max": 1.0, "show_default": False, "metavar": "SHARE"}
+_SECONDS: Any = {"min": 0.0, "max": 3600.0, "show_default": False, "metavar": "SECONDS"}
+AcceptedOption = Annotated[
+    float | None,
+    typer.Option("--min-accepted", help="Fail if a smaller share of the messages is acknowledged.", **_SHARE),
+]
+AvailabilityOption = Annotated[
+    float | None,
+    typer.Option("--min-availability", help="Fail if a smaller share of the seconds has an acknowledgement.", **_SHARE),
+]
+P99Option = Annotated[
+    float | None,
+    typer.Option("--max-p99", help="Fail if 99 % of the acknowledgements take longer.", **_SECONDS),
+]
+GapOption = Annotated[
+    float | None,
+    typer.Option("--max-gap", help="Fail if the longest time without an acknowledgement is longer.", **_SECONDS),
+]
 
 MessagesOption = Annotated[
     int | None,
@@ -105,17 +144,26 @@ AlsoOption = Annotated[
     typer.Option("--also", help="A fault that strikes at the same time; may be repeated.", metavar="FAULT"),
 ]
 
+BOUNDS = {"accepted": "min_accepted", "availability": "min_availability", "p99": "max_p99", "gap": "max_gap"}
+"""Bound in a history -> the option that sets it."""
+
+
+def bounds(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return the bounds that options set."""
+    return {name: options[option] for name, option in BOUNDS.items() if options[option] is not None}
+
+
 COMMON: dict[str, tuple[Any, Any]] = {
     "messages": (MessagesOption, None),
     "connections": (ConnectionsOption, 16),
     "seed": (SeedOption, None),
     "also": (AlsoOption, None),
-    "held": (matrix.HeldOption, 0),
-    "reread": (matrix.RereadOption, True),
-    "min_accepted": (matrix.AcceptedOption, None),
-    "min_availability": (matrix.AvailabilityOption, None),
-    "max_p99": (matrix.P99Option, None),
-    "max_gap": (matrix.GapOption, None),
+    "held": (HeldOption, 0),
+    "reread": (RereadOption, True),
+    "min_accepted": (AcceptedOption, None),
+    "min_availability": (AvailabilityOption, None),
+    "max_p99": (P99Option, None),
+    "max_gap": (GapOption, None),
     "config": (ConfigOption, None),
     "sets": (SetOption, None),
     "backend": (QueueOption, None),
@@ -158,7 +206,7 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
     from microq.chaos.faults.base import combine
     from microq.chaos.matrix import known
     from microq.report.junit import of_verdict
-    from microq.supervisor.lifecycle import Interrupted
+    from microq.supervisor.supervisor import Interrupted
     from microq.terminal.verdict import verdict as picture
     from microq.workflows import trial
     from microq.workflows.host import run_trial
@@ -173,7 +221,7 @@ def _break(kind: Any, options: dict[str, Any]) -> None:
         connections=options["connections"],
         probe=options.get("probe", True),
         reread=options["reread"],
-        bounds=matrix.bounds(options),
+        bounds=bounds(options),
         held=options["held"],
     )
     sets = with_queue(options["backend"], options["sets"])
@@ -208,3 +256,213 @@ def verify(
     write_junit(junit, [of_verdict(found, str(history))])
     emit(found.to_json(str(history)), lambda: picture(found, str(history)), as_json=as_json)
     raise typer.Exit(ExitCode.of_verdicts([found.verdict]))
+
+
+# -- all faults, and the negative controls ----------------------------------------------------------------------------
+
+ROWS = "rows.jsonl"
+
+RunsOption = Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many runs of each.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Names, with commas between them.", show_default="all")]
+
+
+def run_matrix(
+    runs: RunsOption = 1,
+    only: OnlyOption = "",
+    skip: Annotated[str, typer.Option("--skip", help="Names to leave out.", show_default=False)] = "",
+    messages: Annotated[
+        int, typer.Option("--messages", "-m", min=1, max=MOST_MESSAGES, help="Minimum number of messages of each run.")
+    ] = 5000,
+    connections: Annotated[int, typer.Option("--connections", min=1, max=256, help="Messages in flight.")] = 16,
+    times: Annotated[
+        int | None, typer.Option("--times", min=1, help="Repetitions within a run, for faults that repeat.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat all choices.")] = None,
+    held: HeldOption = 0,
+    reread: RereadOption = True,
+    min_accepted: AcceptedOption = None,
+    min_availability: AvailabilityOption = None,
+    max_p99: P99Option = None,
+    max_gap: GapOption = None,
+    rows_file: Annotated[
+        Path | None, typer.Option("--json", help="Append the rows here.", show_default=".microq/runs/.../rows.jsonl")
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    backend: QueueOption = None,
+    junit: JunitOption = None,
+) -> None:
+    """Run every fault under traffic, each on a fresh system, and show the matrix.
+
+    A failed run does not end the others. Each run appends a JSON line when it ends; Ctrl-C shows the results so far.
+
+    Exit codes: 1 if a run failed, else 3 if one is unknown or could not be made, else 0.
+
+    \b
+    microq chaos all                                     each fault once
+    microq chaos all --runs 25 --skip poison             many runs
+    microq chaos all --only kill-member,kill-facade      two faults
+    microq chaos all --only kill-member+kill-facade      two faults at once
+    """
+    from microq.chaos.matrix import exit_code, plan, run_all
+    from microq.chaos.scenario import Trial
+    from microq.report.junit import of_row
+    from microq.terminal import verdict as views
+    from microq.workflows import trial
+    from microq.workflows.host import run_trial
+
+    seed, sets = secrets.randbelow(1 << 32) if seed is None else seed, with_queue(backend, sets)
+    options = {} if times is None else {"times": times}
+    loaded = configuration(config, sets)
+    trial.check_alone(loaded)
+    queue = loaded.queue.backend
+    plans = plan(queue, _names(only), _names(skip), runs, seed, **options)
+    note(f"{len(plans)} runs; seed {seed}.")
+
+    given = {
+        "min_accepted": min_accepted,
+        "min_availability": min_availability,
+        "max_p99": max_p99,
+        "max_gap": max_gap,
+    }
+
+    def once(todo: Any) -> tuple[Any, str]:
+        planned = Trial(todo.fault, messages, todo.seed, connections, reread=reread, bounds=bounds(given), held=held)
+        settings = trial.configured(todo.fault, partial(configuration, config), sets)
+        verdict, history = run(run_trial(settings, planned, TERMINAL))
+        return verdict, str(history)
+
+    found: list[Any] = []
+    with _rows(rows_file, config, sets) as file, interruptible() as interrupted:
+        for row in run_all(plans, once):
+            found.append(row)
+            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+            file.flush()
+            console(error=True).print(views.row(row, len(found), len(plans)))
+            _report(row.verdict, row.history)
+    _conclude(found, file.name)
+    write_junit(junit, [of_row(row, queue) for row in found])
+    raise typer.Exit(ExitCode.INTERRUPTED if interrupted else exit_code(found))
+
+
+def _conclude(found: Sequence[Any], file: str) -> None:
+    from microq.chaos.matrix import summarize
+    from microq.terminal import verdict as views
+
+    if found:
+        console().print(views.summaries(summarize(found)))
+    note(f"Rows {file}")
+
+
+def _report(verdict: str, history: str) -> None:
+    """Write the report of a run of the matrix if it did not pass: it takes 2 MB, and passed runs look the same."""
+    from microq.chaos.verdict import Ruling
+    from microq.terminal.style import nearest
+
+    if history and verdict != Ruling.PASS and (report := report_of(history)):
+        note(f"  Report {nearest(report)}")
+
+
+@contextmanager
+def _rows(path: Path | None, config: Path | None, sets: list[str] | None) -> Iterator[IO[str]]:
+    """Open the file of the rows to append to it: `path`, or a file in a new run's folder."""
+    from microq.supervisor import runs
+
+    if path is None:
+        path = runs.new_run(configuration(config, sets), "all") / ROWS
+    with path.open("a", encoding="utf-8") as file:
+        yield file
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def run_controls(
+    runs: RunsOption = 1,
+    only: OnlyOption = "",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat all choices.")] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    backend: QueueOption = None,
+    as_json: JsonOption = False,
+    junit: JunitOption = None,
+) -> None:
+    """Break one promise at a time: the check of each control must fail.
+
+    Exit code 0 only if every check failed as expected, else 1.
+    """
+    from microq.terminal import verdict as views
+    from microq.workflows.trial import check_alone
+
+    sets = with_queue(backend, sets)
+    loaded = configuration(config, sets)
+    check_alone(loaded)
+    queue = loaded.queue.backend
+    chosen = _chosen(_names(only), queue)
+    seed = secrets.randbelow(1 << 32) if seed is None else seed
+    note(f"{len(chosen) * runs} runs; seed {seed}.")
+    found: list[tuple[Any, list[str], int]] = []
+    cases: list[Any] = []
+    with interruptible() as interrupted:
+        for control in chosen:
+            got = [_once(control, seed + number, config, sets) for number in range(runs)]
+            found.append((control, [text for text, _, _ in got], sum(red for _, red, _ in got)))
+            cases += [_case(control, queue, seed + number, one) for number, one in enumerate(got)]
+    write_junit(junit, cases)
+    table = [
+        {"control": c.name, "expected": c.expectation, "got": got, "runs": len(got), "red": red}
+        for c, got, red in found
+    ]
+    emit(table, lambda: views.controls(found), as_json=as_json)
+    if interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.FINE if all(red == len(got) for _, got, red in found) else ExitCode.FAILED)
+
+
+def _chosen(names: Sequence[str], backend: str) -> list[Any]:
+    from microq.chaos.controls import CONTROLS
+
+    for name in names:
+        if name not in CONTROLS:
+            raise UsageError(f"there is no control {name!r}; the controls are {', '.join(CONTROLS)}")
+        if not CONTROLS[name].suits(backend):
+            raise UsageError(
+                f"{name} is a control of {' and '.join(with_traits(CONTROLS[name].needs))}, not of {backend}"
+            )
+    mine = [control for control in CONTROLS.values() if control.suits(backend)]
+    return [control for control in mine if not names or control.name in names]
+
+
+def _once(control: Any, seed: int, config: Path | None, sets: list[str] | None) -> tuple[str, bool, float | None]:
+    """Run a control; return its outcome, whether it was as expected, and its seconds (None if it could not be run)."""
+    from microq.chaos.controls import outcome
+    from microq.chaos.scenario import Trial
+    from microq.workflows.host import run_trial
+    from microq.workflows.trial import configured
+
+    note(f"{control.name}: {control.help} Expected: {control.expectation}.")
+    # A restart would remove what is wrong in the memory of a consumer.
+    trial = Trial(control.fault, control.messages, seed, quiet=control.quiet, defects=control.defects, reread=False)
+    try:
+        settings = configured(control.fault, partial(configuration, config), sets or [], control.settings)
+        found, history = run(run_trial(settings, trial, TERMINAL))
+    except MicroqError as error:
+        note(f"  could not be run: {error}")
+        return f"error: {error}", False, None
+    note(f"  {outcome(found)}   {history}")
+    _report(found.verdict, str(history))
+    return outcome(found), control.red(found), found.duration_s
+
+
+def _case(control: Any, queue: str, seed: int, got: tuple[str, bool, float | None]) -> Any:
+    """Return a run of a control as a test case: it passes if the check failed as expected."""
+    from microq.chaos.matrix import ERROR
+    from microq.chaos.verdict import Ruling
+    from microq.report.junit import Case
+
+    text, red, seconds = got
+    suite = f"{queue}.{'quiet' if control.quiet else 'live'}"
+    verdict = ERROR if seconds is None else (Ruling.PASS if red else Ruling.FAIL).value
+    reasons = () if red else (f"expected {control.expectation}, got {text}",)
+    return Case(suite, f"control {control.name} seed {seed}", verdict, seconds or 0.0, reasons)

@@ -282,7 +282,7 @@ def tell(error: MicroqError) -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[str]]:
     """Make Ctrl-C end only the body; then the list is not empty."""
-    from microq.supervisor.lifecycle import Interrupted
+    from microq.supervisor.supervisor import Interrupted
 
     happened: list[str] = []
     try:

@@ -38,7 +38,7 @@ def _command(role: Role) -> Callable[..., None]:
     def serve(
         config: ConfigOption = None, sets: SetOption = None, port: PortOption = None, host: HostOption = None
     ) -> None:
-        from microq.backends.provision import TRACES, extras
+        from microq.workflows.machine import TRACES, extras
 
         loaded = addressed(config, sets)
         for extra in extras(loaded):

@@ -89,13 +89,13 @@ def up(
     microq up --name b           a second system, on free ports; other commands take --name too
     """
     from microq.cli.logs import print_all
-    from microq.workflows import machine, start
+    from microq.workflows import machine, system
 
     loaded = configuration(config, with_queue(backend, sets))
-    start.warn(loaded, TERMINAL)
+    system.warn(loaded, TERMINAL)
     engine = machine.engine_of(loaded, TERMINAL)
     if detach:
-        run(start.detached(loaded, TERMINAL, no_messages=no_messages))
+        run(system.detached(loaded, TERMINAL, no_messages=no_messages))
         return
     from microq.workflows.host import in_foreground
 
@@ -105,7 +105,7 @@ def up(
 
 def down(config: ConfigOption = None) -> None:
     """Stop everything, including what a crash left behind."""
-    from microq.workflows.end import end
+    from microq.workflows.system import end
 
     run(end(located(config), TERMINAL))
 

@@ -12,7 +12,6 @@ from microq import timeline
 from microq.caveats import caveats
 from microq.chaos import history
 from microq.chaos.checker import judge
-from microq.chaos.publish import PUBLISHED
 from microq.dashboard.state import Memory, Pace, Point, Story, thinned
 from microq.errors import UsageError
 from microq.fleet import Event, Snapshot, Topic
@@ -88,7 +87,7 @@ def _announced(folder: Path) -> Iterator[Event]:
         return
     entries = history.read(path)
     for entry in entries:
-        if entry.kind in PUBLISHED:
+        if entry.kind in history.PUBLISHED:
             yield Event(entry.wall, folder.name, entry.kind, topic=Topic.SCENARIO, facts=entry.facts)
     if entries[-1].kind == "end":
         facts = json.loads(json.dumps(dataclasses.asdict(judge(entries))))

@@ -21,7 +21,7 @@ from microq.errors import MicroqError
 from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView, fullest
 from microq.fleet import SERVERS, ProcessState, ProcessView, Role, Snapshot, addresses, map_role, name_of, program_of
 from microq.supervisor.process import Process
-from microq.supervisor.servers import Servers
+from microq.supervisor.topology import Servers
 from microq.usage import family, usage
 
 OLD_SECONDS = 5.0
@@ -76,7 +76,7 @@ async def take(
     for process in processes:
         process.look()
     said, queue, views = await asyncio.gather(
-        servers.ask(session, processes),
+        servers.ask(session, [process.spec for process in processes if process.state is ProcessState.READY]),
         _queue(session, config, processes),
         asyncio.gather(*(_process(session, process, config) for process in processes)),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,16 @@ from microq.fleet import (
     map_role,
     program_of,
 )
-from microq.supervisor import records, runs, snapshot
+from microq.supervisor import control, records, runs, snapshot
 from microq.supervisor.class_data import missing, train
 from microq.supervisor.process import TERM_SECONDS, ForkServer, Process, Start, executing, forking
 from microq.supervisor.readiness import answers, joined, of_program, says, seen, until, with_restoring
-from microq.supervisor.servers import Servers, open_servers
 from microq.supervisor.topology import (
     ProcessSpec,
+    Servers,
     check_ports,
     child_environment,
+    open_servers,
     program_argv,
     program_environment,
     select,
@@ -293,3 +295,85 @@ async def supervise(
             yield supervisor
         finally:
             await supervisor.shut_down()
+
+
+# -- from the start to the end, with its signals ----------------------------------------------------------------------
+
+Listener = Callable[[Event], None]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for the end
+    """The user asked for the end while the body was running."""
+
+
+@asynccontextmanager
+async def serving(
+    config: Config,
+    engine: Engine | None,
+    folder: Path,
+    listener: Listener,
+    ended: asyncio.Event,
+    detours: Sequence[Detour] = (),
+) -> AsyncIterator[Supervisor]:
+    """Supervise and serve the control socket; SIGINT, SIGTERM and SIGHUP set `ended`, a second one kills everything.
+
+    Signals that were ignored when this process started stay ignored.
+
+    The listener gets every event, including those of the stop. The `detours` are as in `supervise`.
+    """
+    async with (
+        supervise(config, folder, engine, detours) as supervisor,
+        control.serve(config, supervisor, ended),
+        task_group() as tasks,
+    ):
+        forwarding = tasks.create_task(_forward(supervisor, listener))
+        await asyncio.sleep(0)  # let it subscribe before the first event
+        with _signals(lambda: _end(supervisor, ended, tasks)):
+            try:
+                yield supervisor
+            finally:
+                await supervisor.shut_down()
+                forwarding.cancel()
+
+
+@asynccontextmanager
+async def interruptible(ended: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the body when `ended` is set, and raise `Interrupted`."""
+    async with task_group() as tasks:
+        waiting = tasks.create_task(_interrupt(ended))
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
+
+async def _interrupt(ended: asyncio.Event) -> None:
+    await ended.wait()
+    raise Interrupted
+
+
+async def _forward(supervisor: Supervisor, listener: Listener) -> None:
+    async for event in supervisor.events():
+        listener(event)
+
+
+def _end(supervisor: Supervisor, ended: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+    if ended.is_set():
+        tasks.create_task(supervisor.shut_down(at_once=True))
+    ended.set()
+
+
+@contextmanager
+def _signals(handler: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    # An ignored signal stays ignored: SIGINT in a background job of a script, SIGHUP under nohup.
+    listed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in listed if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):
+            for number in numbers:
+                loop.remove_signal_handler(number)

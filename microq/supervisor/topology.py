@@ -1,17 +1,34 @@
-"""The processes that a configuration asks for, and the order of their start."""
+"""The processes that a configuration asks for: their order, command lines and environments, and the open servers."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from microq import interpreter
+import aiohttp
+
+from microq import backends, interpreter
 from microq.backends import java
+from microq.backends.base import Answers, Seat
+from microq.backends.jars import Engine
 from microq.config import NAME_VARIABLE, Address, Config
 from microq.errors import UnknownNameError, UsageError
-from microq.fleet import STAGES, Detour, Role, addresses, backend_of, group_of, name_of, program_of, words_for
+from microq.fleet import (
+    SERVERS,
+    STAGES,
+    Detour,
+    Role,
+    addresses,
+    backend_of,
+    group_of,
+    name_of,
+    program_of,
+    words_for,
+)
 from microq.settings import Program
 from microq.supervisor import ports
 
@@ -172,3 +189,56 @@ def _marks(config: Config, run: str) -> dict[str, str]:
         NAME_VARIABLE: config.name,
         "MICROQ_SUPERVISOR": str(os.getpid()),
     }
+
+
+# -- their servers ----------------------------------------------------------------------------------------------------
+
+
+class Servers:
+    """The servers of each role. `open_servers` makes it; `specs` are all processes of the run."""
+
+    def __init__(
+        self, engine: Engine | None, specs: Sequence[ProcessSpec], of_role: Mapping[Role, backends.base.Servers]
+    ) -> None:
+        self.engine, self.specs, self._of_role = engine, specs, of_role
+
+    def argv(self, spec: ProcessSpec, *, alone: bool) -> list[str]:
+        """Return a server's command line; `alone`: no server is up that it can join. Raises `MachineError`."""
+        return self._of_role[spec.role].argv(spec.name, alone=alone)
+
+    async def ask(self, session: aiohttp.ClientSession, ready: Sequence[ProcessSpec]) -> dict[Role, Answers]:
+        """Query those servers concurrently that are among the `ready` processes."""
+        found = await asyncio.gather(
+            *(
+                servers.ask(session, [spec.name for spec in ready if spec.role is role])
+                for role, servers in self._of_role.items()
+            )
+        )
+        return dict(zip(self._of_role, found, strict=True))
+
+    def remove_data(self) -> None:
+        """Remove what the servers stored on disk."""
+        for servers in self._of_role.values():
+            servers.remove_data()
+
+
+@asynccontextmanager
+async def open_servers(
+    config: Config, folder: Path, engine: Engine | None, specs: Sequence[ProcessSpec]
+) -> AsyncIterator[Servers]:
+    """Yield the servers of a run."""
+    taken = {spec.address.port for spec in specs}
+
+    def reserve(count: int) -> list[int]:
+        found = ports.reserve(count, taken)
+        taken.update(found)
+        return found
+
+    async with AsyncExitStack() as stack:
+        of_role = {}
+        for role in SERVERS:
+            if of_servers := backend_of(config, role):
+                seats = [Seat(spec.name, spec.address, spec.hidden) for spec in specs if spec.role is role]
+                opening = of_servers.open_servers(config, folder, engine, seats, reserve)
+                of_role[role] = await stack.enter_async_context(opening)
+        yield Servers(engine, specs, of_role)

@@ -20,7 +20,6 @@ from typing import Any
 
 from microq import interpreter
 from microq.aio import task_group
-from microq.backends import provision
 from microq.backends.jars import Engine
 from microq.chaos.faults.base import Fault
 from microq.chaos.proxy import proxying
@@ -30,31 +29,31 @@ from microq.config import Config
 from microq.dashboard.server import show_system
 from microq.errors import ExitCode, MicroqError, PortTakenError
 from microq.fleet import Detour, Operator
-from microq.supervisor import control, lifecycle, ports, records, runs
-from microq.supervisor.supervisor import Supervisor
+from microq.supervisor import control, ports, records, runs
+from microq.supervisor.supervisor import Interrupted, Listener, Supervisor, interruptible, serving
 from microq.supervisor.topology import plan_detours, specs
-from microq.workflows import Terminal, machine, start
+from microq.workflows import Terminal, machine, system
 from microq.workflows.trial import reserved, run_on
 
 DASHBOARD = "the dashboard"
 
 
 @asynccontextmanager
-async def hosting(  # noqa: PLR0913 - what `lifecycle.running` needs, and the page
+async def hosting(  # noqa: PLR0913 - what `supervisor.serving` needs, and the page
     config: Config,
     engine: Engine | None,
     folder: Path,
-    listener: lifecycle.Listener,
+    listener: Listener,
     ended: asyncio.Event,
     *,
     detours: Sequence[Detour] = (),
     without_page: Callable[[str], None] | None = None,
 ) -> AsyncIterator[tuple[Supervisor, str]]:
-    """Run a system as `lifecycle.running` does, with its page; yield the supervisor, and the page's address (or empty).
+    """Run a system as `supervisor.serving` does, with its page; yield the supervisor and the page's address (or empty).
 
     If the page's address is taken, call `without_page` with the reason, or without it raise `PortTakenError`.
     """
-    async with lifecycle.running(config, engine, folder, listener, ended, detours) as supervisor:
+    async with serving(config, engine, folder, listener, ended, detours) as supervisor:
         if not _can_show(config, without_page):
             yield supervisor, ""
             return
@@ -90,14 +89,14 @@ async def in_foreground(
     try:
         async with hosting(config, engine, folder, shown.hear, ended) as (supervisor, _):
             with shown:
-                async with lifecycle.interruptible(ended):
-                    await supervisor.start(start.names_of(config, no_messages=no_messages))
-            start.warn_of_servers(await start.differences(supervisor), terminal)
-            terminal.note(start.ready(config, time.monotonic() - began, how_to_stop="Ctrl-C"))
+                async with interruptible(ended):
+                    await supervisor.start(system.names_of(config, no_messages=no_messages))
+            system.warn_of_servers(await system.differences(supervisor), terminal)
+            terminal.note(system.ready(config, time.monotonic() - began, how_to_stop="Ctrl-C"))
             supervisor.train_archive()
             await _until(ended, print_logs(folder / "logs", everything))
             terminal.note("Stopping; Ctrl-C again kills everything at once.")
-    except lifecycle.Interrupted:
+    except Interrupted:
         return True
     terminal.note("Stopped.")
     return False
@@ -131,7 +130,7 @@ async def operating(  # noqa: PLR0913 - how a system is started for one run
         async with control.connect(config) as operator:
             yield operator, False
         return
-    start.warn(config, terminal)
+    system.warn(config, terminal)
     began, ended = time.monotonic(), asyncio.Event()
     engine, shown = machine.engine_of(config, terminal), terminal.starting([], lines=False)
     without = lambda why: terminal.note(f"There is no page to watch it: {why}")  # noqa: E731 - a listener
@@ -142,8 +141,8 @@ async def operating(  # noqa: PLR0913 - how a system is started for one run
         for role, defect in defects.items():
             await supervisor.sabotage(role, defect)
         with shown:
-            async with lifecycle.interruptible(ended):
-                await supervisor.start(start.names_of(config, no_messages=no_messages))
+            async with interruptible(ended):
+                await supervisor.start(system.names_of(config, no_messages=no_messages))
         seconds = time.monotonic() - began
         if ready:
             ready(seconds)
@@ -151,7 +150,7 @@ async def operating(  # noqa: PLR0913 - how a system is started for one run
             terminal.note(f"The system is ready after {seconds:.1f} s{f'; see it at {page}' if page else ''}.")
         supervisor.train_archive()
         try:
-            async with lifecycle.interruptible(ended):
+            async with interruptible(ended):
                 yield supervisor, True
         finally:
             # At once, because its data is not needed: in order, the members would hand their data over to each other.
@@ -200,19 +199,19 @@ async def _host(config: Config, folder: Path, report: int, names: Sequence[str])
                 ended.set()  # the starter is gone before the system is ready
 
         try:
-            engine = provision.provide(config) if provision.is_needed(config) else None
+            engine = machine.provide(config) if machine.is_needed(config) else None
             hear = lambda event: tell({"event": event.to_json()})  # noqa: E731 - a listener
             async with hosting(config, engine, folder, hear, ended) as (supervisor, _):
-                async with lifecycle.interruptible(ended):
+                async with interruptible(ended):
                     await supervisor.start(names)
-                tell({"ready": True, "differences": await start.differences(supervisor)})
+                tell({"ready": True, "differences": await system.differences(supervisor)})
                 starter.close()
                 supervisor.train_archive()
                 await ended.wait()
         except MicroqError as error:
             logging.getLogger(__name__).error("%s", error)  # noqa: TRY400 - its text says it all
             tell({"error": [error.code, error.exit_code, str(error)]})
-        except lifecycle.Interrupted:
+        except Interrupted:
             tell({"error": ["interrupted", ExitCode.INTERRUPTED, "the start was interrupted"]})
 
 

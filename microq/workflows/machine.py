@@ -1,4 +1,4 @@
-"""Check this machine for what a system needs, and download it."""
+"""What a configuration needs on this machine: find it, download it, and show what is missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from importlib.metadata import version
 import psutil
 
 from microq import caveats
-from microq.backends import jars, java, provision
-from microq.backends.base import Backend
+from microq.backends import jars, java
+from microq.backends.base import Backend, Extra
+from microq.backends.jars import Engine, Parts
 from microq.config import Address, Config
 from microq.errors import ExtraMissingError, MachineError, MicroqError, PortTakenError
-from microq.fleet import Role, backend_of, map_role
+from microq.fleet import SERVERS, Role, backend_of, map_role
 from microq.supervisor import ports, records
 from microq.supervisor.class_data import missing, train
 from microq.supervisor.topology import specs
@@ -45,9 +46,9 @@ class Finding:
 
 def download(config: Config, terminal: Terminal) -> jars.Engine:
     """Download what the servers need, even if all of them run elsewhere."""
-    provision.check_extras(config)
+    check_extras(config)
     with terminal.downloads() as progress:
-        return provision.provide(config, progress)
+        return provide(config, progress)
 
 
 def engine_of(config: Config, terminal: Terminal) -> jars.Engine | None:
@@ -55,8 +56,8 @@ def engine_of(config: Config, terminal: Terminal) -> jars.Engine | None:
 
     Raises `MachineError` if this machine lacks something.
     """
-    provision.check_extras(config)
-    return download(config, terminal) if provision.is_needed(config) else None
+    check_extras(config)
+    return download(config, terminal) if is_needed(config) else None
 
 
 async def make_archives(engine: jars.Engine, config: Config, terminal: Terminal) -> None:
@@ -69,7 +70,7 @@ async def make_archives(engine: jars.Engine, config: Config, terminal: Terminal)
 
 def findings(config: Config) -> Iterator[Finding]:
     """Check Java, jars, libraries, ports, memory, disk, and leftovers of older runs."""
-    in_java = [each for each in provision.started(config) if each.in_java]
+    in_java = [each for each in started(config) if each.in_java]
     yield from _java(in_java)
     for each in in_java:
         yield from _jars(each) if len(each.jars) <= FEW_JARS else [_many_jars(each)]
@@ -144,7 +145,7 @@ def _many_jars(of_servers: Backend) -> Finding:
 
 
 def _extras(config: Config) -> Iterator[Finding]:
-    for extra in provision.extras(config):
+    for extra in extras(config):
         try:
             extra.check()
         except ExtraMissingError as error:
@@ -192,3 +193,47 @@ def _room(config: Config) -> Iterator[Finding]:
         f"{free >> 20} MiB free in {folder}" if writable else f"{folder} cannot be written",
         "" if writable else "run microq in a folder of yours",
     )
+
+
+# -- the needs of a configuration -------------------------------------------------------------------------------------
+
+TRACES = Extra(
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "[tracing] endpoint",
+    "otel",
+)
+
+
+def started(config: Config) -> list[Backend]:
+    """Return the backends whose servers microq starts; the backend of the maps is first."""
+    found = filter(None, (backend_of(config, role) for role in sorted(SERVERS)))
+    return [each for each in found if each.managed(config)]
+
+
+def is_needed(config: Config) -> bool:
+    """Return whether microq starts a server that runs in Java."""
+    return any(each.in_java for each in started(config))
+
+
+def provide(config: Config, progress: jars.Progress | None = None) -> Engine:
+    """Find or download the Java and the jars of a system; raises `JavaMissingError` or `JarMissingError`."""
+    runtime = java.find()
+    parts = {
+        each.name: Parts(jars.provide_all(each.jars, progress), each.archive(runtime))
+        for each in started(config)
+        if each.in_java
+    }
+    return Engine(runtime, parts)
+
+
+def extras(config: Config) -> list[Extra]:
+    """Return the optional libraries that this configuration needs."""
+    of_queue = backend_of(config, Role.QUEUE)
+    return [*([of_queue.extra] if of_queue and of_queue.extra else []), *([TRACES] if config.tracing.endpoint else [])]
+
+
+def check_extras(config: Config) -> None:
+    """Raise `ExtraMissingError` if one of them cannot be imported."""
+    for extra in extras(config):
+        extra.check()

@@ -9,9 +9,9 @@ import pytest
 from support.operators import FakeOperator
 
 from microq.chaos.history import record
-from microq.chaos.publish import publishing
 from microq.errors import NotRunningError
 from microq.fleet import Event, Topic
+from microq.workflows.trial import publishing
 
 
 def told(operator: FakeOperator) -> list[Event]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from support.project import Project
 
 from microq.backends.jars import Engine
-from microq.backends.provision import provide
 from microq.chaos.recovery import until
 from microq.client import listens
 from microq.fleet import Role
 from microq.supervisor import runs
 from microq.supervisor.supervisor import supervise
+from microq.workflows.machine import provide
 
 
 def slow_for(engine: Engine, name: str, seconds: int, folder: Path) -> Engine:

@@ -17,7 +17,6 @@ import pytest
 from support.project import Project, free_ports, make_project, up
 
 from microq.backends.kafka import server as kafka
-from microq.backends.provision import provide
 from microq.caveats import caveats
 from microq.config import Address, Config, load
 from microq.errors import ExitedEarlyError, MachineError, PortTakenError, StartTimeoutError
@@ -28,6 +27,7 @@ from microq.supervisor.readiness import says, until
 from microq.supervisor.readiness import seen as logged
 from microq.supervisor.supervisor import Supervisor, supervise
 from microq.supervisor.topology import ProcessSpec, child_environment
+from microq.workflows.machine import provide
 
 pytestmark = pytest.mark.usefixtures("kafka_engine")
 

@@ -17,7 +17,6 @@ import pytest
 from support.project import Project, make_project
 
 from microq.backends.base import Kind, Reply
-from microq.backends.provision import provide
 from microq.chaos.conditions import CLIENTS
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.network import Cut, Loss
@@ -34,6 +33,7 @@ from microq.message import Outcome, Receipt
 from microq.supervisor import runs
 from microq.supervisor.supervisor import Supervisor, supervise
 from microq.supervisor.topology import plan_detours
+from microq.workflows.machine import provide
 
 SECONDS = 200
 """More than any of these takes, on a loaded machine too."""

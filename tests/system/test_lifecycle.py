@@ -10,10 +10,10 @@ import pytest
 
 SUPERVISOR = """
 import asyncio, os, signal, sys
-from microq.supervisor import lifecycle
+from microq.supervisor import supervisor
 async def main():
     heard = []
-    with lifecycle._signals(lambda: heard.append("end")):
+    with supervisor._signals(lambda: heard.append("end")):
         os.kill(os.getpid(), int(sys.argv[1]))
         await asyncio.sleep(0.1)
     print(*heard)

@@ -17,13 +17,13 @@ import pytest
 from support.commands import ask
 from support.project import Project, make_project, small
 
-from microq.backends.provision import provide
 from microq.errors import DeadlineError, ExitedEarlyError, PortTakenError
 from microq.fleet import SERVERS, Role, Snapshot
 from microq.message import Message
 from microq.store import open_store
 from microq.supervisor import control, runs
 from microq.supervisor.supervisor import Supervisor, supervise
+from microq.workflows.machine import provide
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1"}
 

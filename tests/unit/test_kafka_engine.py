@@ -16,10 +16,10 @@ from support.fakes import PLAIN
 from microq.backends import BACKENDS, backend, jars
 from microq.backends.java import Java
 from microq.backends.kafka import server as kafka
-from microq.backends.kafka.jars import KAFKA, VERSION
-from microq.backends.provision import check_extras, is_needed
+from microq.backends.kafka.server import JARS, VERSION
 from microq.config import Address, Config
 from microq.errors import ExtraMissingError, JarMissingError, MachineError
+from microq.workflows.machine import check_extras, is_needed
 
 JAVA = Java(Path("/jdk17/bin/java"), "17.0.9", "PATH")
 QUEUE_IN_KAFKA = dataclasses.replace(PLAIN, queue=dataclasses.replace(PLAIN.queue, backend="kafka"))
@@ -52,14 +52,14 @@ def rows(file: Path) -> dict[str, str]:
 
 
 def test_every_jar_is_pinned_and_has_a_file_of_its_own() -> None:
-    assert all(re.fullmatch(r"[\w.-]+:[\w.-]+:[\w.-]+", jar.coordinate) for jar in KAFKA)
-    assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in KAFKA)
-    assert len({jar.filename for jar in KAFKA}) == len({jar.sha256 for jar in KAFKA}) == len(KAFKA)
-    assert {str(Path(jar.filename).parent) for jar in KAFKA} == {f"kafka-{VERSION}"}
+    assert all(re.fullmatch(r"[\w.-]+:[\w.-]+:[\w.-]+", jar.coordinate) for jar in JARS)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in JARS)
+    assert len({jar.filename for jar in JARS}) == len({jar.sha256 for jar in JARS}) == len(JARS)
+    assert {str(Path(jar.filename).parent) for jar in JARS} == {f"kafka-{VERSION}"}
 
 
 def test_the_jars_are_those_of_one_kafka() -> None:
-    parts = [jar.coordinate.split(":") for jar in KAFKA]
+    parts = [jar.coordinate.split(":") for jar in JARS]
     assert {version for group, _, version in parts if group == "org.apache.kafka"} == {VERSION}
     assert {"kafka_2.13", "kafka-clients", "log4j-slf4j-impl"} <= {artifact for _, artifact, _ in parts}
 
@@ -70,9 +70,9 @@ def test_jars_that_cannot_be_had_are_named(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(JarMissingError, match=re.escape(KAFKA[0].coordinate)) as caught:
-        jars.provide_all(KAFKA)
-    assert str(tmp_path / KAFKA[0].filename) in str(caught.value)
+    with pytest.raises(JarMissingError, match=re.escape(JARS[0].coordinate)) as caught:
+        jars.provide_all(JARS)
+    assert str(tmp_path / JARS[0].filename) in str(caught.value)
     assert list((tmp_path / f"kafka-{VERSION}").iterdir()) == []
 
 

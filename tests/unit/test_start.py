@@ -8,7 +8,7 @@ from support.operators import FakeOperator
 from support.snapshots import FINE
 
 from microq.fleet import Snapshot
-from microq.workflows.start import differences
+from microq.workflows.system import differences
 
 DIFFERING = replace(FINE, members=tuple(replace(each, differs=("heap 1m, not 2m",)) for each in FINE.members))
 BUSY = replace(DIFFERING, members=DIFFERING.members[1:])

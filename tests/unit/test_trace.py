@@ -26,7 +26,7 @@ from microq.log import (
     Replayed,
     Yielded,
 )
-from microq.trace.messages import KEPT
+from microq.trace import KEPT
 
 FORMS = pytest.mark.parametrize("form", [str, as_json], ids=["text", "json"])
 

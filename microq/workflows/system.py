@@ -1,4 +1,4 @@
-"""Start a system in the background, in a separate process: `python -m microq.workflows.host`."""
+"""Start a system in the background, in a separate process (`python -m microq.workflows.host`), and end it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from microq import caveats, interpreter
+from microq.aio import poll_until, task_group
 from microq.config import NAME_VARIABLE, Config
 from microq.dashboard.access import address_of
-from microq.errors import AlreadyRunningError, MachineError, RemoteError
+from microq.errors import AlreadyRunningError, DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
 from microq.fleet import Event, Operator, Role, group_of
-from microq.supervisor import records, runs
+from microq.supervisor import control, records, runs
 from microq.supervisor.topology import specs
-from microq.workflows import Starting, Terminal, end
+from microq.workflows import Starting, Terminal
 
 HOST = "microq.workflows.host"
 """The module of the process of a system in the background."""
@@ -77,7 +80,7 @@ async def detached(config: Config, terminal: Terminal, *, no_messages: bool) -> 
     pid = records.supervisor_pid(config) or records.lost_supervisor(config)
     if pid is not None:
         raise AlreadyRunningError(pid, str(config.project), config.name)
-    end.tell(await asyncio.to_thread(records.leftovers, config), terminal)
+    tell_of(await asyncio.to_thread(records.leftovers, config), terminal)
     folder = runs.new_run(config, "up")
     try:
         runs.furnish(config, folder)
@@ -134,3 +137,92 @@ async def _watch(reading: int, shown: Starting, output: Path) -> list[str]:
     said = await asyncio.to_thread(output.read_text, encoding="utf-8", errors="replace")
     tail = "\n  ".join(said.splitlines()[-LAST_LINES:])
     raise MachineError(f"the supervisor ended before the system was ready; its last lines:\n  {tail}")
+
+
+# -- the end: through its supervisor if it answers, else by the records of its processes ------------------------------
+
+DOWN_SECONDS = 60.0
+"""Seconds for a supervisor to end everything, including itself."""
+
+HUNG_SECONDS = 5.0
+"""Seconds for a supervisor to answer; after that it is killed."""
+
+LOOK = 0.02
+"""Seconds between two checks of a supervisor that ends."""
+
+
+async def end(config: Config, terminal: Terminal) -> None:
+    """End the system of a project, and processes that earlier runs left behind."""
+    pid = records.supervisor_pid(config)
+    if pid is not None:
+        await _ask_to_end(config, pid, terminal)
+    else:
+        pid = await asyncio.to_thread(records.lost_supervisor, config)
+        if pid is not None:
+            terminal.note(f"The supervisor (pid {pid}) lost its folder {config.folder}; ending it by a signal.")
+            await _signal_to_end(pid, terminal)
+    left = await asyncio.to_thread(records.leftovers, config)
+    tell_of(left, terminal)
+    await asyncio.to_thread(records.sweep, config, left)
+    nothing = f"Nothing was running in {config.title}." if config.name else "Nothing was running here."
+    terminal.note("Everything is stopped." if left or pid is not None else nothing)
+
+
+def tell_of(left: Sequence[records.Leftover], terminal: Terminal) -> None:
+    """Show which processes of a run without a supervisor are ended, if there are any."""
+    if left:
+        names = ", ".join(leftover.name for leftover in left)
+        terminal.note(
+            f"Ending {len(left)} processes that an earlier run left, with the messages in their memory: {names}"
+        )
+
+
+async def _ask_to_end(config: Config, pid: int, terminal: Terminal) -> None:
+    try:
+        supervisor = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return  # it ended meanwhile
+    try:
+        async with asyncio.timeout(DOWN_SECONDS):
+            await _stop_and_watch(config, terminal.starting([], lines=True))
+            await _gone(supervisor)
+    except (TimeoutError, MicroqError):
+        terminal.note(f"The supervisor (pid {pid}) does not answer; killing it.")
+        records.signal_ours(supervisor, signal.SIGKILL)
+        await _gone(supervisor)
+
+
+async def _signal_to_end(pid: int, terminal: Terminal) -> None:
+    try:
+        supervisor = psutil.Process(pid)
+        async with asyncio.timeout(DOWN_SECONDS):
+            for number in (signal.SIGCONT, signal.SIGTERM):
+                records.signal_ours(supervisor, number)
+            await _gone(supervisor)
+    except psutil.NoSuchProcess:
+        return  # it ended meanwhile
+    except TimeoutError:
+        terminal.note(f"The supervisor (pid {pid}) does not end; killing it.")
+        records.signal_ours(supervisor, signal.SIGKILL)
+        await _gone(supervisor)
+
+
+async def _gone(process: psutil.Process) -> None:
+    # The kernel reports the end of a process only to its parent.
+    await poll_until(lambda: not records.alive(process), LOOK)
+
+
+async def _stop_and_watch(config: Config, shown: Starting) -> None:
+    async def hear() -> None:
+        async for event in operator.events():
+            shown.hear(event)
+
+    with shown:
+        async with control.connect(config) as operator, task_group() as tasks:
+            watching = tasks.create_task(hear())
+            try:
+                async with asyncio.timeout(HUNG_SECONDS):
+                    await operator.down()
+            except (TimeoutError, NotRunningError) as error:
+                watching.cancel()
+                raise DeadlineError("no answer") from error
