@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from microq import backends, interpreter
+from microq import backends, hints, interpreter
 from microq.backends import java
 from microq.backends.base import Answers, Seat
 from microq.backends.jars import Engine
@@ -182,8 +182,9 @@ def server_environment(config: Config, role: Role, run: str) -> dict[str, str]:
 
 
 def _marks(config: Config, run: str) -> dict[str, str]:
-    """Return the environment variables that mark a child of this run."""
+    """Return the environment variables that mark a child of this run, and with which it suggests commands."""
     return {
+        **hints.variables(),
         "MICROQ_RUN": run,
         "MICROQ_PROJECT": str(config.project),
         NAME_VARIABLE: config.name,

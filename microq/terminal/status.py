@@ -11,6 +11,7 @@ from rich.text import Text
 from microq.caveats import UNKNOWN, backups, caveats, safety
 from microq.figures import BrokerFigures, MemberFigures, PartitionView, QueueView
 from microq.fleet import RUNNING, Event, ProcessState, ProcessView, Role, Snapshot, SystemView
+from microq.hints import pasteable
 from microq.terminal.style import NOTHING, duration, mebibytes, number, state_text, table
 
 
@@ -95,7 +96,7 @@ def findings_table(rows: Sequence[Sequence[str]]) -> RenderableType:
 def systems(found: Sequence[SystemView], now: float) -> RenderableType:
     """Return a line for each system; `now` is in seconds since the epoch."""
     if not found:
-        return Text("No system of yours runs on this machine; `microq up` starts one.")
+        return Text(pasteable("No system of yours runs on this machine; `microq up` starts one."))
     numbers = ("PROCESSES", "UP")
     rows = table("FOLDER", "NAME", "STATE", "QUEUE", "UP", "PROCESSES", "PAGE", "RUN", numbers=numbers)
     for one in found:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from microq.caveats import UNKNOWN
 from microq.fleet import ProcessState
+from microq.hints import moved
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
@@ -92,8 +93,10 @@ def mebibytes(count: int | None) -> str:
 
 
 def nearest(path: str) -> str:
-    """Return a path relative to the current folder, if it is below it."""
+    """Return a path relative to the current folder, if it is below it and the user's shell is there too."""
     here = Path.cwd()
+    if moved():
+        return path
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from microq import caveats, interpreter
+from microq import caveats, hints, interpreter
 from microq.aio import poll_until, task_group
 from microq.config import NAME_VARIABLE, Config
 from microq.dashboard.access import address_of
@@ -101,7 +101,12 @@ async def detached(config: Config, terminal: Terminal, *, no_messages: bool) -> 
             stdout=log,
             stderr=log,
             # The process has the marks of its system, as the children have.
-            env={**interpreter.environment(), "MICROQ_PROJECT": str(config.project), NAME_VARIABLE: config.name},
+            env={
+                **interpreter.environment(),
+                **hints.variables(),
+                "MICROQ_PROJECT": str(config.project),
+                NAME_VARIABLE: config.name,
+            },
             pass_fds=[writing],
             start_new_session=True,
         )

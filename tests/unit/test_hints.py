@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.fakes import PLAIN
 from support.snapshots import FINE, QUEUE, TOPIC
 from typer.testing import CliRunner
 
 from microq import hints
 from microq.caveats import caveats
 from microq.cli import app, output
+from microq.fleet import Role
 from microq.message import Message
+from microq.supervisor.topology import child_environment, server_environment
 from microq.terminal import messages
 from microq.terminal.screen import Sight, screen
+from microq.terminal.style import nearest
 from microq.workflows.messages import Arrival
 
 
@@ -60,6 +65,46 @@ def test_a_command_that_is_suggested_leads_to_the_same_system(way: Mapping[str, 
     for end in reversed(ends):
         end()
     assert hints.pasteable("`microq up`") == "`microq up --name b`"
+
+
+@pytest.mark.parametrize(
+    ("way", "text", "led"),
+    [
+        ({"-C": "lab"}, "`microq verify x`, `microq fetch`", "`microq -C lab verify x`, `microq -C lab fetch`"),
+        ({"--config": "a"}, "`microq report x`, `microq fetch`", "`microq report x`, `microq fetch --config a`"),
+    ],
+)
+@pytest.mark.usefixtures("named")
+def test_suggested_command_has_only_options_that_it_needs(way: Mapping[str, str], text: str, led: str) -> None:
+    ends = [hints.lead(option, value) for option, value in way.items()]
+    assert hints.pasteable(text) == led
+    for end in ends:
+        end()
+
+
+@pytest.fixture
+def in_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The process that the user called with `-C lab --config a.toml`."""
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path / "lab")
+    ends = [hints.lead("-C", "lab"), hints.lead("--config", "a.toml")]
+    yield tmp_path / "lab"
+    for end in reversed(ends):
+        end()
+
+
+def test_child_suggests_commands_with_its_parents_options(in_lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = [child_environment(PLAIN, "run"), server_environment(PLAIN, Role.QUEUE, "run"), hints.variables()]
+    assert {environment[hints.VARIABLE] for environment in environments} == {hints.variables()[hints.VARIABLE]}
+    monkeypatch.setenv(hints.VARIABLE, hints.variables()[hints.VARIABLE])
+    found = contextvars.Context().run(hints.pasteable, "`microq down`")  # a new process has no options of its own
+    assert found == f"`microq -C {in_lab} down --config {in_lab}/a.toml`"
+    assert contextvars.Context().run(hints.variables) == hints.variables()
+
+
+def test_path_is_whole_if_the_shell_is_in_another_folder(in_lab: Path) -> None:
+    assert nearest(f"{in_lab}/report.html") == f"{in_lab}/report.html"
+    assert contextvars.Context().run(nearest, f"{in_lab}/report.html") == "report.html"
 
 
 def test_unnamed_system_in_this_folder_needs_no_option(capsys: pytest.CaptureFixture[str]) -> None:
