@@ -7,7 +7,7 @@ control socket.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from microq.aio import poll_until
 from microq.backends import MAP_STORE, backend, described
 from microq.config import Config
-from microq.errors import UnknownServerError
+from microq.errors import UnknownServerError, UsageError
 from microq.figures import BrokerFigures, Figures, MemberFigures, PartitionView, QueueView, fullest
 from microq.settings import Address, Program
 
@@ -166,9 +166,16 @@ def group_of(name: str) -> str:
     return name.partition("-")[0]
 
 
-def words_for(name: str, address: Address) -> tuple[str, ...]:
-    """Return the words that select a process: its name, its address, or its port (which may select several)."""
-    return name, str(address), str(address.port)
+def called(word: str, listed: Iterable[tuple[str, Address]]) -> str | None:
+    """Return the name of the process that a word means: its name, its address or its port; None if there is none.
+
+    Raises `UsageError` if several of the `listed` processes have the port.
+    """
+    hits = [(name, address) for name, address in listed if word in (name, str(address), str(address.port))]
+    if len(hits) > 1:
+        names = ", ".join(name for name, _ in hits)
+        raise UsageError(f"several processes have the port {word}: {names}; give a name, or an address: {hits[0][1]}")
+    return hits[0][0] if hits else None
 
 
 def role_of(name: str) -> Role:

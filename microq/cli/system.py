@@ -24,7 +24,7 @@ from microq.cli.output import (
 )
 from microq.config import Address, Config, located
 from microq.errors import ExitCode, UnknownServerError, UsageError
-from microq.fleet import SERVER_WORDS, UP, VERBS, Operator, ProcessState, ProcessView, Snapshot, group_of, words_for
+from microq.fleet import SERVER_WORDS, UP, VERBS, Operator, ProcessState, ProcessView, Snapshot, called, group_of
 
 NamesArgument = Annotated[
     list[str],
@@ -174,9 +174,10 @@ def _is_known(view: Snapshot, word: str) -> bool:
 
 def _named(view: Snapshot, names: list[str]) -> list[ProcessView]:
     """Return the processes that words on the command line select."""
+    listed = [(process.name, Address.parse(process.address)) for process in view.processes]
+    meant = {*names, *(called(name, listed) for name in names)}
     return [
         process
         for process in view.processes
-        if {group_of(process.name), process.role.value, "all", *words_for(process.name, Address.parse(process.address))}
-        & set(names)
+        if meant & {process.name, group_of(process.name), process.role.value, "all"}
     ]

@@ -24,10 +24,10 @@ from microq.fleet import (
     Role,
     addresses,
     backend_of,
+    called,
     group_of,
     name_of,
     program_of,
-    words_for,
 )
 from microq.settings import Program
 from microq.supervisor import ports
@@ -102,17 +102,14 @@ def plan_detours(config: Config) -> list[Detour]:
 def select(known: Sequence[ProcessSpec], words: Sequence[str]) -> list[str]:
     """Return the names that words on a command line select: a name, a group such as `messages`, an address, or `all`.
 
-    The port of an address is enough; it may select several processes.
-
-    Raises `UnknownNameError`.
+    The port of an address is enough if only one process has it. Raises `UnknownNameError` and `UsageError`.
     """
+    addresses = [(spec.name, spec.address) for spec in known]
     chosen: set[str] = set()
     for word in words:
-        hits = {
-            spec.name
-            for spec in known
-            if word in (*words_for(spec.name, spec.address), group_of(spec.name), spec.role.value, "all")
-        }
+        hits = {spec.name for spec in known if word in (group_of(spec.name), spec.role.value, "all")}
+        if not hits and (name := called(word, addresses)):
+            hits = {name}
         if not hits:
             groups = sorted({group_of(spec.name) for spec in known})
             raise UnknownNameError(word, [*groups, *(spec.name for spec in known)])

@@ -13,7 +13,7 @@ from support.fakes import PLAIN
 from support.project import make_project
 
 from microq.config import Address, Config, ServiceIps, load
-from microq.errors import PortTakenError, UnknownNameError
+from microq.errors import PortTakenError, UnknownNameError, UsageError
 from microq.fleet import SERVICES, STAGES, Detour, Role, role_of
 from microq.services import place
 from microq.settings import EVERYWHERE
@@ -209,8 +209,17 @@ def test_names_are_unique_with_repeated_ports() -> None:
         "messages-127.0.0.3-5001",
     ]
     assert "facade-5000" in names
-    assert select(found, ["5001"]) == ["messages-127.0.0.2-5001", "messages-127.0.0.3-5001"]
+    assert select(found, ["5002"]) == ["messages-127.0.0.2-5002"]
     assert select(found, ["127.0.0.3:5001"]) == ["messages-127.0.0.3-5001"]
+
+
+def test_a_port_of_several_processes_selects_none_of_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        select(specs(load(environ={}, sets=SAME_PORTS)), ["facade", "5001"])
+    assert str(caught.value) == (
+        "several processes have the port 5001: messages-127.0.0.2-5001, messages-127.0.0.3-5001; "
+        "give a name, or an address: 127.0.0.2:5001"
+    )
 
 
 def test_a_service_has_one_name_wherever_it_is_asked_for() -> None:

@@ -15,7 +15,7 @@ from microq.chaos.faults.base import Arena, Fault, Hit, alive, dropped, gone, hi
 from microq.chaos.recovery import LOOK, until
 from microq.config import Address, Config
 from microq.errors import UsageError
-from microq.fleet import SERVER_WORDS, ProcessView, Role, Snapshot, name_of, words_for
+from microq.fleet import SERVER_WORDS, ProcessView, Role, Snapshot, called, name_of
 
 KINDS = (*SERVER_WORDS, "backup", "random")
 """The words that select a target without a name."""
@@ -62,7 +62,7 @@ class ServerFault(Fault):
                 f"{self.name} needs {self.victims + 1} {of_queue.words.servers(2)}, so that one survives; "
                 f"{len(up)} {_are(len(up))} up"
             )
-        if target not in KINDS and not any(target in words_for(*each) for each in up):
+        if target not in KINDS and called(target, up) is None:
             known = ", ".join([*KINDS, *(name for name, _ in up)])
             raise UsageError(f"--target {target} is not a {what} that is up; choose one of {known}")
 
@@ -83,7 +83,8 @@ class ServerFault(Fault):
         if target in KINDS:
             owner = self._owner(view, up)
             return next(process for process in up if process is not owner) if target == "backup" else owner
-        return next(p for p in up if target in words_for(p.name, Address.parse(p.address)))
+        name = called(target, [(process.name, Address.parse(process.address)) for process in up])
+        return next(process for process in up if process.name == name)
 
     def _owner(self, view: Snapshot, up: Sequence[ProcessView]) -> ProcessView:
         for process in up:
