@@ -27,6 +27,9 @@ from typing import IO
 BEFORE_PYTHON = ("PYTHON", "LC_", "LANG")
 """How the variables begin that an interpreter reads when it starts: a fork of one that runs would not see them."""
 
+WARM = ("--version", "send 0", "status --help", "chaos list", "help")
+"""Commands that touch no system, and with which the command line loads what it loads only when it is used."""
+
 PIPE_BYTES = 4096
 """What any pipe takes at once, so that no thread is needed to feed it."""
 
@@ -192,8 +195,9 @@ def main() -> None:
         if not module.name.endswith(".__main__"):
             import_module(module.name)
     command = import_module("microq.__main__").main
-    with contextlib.suppress(SystemExit):
-        import_module("microq.cli").app(["--version"])  # typer imports the half of itself only when it is used
+    for words in WARM:
+        with contextlib.suppress(SystemExit):
+            import_module("microq.cli").app(words.split())
     gc.freeze()  # a collection would write to every page that is shared with the template
     if not serve(socket.socket(fileno=int(sys.argv[1]))):
         return
