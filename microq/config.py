@@ -38,6 +38,7 @@ from microq.settings import (
     Tracing,
     system_name,
 )
+from microq.wire import Call, Wire
 
 if TYPE_CHECKING:  # `microq --help` needs no backend
     from microq.backends.base import Backend
@@ -57,6 +58,7 @@ __all__ = [
     "ServiceIps",
     "Services",
     "Tracing",
+    "Wire",
     "kebab",
     "load",
     "located",
@@ -94,6 +96,7 @@ class Config:
     project: Path
     service_ips: ServiceIps = ServiceIps()
     services: Services = Services()
+    wire: Wire = Wire()
     backends: Mapping[str, Any] = field(default_factory=_of_backends)
     """Name of a backend -> its table, also of backends that this system does not use."""
     queue: Queue = Queue()
@@ -113,6 +116,13 @@ class Config:
     def title(self) -> str:
         """The name of this system for people: its folder, and its name if it has one."""
         return f"{self.project} (name {self.name})" if self.name else str(self.project)
+
+    @property
+    def by_text(self) -> bool:
+        """Whether messages are counted by their texts: a service that has them is external, or the wire is not ours."""
+        found = self.services
+        external = (found.facade_service, found.logging_service, found.messages_service)
+        return any(external) or self.wire != Wire()
 
     @property
     def hazelcast(self) -> Hazelcast:
@@ -174,6 +184,7 @@ class Config:
 _TABLES: dict[str, type[Any]] = {
     "service_ips": ServiceIps,
     "services": Services,
+    "wire": Wire,
     "queue": Queue,
     "facade": Facade,
     "dashboard": Dashboard,
@@ -308,7 +319,7 @@ def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
             checked[keys[key].name] = keys[key].metadata["check"](given.value)
         except ValueError as error:
             raise ConfigError(given.source, f"[{name}] {key}", str(error)) from error
-    return kind(**checked)
+    return getattr(kind, "made", kind)(**checked)
 
 
 def _located(services: Services, project: Path) -> Services:
@@ -389,7 +400,7 @@ def _toml(value: Any) -> str:
     # A JSON text, number, boolean or list of texts is TOML as it stands.
     if isinstance(value, tuple):
         return json.dumps([str(item) for item in value])
-    return json.dumps(str(value) if isinstance(value, Address) else value)
+    return json.dumps(str(value) if isinstance(value, Address | Call) else value)
 
 
 # -- where values come from -------------------------------------------------------------------------------------------
@@ -443,6 +454,8 @@ def _backends(texts: Mapping[str, Any], sets: Iterable[str], environ: Mapping[st
 
 def _given(source: str, texts: Mapping[str, Any], known: Collection[str]) -> _Tables:
     """Return what a file gives; raises `ConfigError` if it has a table that is not `known`."""
+    if isinstance(texts.get("wire"), str):
+        texts = {**texts, "wire": {"like": texts["wire"]}}
     for name, table in texts.items():
         if name not in known:
             raise ConfigError(source, f"[{name}]", f"is not a table; the tables are {', '.join(known)}")

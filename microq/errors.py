@@ -24,6 +24,7 @@ MicroqError
 |   +-- StoreUnavailableError         rejected: no member to ask
 |   +-- StoreIndeterminateError    indeterminate
 +-- MessageError               not a microq message
++-- UnreadableError            an answer does not have what the wire says           UNKNOWN
 """
 
 from __future__ import annotations
@@ -269,6 +270,13 @@ class MessageError(MicroqError):
     """The input is not a microq message; the text says what is wrong with it."""
 
     code = "message"
+
+
+class UnreadableError(MicroqError):
+    """The texts of messages cannot be found in an answer; says what was expected and what came."""
+
+    code = "unreadable"
+    exit_code = ExitCode.UNKNOWN
 
 
 class RemoteError(MicroqError):

@@ -176,12 +176,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One GET of the facade: both sets, and the instances that they came from (empty: none was up)."""
+    """One GET of the facade: both sets, and the instances that they came from (empty: none was up; None: unknown)."""
 
     logs: tuple[Message, ...]
     messages: tuple[Message, ...]
-    logging_service: str
-    messages_service: str
+    logging_service: str | None
+    messages_service: str | None
     hidden: Mapping[str, int] = field(default_factory=dict)
     """Silent messages-service -> about how many messages it stored that no other one shows."""
     merging: bool = False

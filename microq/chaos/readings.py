@@ -345,7 +345,7 @@ class Readings:
             got = await self._facade.read()
             logs |= {message.id for message in got.logs}
             messages |= {message.id for message in got.messages}
-            met.add(got.messages_service)
+            met.add(got.messages_service or "")
             if met >= {str(address) for address in self.consumers.values()}:
                 break
         reached = len(met - {""}) == len(self.consumers)

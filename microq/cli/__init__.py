@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("logs", "Show the journey of one message, step by step."),
     "send": ("messages", "Send messages and show the outcome of each."),
     "read": ("messages", "Read both sets through the facade, several times."),
+    "wire": ("wire", "Send one message and show each call, to see whether [wire] fits."),
     "chaos": ("chaos", "Break the system on purpose and judge the result."),
     "verify": ("chaos", "Judge a history again, from the file alone."),
     "dead": ("messages", "Dead letters: list, replay, drop."),

@@ -228,12 +228,12 @@ async def _read(config: Config, times: int, limit: int | None, after: float | No
     emit(data, lambda: pictures.union(readings), as_json=as_json)
     seen = {got.messages_service for got in readings} - {""}
     missing = [a for a in map(str, config.service_ips.messages_service) if a not in seen]
-    if missing and not as_json:
+    if missing and None not in seen and not as_json:
         note(f"{', '.join(missing)} answered none of the GETs: each asks one at random. Read again, or `-n 20`.")
     if not as_json:
         for name, count in readings[-1].hidden.items():
             note(f"{hides(name, count)}; `microq status`.")
-    if not any(got.logging_service or got.messages_service for got in readings):
+    if all(got.logging_service == got.messages_service == "" for got in readings):
         raise NotRunningError("neither a logging-service nor a messages-service answered; see `microq status`")
 
 

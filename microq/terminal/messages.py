@@ -10,11 +10,20 @@ from rich.text import Text
 
 from microq import message
 from microq.client import FIRST, Tally
+from microq.exchange import Exchange
 from microq.hints import pasteable
 from microq.log import escaped
 from microq.message import Message, Outcome, Reading
 from microq.terminal.style import NOTHING, duration
+from microq.wire import count
 from microq.workflows.messages import Arrival
+from microq.workflows.wire import Tried
+
+MOST_LINES = 12
+"""Lines of an answer that are shown."""
+
+LONGEST_PROBLEM = 1000
+"""Characters of a problem that are shown."""
 
 
 def sent(tally: Tally, seconds: float) -> RenderableType:
@@ -53,12 +62,16 @@ def arrived(found: Arrival) -> RenderableType:
 def reading(got: Reading) -> RenderableType:
     """Return one GET of the facade: both sets and the instances that they came from."""
     lines = [
-        _set_line(got.logging_service or "no logging-service answered", got.logs),
-        _set_line(got.messages_service or "no messages-service answered", got.messages),
+        _set_line(_source(got.logging_service, "logging-service"), got.logs),
+        _set_line(_source(got.messages_service, "messages-service"), got.messages),
     ]
     if got.merging:
         lines.append(Text("  Members joined, perhaps to merge: it may show only some of the messages. Read again."))
     return Group(*lines)
+
+
+def _source(instance: str | None, service: str) -> str:
+    return f"a {service}" if instance is None else instance or f"no {service} answered"
 
 
 def union(readings: Sequence[Reading]) -> RenderableType:
@@ -74,6 +87,40 @@ def _set_line(source: str, messages: Sequence[Message]) -> Text:
 def printable(text: str, most: int = 40) -> str:
     """Return a text that cannot control a terminal, cut to `most` characters."""
     return escaped(text[:most]) + ("…" if len(text) > most else "")
+
+
+# -- one message, call by call ----------------------------------------------------------------------------------------
+
+
+def tried(found: Tried) -> RenderableType:
+    """Return each exchange of a message, and what was not as expected."""
+    parts = [line for exchange in found.exchanges for line in _exchange(exchange, found.text)]
+    ends = [Text.assemble(("✗ ", "red"), printable(line, LONGEST_PROBLEM)) for line in found.problems]
+    return Group(*parts, *(ends or [Text.assemble(("✓ ", "green"), "Every call was understood as [wire] says.")]))
+
+
+def _exchange(exchange: Exchange, text: str) -> list[Text]:
+    lines = [Text(exchange.what, style="bold")]
+    lines += [Text(f"  > {escaped(line)}") for line in exchange.request.split("\n") if line]
+    if exchange.status is not None:
+        answer = exchange.answer.strip().split("\n")
+        first = [escaped(line) for line in answer[:MOST_LINES]]
+        more = [f"… {len(answer) - MOST_LINES} more lines"] if len(answer) > MOST_LINES else []
+        lines += [
+            Text(f"  < {line}") for line in (f"{exchange.status}   {exchange.seconds * 1000:.0f} ms", *first, *more)
+        ]
+    return [*lines, Text(f"  = {_understood(exchange, text)}", style="red" if exchange.problem else "green")]
+
+
+def _understood(exchange: Exchange, text: str) -> str:
+    """Return in words how an exchange was understood."""
+    if exchange.receipt:
+        return f"{exchange.receipt.outcome}{f': {escaped(exchange.problem)}' if exchange.problem else ''}"
+    sets = (("texts", exchange.texts), ("logs", exchange.logs), ("messages", exchange.messages))
+    seen = [
+        f"{len(texts)} {name}, this one {count(texts, {text})[text]} times" for name, texts in sets if texts is not None
+    ]
+    return "; ".join([*seen, *([escaped(exchange.problem)] if exchange.problem else [])])
 
 
 # -- dead letters ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import aiohttp
 
 from microq.client import FacadeClient, Tally, get_json, open_session, read_messages, send_all
 from microq.config import Address, Config
-from microq.errors import DeadlineError, NotRunningError
+from microq.errors import DeadlineError, NotRunningError, UnreadableError, UsageError
+from microq.exchange import Exchange, open_exchanges, send_texts
 from microq.fleet import Role, addresses, name_of
 from microq.message import Message, Reading, Receipt
 
@@ -77,22 +78,51 @@ async def send(
     Raises `NotRunningError` if the facade does not answer at the beginning.
     """
     tally, facade = Tally(), config.service_ips.facade_service
+
+    def count(receipt: Receipt) -> None:
+        tally.add(receipt)
+        hear(receipt)
+
+    if config.by_text:
+        async with open_exchanges(config) as exchanges:
+            if await exchanges.alive() is None:
+                raise NotRunningError(f"the facade does not answer at {facade}; `microq wire` shows each call")
+            began = time.perf_counter()
+            await send_texts(exchanges, texts, most, count)
+            return Sent(tally, time.perf_counter() - began, None)
     async with open_session() as session:
         await FacadeClient(session, facade).get("/healthz")
         began = time.perf_counter()
         async for receipt in send_all(session, facade, texts, most):
-            tally.add(receipt)
-            hear(receipt)
+            count(receipt)
         seconds = time.perf_counter() - began
         return Sent(tally, seconds, await waiting(session, config))
 
 
 async def read(config: Config, times: int, limit: int | None, after: float | None) -> AsyncIterator[Reading]:
-    """Yield `times` readings of the facade, with the parameters of `FacadeClient.read`."""
+    """Yield `times` readings of the facade, with the parameters of `FacadeClient.read`.
+
+    Raises `UnreadableError` if an answer does not have what the wire says.
+    """
+    if config.by_text:
+        if limit is not None or after is not None:
+            raise UsageError("an external facade has no --limit and no --after")
+        async with open_exchanges(config) as exchanges:
+            for _ in range(times):
+                yield _reading(await exchanges.read_facade())
+        return
     async with open_session() as session:
         facade = FacadeClient(session, config.service_ips.facade_service)
         for _ in range(times):
             yield await facade.read(limit, after)
+
+
+def _reading(found: Exchange) -> Reading:
+    """Return what an exchange read; which instances it came from, an external facade does not say."""
+    if found.logs is None or found.messages is None:
+        raise UnreadableError(f"{found.what}: {found.problem}; `microq wire` shows each call")
+    logs, messages = ([Message(text, text) for text in texts] for texts in (found.logs, found.messages))
+    return Reading(tuple(logs), tuple(messages), None, None)
 
 
 # -- dead letters -----------------------------------------------------------------------------------------------------
@@ -126,7 +156,12 @@ async def change_dead_letters(config: Config, verb: str, ids: Sequence[str] | No
 
 
 async def check(config: Config) -> Arrival:
-    """Compare the log with the messages that each messages-service shows, as `arrival` does."""
+    """Compare the log with the messages that each messages-service shows, as `arrival` does.
+
+    Raises `UsageError` if messages are counted by text: texts of other senders may be equal or joined.
+    """
+    if config.by_text:
+        raise UsageError("--check needs microq's own services; `microq chaos kill-member` checks external ones")
     async with open_session() as session:
         return await arrival(session, config)
 
