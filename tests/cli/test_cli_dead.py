@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from support import letters
 from support.commands import complaint, observed, until
+from support.letters import letter
 from support.project import Project
-
-from microq.backends.hazelcast import client as hz
-from microq.message import DeadLetter
-from microq.store import names
-
-
-def letter(message_id: str, text: str = "hello", *, replayable: bool = True) -> DeadLetter:
-    return DeadLetter(message_id, text, "not stored after 5 deliveries", "facade", time.time() - 90, replayable)
-
-
-async def planted(system: Project, *letters: DeadLetter) -> None:
-    async with hz.connect(system.config, "the test") as cluster:
-        dead = await cluster.map(names("messages-queue").dead)
-        await dead.clear()
-        for each in letters:
-            await dead.set(each.id, each.to_json())
 
 
 @pytest.fixture
 def plant(system: Project) -> Iterator[Any]:
     """What puts dead letters into the shared system; they are gone afterwards."""
-    yield lambda *letters: asyncio.run(planted(system, *letters))
-    asyncio.run(planted(system))
+    yield partial(letters.plant, system)
+    letters.plant(system)
 
 
 def ids(system: Project) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import complaints
 from support.commands import ask, command
+from support.letters import letter, plant
 from support.project import Project, up
 
 from microq.config import Address
@@ -16,6 +17,7 @@ from microq.dashboard.access import HEADER, address_of
 pytestmark = pytest.mark.usefixtures("engine")
 
 SCENARIO_MS = 120_000
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,25 @@ def test_a_button_breaks_it_and_the_verdict_forms(page: Page) -> None:
     with page.expect_popup() as opened:
         page.locator("#report a").click()
     expect(opened.value.locator("body")).to_contain_text("PASS")
+
+
+def test_dead_letters_are_listed_replayed_and_dropped(page: Page, shown: Project) -> None:
+    plant(shown, letter("one", "first"), letter("two", "second"), letter("three", "?", replayable=False))
+    rows = page.locator("#letter-rows tr")
+    expect(rows).to_have_count(3, timeout=PATIENCE_MS)
+    expect(rows.filter(has_text="one")).to_contain_text("first")
+    expect(rows.filter(has_text="two")).to_contain_text("not stored after 5 deliveries")
+    replay, drop = page.locator("#letters-replay"), page.locator("#letters-drop")
+    rows.filter(has_text="one").locator("input").check()
+    expect(replay).to_be_enabled()
+    replay.click()
+    expect(rows).to_have_count(2, timeout=PATIENCE_MS)
+    rows.filter(has_text="three").locator("input").check()
+    expect(replay).to_be_disabled()  # it is not a message of microq
+    drop.click()
+    drop.click()  # the first click asks whether it is meant
+    expect(rows).to_have_count(1, timeout=PATIENCE_MS)
+    plant(shown)
 
 
 def test_without_the_token_it_reads_and_does_nothing(browser: Browser, shown: Project) -> None:

@@ -1,27 +1,28 @@
-// The dead letters, with why they were given up, and what may be done with them.
+// The dead letters with their reasons, and the actions on them.
 
 import { act, ask } from "./access.js";
 import { $, el, keyed, put, seldom } from "./dom.js";
 import { clock, plural, short } from "./words.js";
 
-const chosen = () => [...$("letter-rows").querySelectorAll("input:checked")].map((box) => box.value);
+const chosen = () => [...$("letter-rows").querySelectorAll("input:checked")];
 
 const allow = (picture) => {
-  const any = picture.access && chosen().length > 0;
-  $("letters-replay").disabled = $("letters-drop").disabled = !any;
+  const boxes = picture.access ? chosen() : [];
+  $("letters-drop").disabled = !boxes.length;
+  $("letters-replay").disabled = !boxes.length || boxes.some((box) => box.dataset.replayable !== "yes");
   put($("letters-drop"), "Drop");
 };
 
 const row = (picture) => (letter) =>
-  el("tr", {}, el("td", {}, el("input", { type: "checkbox", value: letter.id, "aria-label": `choose ${letter.id}`, disabled: !picture.access || !letter.replayable, onchange: () => allow(picture) })),
-    el("th", { scope: "row", title: letter.id }, short(letter.id)), el("td", { class: "text", title: letter.text }, letter.text),
+  el("tr", {}, el("td", {}, el("input", { type: "checkbox", value: letter.uuid, "data-replayable": letter.replayable ? "yes" : "no", "aria-label": `choose ${letter.uuid}`, disabled: !picture.access, onchange: () => allow(picture) })),
+    el("th", { scope: "row", title: letter.uuid }, short(letter.uuid)), el("td", { class: "text", title: letter.msg }, letter.msg),
     el("td", {}, `${letter.reason}${letter.by ? ` (${letter.by})` : ""}`), el("td", {}, clock(letter.at)));
 
-/** Begin; returns what is to be called when something changed. */
+/** Connect the part to the page; return the function that draws it again. */
 export const letters = (picture) => {
   let shown = null;
 
-  // The facade keeps them: while it is down, it is not asked.
+  // The facade keeps the dead letters, so while it is down no request is sent.
   const known = () => picture.mode === "replay" || (picture.frame?.queue?.dead != null
     && picture.frame.processes.some((process) => process.role === "facade" && process.state === "ready"));
 
@@ -33,8 +34,8 @@ export const letters = (picture) => {
     try {
       const found = await ask("/api/dead");
       if (!found.letters) throw new Error(found.message);
-      keyed($("letter-rows"), found.letters, (letter) => letter.id, row(picture));
-      put($("no-letters"), "No dead letter: nothing was given up.");
+      keyed($("letter-rows"), found.letters, (letter) => letter.uuid, row(picture));
+      put($("no-letters"), "There are no dead letters.");
       $("no-letters").hidden = found.letters.length > 0;
       allow(picture);
     } catch (error) {
@@ -44,8 +45,8 @@ export const letters = (picture) => {
     }
   };
 
-  const deal = async (verb) => {
-    const ids = chosen();
+  const change = async (verb) => {
+    const ids = chosen().map((box) => box.value);
     try {
       await act("/api/dead", { verb, ids });
       put($("letters-answer"), `${plural(ids.length, "letter")} ${verb === "replay" ? "put into the queue again" : "dropped"}.`);
@@ -55,10 +56,10 @@ export const letters = (picture) => {
     load();
   };
 
-  $("letters-replay").addEventListener("click", () => deal("replay"));
+  $("letters-replay").addEventListener("click", () => change("replay"));
   $("letters-drop").addEventListener("click", () => {
-    const sure = `Drop ${chosen().length} for ever?`;
-    if ($("letters-drop").textContent === sure) deal("drop");
+    const sure = `Drop ${plural(chosen().length, "letter")} for ever?`;
+    if ($("letters-drop").textContent === sure) change("drop");
     else put($("letters-drop"), sure);
   });
 
