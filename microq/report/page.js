@@ -1,11 +1,11 @@
 "use strict";
-// Draws the figures of this page; plotly.js lies in it, compressed.
+// Draws the figures of this page, which contains plotly.js in compressed form.
 (async () => {
   const charts = [...document.querySelectorAll(".chart")];
   const figures = JSON.parse(document.getElementById("script-figures").textContent);
   const PAPER_WIDTH = 680;
 
-  // A colour is the name of a CSS variable, so light, dark and paper are told apart in one place.
+  // A colour is the name of a CSS variable, so the colours for light, dark and paper are defined in one place.
   const coloured = (value, style) => {
     if (Array.isArray(value)) return value.map((each) => coloured(each, style));
     if (value === null || typeof value !== "object") return value;
@@ -26,7 +26,7 @@
     const style = getComputedStyle(document.documentElement);
     for (const chart of charts) {
       const { data, layout } = coloured(figures[chart.id], style);
-      const seen = chart.layout; // where the reader has zoomed to stays
+      const seen = chart.layout; // the zoom of the reader is kept
       for (const axis of ["xaxis", "yaxis"]) {
         if (seen && seen[axis] && seen[axis].autorange === false) layout[axis].range = [...seen[axis].range];
       }
@@ -38,7 +38,7 @@
     }
   };
 
-  // Charts over the same time zoom together.
+  // All charts over time have the same zoom.
   const join = (together) => {
     let busy = false;
     for (const chart of together) {

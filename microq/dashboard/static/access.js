@@ -17,7 +17,7 @@ const fromAddress = () => {
 const token = fromAddress();
 const headers = token ? { "X-Microq-Token": token } : {};
 
-/** Ask for JSON; an error says what the server said. */
+/** Ask for JSON; an error has the message of the server. */
 export const ask = async (path, options = {}) => {
   let answer;
   try {

@@ -1,4 +1,4 @@
-// What people may do: send, break, and see the verdict form in the story.
+// The actions of the page: send messages, and run faults.
 
 import { act } from "./access.js";
 import { $, el, put } from "./dom.js";
@@ -15,7 +15,7 @@ const answer = (text, bad = false) => {
 const field = ({ name, help, type, choices, least, most, default: value }) => {
   const attributes = { name, "data-type": type };
   let input;
-  if (type === "choice") input = el("select", attributes, ...choices.map((each) => el("option", { value: each, selected: each === value }, each || "(as usual)")));
+  if (type === "choice") input = el("select", attributes, ...choices.map((each) => el("option", { value: each, selected: each === value }, each || "(default)")));
   else if (type === "bool") input = el("input", { ...attributes, type: "checkbox", checked: value === true });
   else if (type === "str") input = el("input", { ...attributes, type: "text", value, autocomplete: "off", list: choices.length ? `${name}-choices` : null });
   else input = el("input", { ...attributes, type: "number", step: type === "int" ? 1 : "any", min: least, max: most, value });
@@ -29,10 +29,10 @@ const read = (input) => {
   return ["int", "float"].includes(input.dataset.type) ? Number(input.value) : input.value;
 };
 
-const quiet = (fault) => ({ name: "quiet", type: "bool", default: fault.quiet_default ?? true, help: "Consumers off while it strikes: what arrives came from the copies." });
-const COUNT = { name: "messages", type: "int", default: MESSAGES, help: "How many are sent around it." };
+const quiet = (fault) => ({ name: "quiet", type: "bool", default: fault.quiet_default ?? true, help: "The consumers are off during the fault, so every message that arrives comes from the copies." });
+const COUNT = { name: "messages", type: "int", default: MESSAGES, help: "How many messages are sent." };
 
-/** Begin; returns what is to be called when something changed. */
+/** Connect the part to the page; return the function that draws it again. */
 export const actions = (picture, changed) => {
   let faults = null;
   let running = false;
@@ -41,14 +41,14 @@ export const actions = (picture, changed) => {
   const form = () => {
     const fault = chosen();
     if (!fault) return;
-    put($("fault-help"), fault.runnable ? fault.help : `${fault.help}. Not here: ${fault.why_not}.`);
+    put($("fault-help"), fault.runnable ? fault.help : `${fault.help}. It cannot run here: ${fault.why_not}.`);
     $("fault-fields").replaceChildren(...[COUNT, ...(fault.quiet ? [quiet(fault)] : []), ...fault.fields].map(field));
     allow();
   };
 
   const allow = () => {
     const busy = picture.scenario?.running ?? false;
-    if (running && !busy) answer("It is over: the verdict stands above.");
+    if (running && !busy) answer("The scenario has ended; its verdict is above.");
     running = busy;
     $("acting").disabled = !picture.access || picture.mode === "replay" || picture.lost;
     $("no-access").hidden = picture.access || picture.mode === "replay";
@@ -63,7 +63,7 @@ export const actions = (picture, changed) => {
     try {
       await act("/api/fault", { name, messages: null, quiet: null, options: {}, ...body });
       picture.dismissed = null;
-      answer(`${name} runs: its story is told above.`);
+      answer(`${name} is running; its steps are shown above.`);
       $("story").scrollIntoView({ block: "nearest" });
     } catch (error) {
       answer(error.message, true);
@@ -71,13 +71,13 @@ export const actions = (picture, changed) => {
     changed();
   };
 
-  const know = () => {
+  const offer = () => {
     faults = picture.faults;
-    $("fault-name").replaceChildren(...faults.map((fault) => el("option", { value: fault.name }, `${fault.name}${fault.runnable ? "" : " (not here)"}`)));
+    $("fault-name").replaceChildren(...faults.map((fault) => el("option", { value: fault.name }, `${fault.name}${fault.runnable ? "" : " (cannot run here)"}`)));
     const check = checkOf(picture);
     put($("check-name"), `Kill a server: ${check}`);
     $("check-owner").hidden = check === "kill-leader";
-    put($("check-help"), `Sends ${MESSAGES} with the consumers off, kills ${check === "kill-leader" ? "a leader" : "the member with the lowest address"}, starts the consumers and counts.`);
+    put($("check-help"), `Sends ${MESSAGES} messages with the consumers off, kills ${check === "kill-leader" ? "a leader" : "the member with the lowest address"}, starts the consumers, and counts the messages.`);
     $("fault-name").value = faults.find((each) => each.runnable && each.name !== check)?.name ?? check;
     form();
   };
@@ -105,7 +105,7 @@ export const actions = (picture, changed) => {
   });
 
   return () => {
-    if (picture.faults && picture.faults !== faults) know();
+    if (picture.faults && picture.faults !== faults) offer();
     allow();
   };
 };

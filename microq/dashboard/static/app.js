@@ -1,4 +1,4 @@
-// The page: one picture of the system, which every part is drawn from. What comes in changes it; then it is drawn once.
+// The page keeps one picture of the system. Each event and each snapshot changes the picture; then every part is drawn once.
 
 import { allowed } from "./access.js";
 import { actions } from "./actions.js";
@@ -22,7 +22,7 @@ const MOST_POINTS = 3600;
 const picture = {
   mode: "live", frame: null, point: null, points: [], events: [], cues: [], scenario: null, faults: null, backend: null, partitioned: false, queue: null,
   now: Date.now() / 1000, access: false, lost: false, paused: false, dismissed: null, skew: 0,
-  /** The server's time. */
+  /** The time of the server. */
   clock: () => Date.now() / 1000 + picture.skew,
 };
 
@@ -40,7 +40,7 @@ const place = topology(parts.details.open);
 const draw = () => {
   due = false;
   if (picture.mode === "live" && !picture.paused) picture.now = picture.clock();
-  summary.sum(picture);
+  summary.figures(picture);
   summary.age(picture);
   story.tell(picture);
   place(picture);
@@ -101,7 +101,7 @@ const hears = {
 $("pause").addEventListener("click", () => {
   picture.paused = !picture.paused;
   set($("pause"), "aria-pressed", String(picture.paused));
-  put($("pause"), picture.paused ? "Go on" : "Pause");
+  put($("pause"), picture.paused ? "Continue" : "Pause");
   changed();
 });
 story.begin(picture, changed);

@@ -15,7 +15,7 @@ const ROWS = [
 const GAP = 0.075;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
-/** A colour of the page's as plotly can read it. */
+/** Return a colour of the page in a form that plotly reads. */
 const colour = (() => {
   const probe = document.createElement("i");
   probe.hidden = true;
@@ -53,7 +53,7 @@ const traces = (points) => {
 };
 
 const placed = (found, width, from, to) => {
-  // Labels that would lie on each other go one line up; those beyond three lines are left out.
+  // A label that would cover another one moves one line up; a label that needs a fourth line is left out.
   const ends = [-1e9, -1e9, -1e9];
   return found.map((mark) => {
     const x = ((mark.at - from) / Math.max(1, to - from)) * width;
@@ -95,7 +95,7 @@ const layout = (picture, span, width) => {
   return found;
 };
 
-/** Begin; returns what is to be called when something changed. */
+/** Connect the part to the page; return the function that draws it again. */
 export const charts = (picture) => {
   const node = $("charts");
   let whole = picture.mode === "replay";
@@ -121,7 +121,7 @@ export const charts = (picture) => {
       redraw();
     } catch {
       loading = false;
-      node.firstElementChild.textContent = "The charts could not be loaded; they come when you return here.";
+      node.firstElementChild.textContent = "The charts could not be loaded. Scroll away and back to try again.";
     }
   };
   const sight = watched(node, load);

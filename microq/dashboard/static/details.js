@@ -1,4 +1,4 @@
-// One process: every figure, what may be done to it, and its log as it is written.
+// The details of one process: its figures, its actions, and its log, line by line.
 
 import { act } from "./access.js";
 import { $, el, keyed, put, set } from "./dom.js";
@@ -39,19 +39,19 @@ const append = (log, text) => {
   if (low) log.scrollTop = log.scrollHeight;
 };
 
-/** Begin; returns `open(name, from)` and `show()`. */
+/** Connect the part to the page; return `open(name, from)` and `show()`. */
 export const details = (picture) => {
   let name = null;
   let source = null;
   let from = null;
 
-  const hush = () => {
+  const silence = () => {
     source?.close();
     source = null;
   };
 
   const listen = () => {
-    hush();
+    silence();
     $("log").replaceChildren();
     const mine = new EventSource(`/api/logs/${encodeURIComponent(name)}`);
     source = mine;
@@ -64,13 +64,13 @@ export const details = (picture) => {
   };
 
   const close = () => {
-    hush();
+    silence();
     name = null;
     $("drawer").hidden = true;
     from?.focus();
   };
 
-  const deal = async (verb) => {
+  const perform = async (verb) => {
     const target = name;
     put($("drawer-answer"), `${verb} ${target} …`);
     try {
@@ -81,7 +81,7 @@ export const details = (picture) => {
     }
   };
 
-  $("drawer-verbs").append(...Object.keys(VERBS).map((verb) => el("button", { type: "button", "data-verb": verb, onclick: () => deal(verb) }, verb)));
+  $("drawer-verbs").append(...Object.keys(VERBS).map((verb) => el("button", { type: "button", "data-verb": verb, onclick: () => perform(verb) }, verb)));
   $("drawer-close").addEventListener("click", close);
   $("drawer").addEventListener("keydown", (event) => event.key === "Escape" && close());
 

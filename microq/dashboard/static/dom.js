@@ -1,4 +1,4 @@
-// Elements, made once and changed in place. Whatever comes from outside goes in as text.
+// Elements are made once and changed in place. Data from outside is inserted as text, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +20,7 @@ export const el = (tag, attributes = {}, ...children) => fill(document.createEle
 /** Make an element of a drawing. */
 export const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** Give a node its text, if it has another one. */
+/** Set the text of a node if it differs. */
 export const put = (node, text) => {
   const wanted = text == null ? "" : String(text);
   if (node.textContent !== wanted) node.textContent = wanted;
@@ -28,20 +28,20 @@ export const put = (node, text) => {
 
 const NAMES = /((?:★ )?\b[a-z]+-(?:\d+(?:\.\d+){3}-)?\d{2,5})\b/;
 
-/** Give a node its text, the names of processes in it strong and in one piece. */
+/** Set the text of a node; names of processes in it are bold and unbroken. */
 export const say = (node, text) => {
   const wanted = text == null ? "" : String(text);
   if (node.textContent === wanted) return;
   node.replaceChildren(...wanted.split(NAMES).map((part, place) => (place % 2 ? el("b", { class: "whole" }, part) : part)));
 };
 
-/** Set an attribute, if it has another value; null takes it away. */
+/** Set an attribute if its value differs; null removes it. */
 export const set = (node, name, value) => {
   if (value == null || value === false) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 };
 
-/** Show a list: each item keeps its element, in the order of the items. `make(item)` and `update(element, item)`. */
+/** Show a list in the order of the items; an item keeps its element. `make(item)` and `update(element, item)` fill it. */
 export const keyed = (parent, items, key, make, update = () => {}) => {
   const old = parent.keyed ?? new Map();
   const now = new Map();
@@ -59,7 +59,7 @@ export const keyed = (parent, items, key, make, update = () => {}) => {
   parent.keyed = now;
 };
 
-/** Call at most once in so many milliseconds, the last time too. */
+/** Return a function that calls `call` at most once in `wait` milliseconds, also for the last request. */
 export const seldom = (wait, call) => {
   let last = 0;
   let timer = null;
@@ -73,7 +73,7 @@ export const seldom = (wait, call) => {
   };
 };
 
-/** Tell whether a part of the page is on the screen, or nearly; `appears` hears when it comes. */
+/** Watch whether a part of the page is on the screen or near it; `appears` is called when it comes into view. */
 export const watched = (node, appears) => {
   const sight = { seen: false };
   new IntersectionObserver((entries) => {

@@ -1,4 +1,4 @@
-// What happened, newest first.
+// The list of events, the newest first.
 
 import { $, el, keyed, set } from "./dom.js";
 import { echoes, sentence } from "./telling.js";
@@ -26,7 +26,7 @@ const make = (event) => {
   return node;
 };
 
-/** Show the newest ones of the chosen topic. */
+/** Show the newest events of the chosen topic. */
 export const show = (picture) => {
   const topic = $("topic").value;
   const chosen = picture.events.filter((event) => (!topic || event.topic === topic) && !echoes(event));

@@ -1,6 +1,6 @@
-// A frame is what the system looked like at one moment; what happened since may be known already.
+// A frame is the state of the system at one moment. Later events may be known already.
 
-/** A frame with what has happened to processes since it was taken: a kill shows at once, its figures come later. */
+/** Return a frame with the process states of later events: a kill is shown at once, its figures come later. */
 export const caughtUp = (frame, events) => {
   const since = new Map();
   for (let place = events.length - 1; place >= 0 && events[place].at > frame.taken_at; place -= 1) {

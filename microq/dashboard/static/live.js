@@ -1,13 +1,13 @@
-// The connection: the state once, then what changes; it comes back by itself for ever.
+// The connection: it loads the state once and then receives the changes. When it breaks, it connects again, without a limit.
 
 import { ask } from "./access.js";
 
 const AGAIN = 1000;
 
-/** What an event is known by: it may come with the state and by the stream. */
+/** The key of an event: the same event may come with the state and by the stream. */
 const mark = (event) => `${event.at} ${event.name} ${event.kind} ${event.detail}`;
 
-/** `hears` has state(body), frame(body), event(event), lost(). */
+/** Connect, and call `hears`: state(body), frame(body), event(event), lost(). */
 export const follow = (hears) => {
   let source = null;
   let held = null;

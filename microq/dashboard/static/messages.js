@@ -1,4 +1,4 @@
-// The newest messages, those that are searched for, and one message's whole way.
+// The newest messages, the results of a search, and the journey of one message.
 
 import { ask } from "./access.js";
 import { $, el, keyed, put, seldom, set, watched } from "./dom.js";
@@ -52,7 +52,7 @@ const load = async () => {
   }
 };
 
-/** Begin; returns what is to be called when something changed. */
+/** Connect the part to the page; return the function that draws it again. */
 export const messages = (picture) => {
   const soon = seldom(EVERY, load);
   const sight = watched($("messages-part"), soon);

@@ -1,4 +1,4 @@
-// A finished run: a slider through its frames, by hand or by itself.
+// A finished run: a slider moves through its frames, by hand or automatically.
 
 import { ask } from "./access.js";
 import { $, el, put, set } from "./dom.js";
@@ -17,7 +17,7 @@ const upTo = (items, at) => {
   return low;
 };
 
-/** Load the run into the picture and let people move through it. */
+/** Load the run into the picture, and connect the slider. */
 export const replay = async (picture, changed) => {
   const run = await ask("/api/frames");
   const { frames, points, events } = run;
@@ -25,7 +25,7 @@ export const replay = async (picture, changed) => {
   $("replay").hidden = false;
   picture.points = points;
   if (!frames.length) {
-    put($("when"), "This run left no frames.");
+    put($("when"), "This run has no frames.");
     slider.disabled = $("play").disabled = true;
     return;
   }

@@ -1,4 +1,4 @@
-// Tables: each figure of each server, each partition, each process.
+// The tables of the servers, the partitions and the processes.
 
 import { $, el, keyed, put, set } from "./dom.js";
 import { servers } from "./telling.js";
@@ -11,7 +11,7 @@ const QUEUE = [
   ["Copies (backups)", (f) => count(f.backups)],
 ];
 
-/** What a member of Hazelcast says, line by line. */
+/** The figures of a Hazelcast member. */
 const MEMBER = [
   ["Oldest message", (f) => duration(f.oldest)],
   ["Log map: owned", (f) => count(f.log_entries)],
@@ -29,15 +29,15 @@ const BROKER = [
 
 const CLUSTER = [
   ["Servers it sees", (f) => count(f.members_seen)],
-  ["Waits for no copy", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
+  ["Copying finished", (f) => (f.cluster_safe ? "✓ yes" : "! no")],
 ];
 
-/** All lines of one kind of server. */
+/** Return the lines of one kind of server. */
 export const lines = (apart, queue = true) => [...(queue ? QUEUE : []), ...(apart ? BROKER : queue ? MEMBER : MEMBER.slice(1)), ...CLUSTER];
 
 const seen = (last, now) => (last ? `last seen ${ago(now - last.taken_at)}: ${plural(last.items, "message")}, ${plural(last.backups, "copy", "copies")}` : "");
 
-/** Tables whose columns are servers: three of them fit the smallest screen. */
+/** Fill a table whose columns are servers; three columns fit the smallest screen. */
 const across = (table, columns, rows, cell) => {
   table.head ??= table.appendChild(el("thead")).appendChild(el("tr"));
   table.rowsOf ??= table.appendChild(el("tbody"));

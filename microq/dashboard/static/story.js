@@ -1,4 +1,4 @@
-// The story: three plain answers to where the messages are, what happens, and why nothing is lost.
+// The story answers three questions: where the messages are, what happens, and why nothing is lost.
 
 import { $, el, keyed, put, say, set } from "./dom.js";
 import * as telling from "./telling.js";
@@ -6,7 +6,7 @@ import { UP, ago, plural } from "./words.js";
 
 const RECENT = 600;
 
-/** Whether the last scenario is still what people look at: it runs, or ended in the last ten minutes. */
+/** Return the scenario to show: one that runs, or ended in the last ten minutes; null if there is none. */
 const current = (picture) => {
   const { scenario } = picture;
   if (!scenario?.events.length || picture.dismissed === scenario.name) return null;
@@ -43,12 +43,12 @@ const counts = (verdict) => [
 
 const QUESTION = { pass: "Why was nothing lost?", fail: "What went wrong?", unknown: "Why is it unknown?" };
 
-/** The scenario's last words, unless a step tells more; of one that is over, what became of what it hit. */
+/** Return the last line of the scenario, unless a later step says more; after its end, which targets run again. */
 const saying = (story, frame) => {
   if (story.verdict) {
     const hit = [...new Set(story.faults.map((event) => event.facts.target))];
     const back = hit.filter((name) => frame.processes.some((process) => process.name === name && UP.has(process.state)));
-    return back.length ? `Afterwards it was brought back: ${back.join(", ")}.` : "";
+    return back.length ? `Started again afterwards: ${back.join(", ")}.` : "";
   }
   const last = story.says.findLast((event) => !telling.echoes(event));
   const steps = story.at("step");
@@ -61,13 +61,13 @@ const headline = (story, scenario, now) => {
   if (!story) return "Now";
   if (story.failed) return `${story.name} could not run`;
   if (story.verdict) return `${story.name} ended ${ago(now - scenario.events.at(-1).at)}`;
-  return scenario.running ? `${story.name} is running` : `${story.name} was cut short`;
+  return scenario.running ? `${story.name} is running` : `${story.name} was interrupted`;
 };
 
 const ruling = (story, scenario) => {
   const found = story?.failed ? "unknown" : story?.verdict?.verdict;
   const word = $("ruling");
-  const text = story?.failed ? "✗ NOT RUN" : found ? `${MARK[found]} ${found.toUpperCase()}` : "… verdict is forming";
+  const text = story?.failed ? "✗ NOT RUN" : found ? `${MARK[found]} ${found.toUpperCase()}` : "… no verdict yet";
   put(word, text);
   word.hidden = !story || (!found && !scenario.running);
   set($("story"), "data-tone", found ?? (story && scenario.running ? "running" : null));
@@ -91,14 +91,14 @@ const aside = (story, picture) => {
   put($("report-path"), verdict?.report ?? verdict?.history);
 };
 
-/** What is read aloud: what happens, without the figures that change all the time. */
+/** Return the text for screen readers: what happens, without the figures that change all the time. */
 const aloud = (story, picture) => {
   if (!story) return picture.frame.processes.filter(({ state }) => state !== "ready").map(({ name, state }) => `${name}: ${state}.`).join(" ");
   if (story.verdict) return `${story.verdict.verdict}. ${why(story, picture)}`;
   return [telling.whatHappened(story, picture.frame) ?? telling.phase(story), story.steps.at(-1)?.what].filter(Boolean).join(" ");
 };
 
-/** Tell it. */
+/** Show the story. */
 export const tell = (picture) => {
   if (!picture.frame) return;
   const scenario = current(picture);
@@ -114,14 +114,14 @@ export const tell = (picture) => {
   say($("what"), happened ?? (story ? telling.phase(story) : telling.whatNow(picture.frame, picture.events)));
   say($("saying"), story ? saying(story, picture.frame) : "");
   steps(story);
-  put($("why-head"), story ? QUESTION[story.verdict?.verdict] ?? "Is anything lost?" : "Would a kill lose any?");
+  put($("why-head"), story ? QUESTION[story.verdict?.verdict] ?? "Is anything lost?" : "Would a kill lose a message?");
   ruling(story, scenario);
   say($("why"), why(story, picture));
   aside(story, picture);
   put($("told"), aloud(story, picture));
 };
 
-/** Let people go back from a finished scenario to what is now. */
+/** Connect the button that leads from a finished scenario to the current state. */
 export const begin = (picture, changed) => {
   $("dismiss").addEventListener("click", () => {
     picture.dismissed = picture.scenario?.name;
@@ -130,7 +130,7 @@ export const begin = (picture, changed) => {
   });
 };
 
-/** The last scenario that some events tell of. */
+/** Return the last scenario among some events. */
 export const lastScenario = (events) => {
   const name = events.findLast((event) => event.topic === "scenario")?.name;
   if (!name) return null;

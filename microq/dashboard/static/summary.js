@@ -1,4 +1,4 @@
-// The header: which run it is, the figures that matter, and how old they are.
+// The header: the run, its main figures, and their age.
 
 import { $, put, set } from "./dom.js";
 import { depth } from "./telling.js";
@@ -6,7 +6,7 @@ import { UNKNOWN, ago, count, list, rate } from "./words.js";
 
 const OLD = 3;
 
-/** What never changes while a run goes on. */
+/** Show the facts that stay the same during a run. */
 export const name = (state) => {
   put($("run"), `${state.project ? `${state.project} · ` : ""}${state.run}`);
   put($("backend"), state.backend);
@@ -23,8 +23,8 @@ const safe = (frame) => {
   return [`! ${frame.safety.split(":")[0].replace("cluster not safe", "not safe")}`, "bad"];
 };
 
-/** The figures. */
-export const sum = (picture) => {
+/** Show the main figures. */
+export const figures = (picture) => {
   const { frame, point } = picture;
   if (!frame) return;
   const [words, tone] = safe(frame);
@@ -42,7 +42,7 @@ export const sum = (picture) => {
   set($("dead").parentNode, "data-tone", frame.queue?.dead ? "bad" : null);
 };
 
-/** Whether the figures are live, and how old they are; called every second too. */
+/** Show whether the figures are live, and how old they are; also called every second. */
 export const age = (picture) => {
   const old = picture.frame ? picture.clock() - picture.frame.taken_at : null;
   const banner = $("banner");

@@ -1,22 +1,22 @@
-// What a picture of the system means, in plain sentences. Nothing here touches the page.
+// Sentences about the state of the system. Nothing here changes the page.
 
 import { SIGN, UP, ago, count, list, plural, state } from "./words.js";
 
-/** The servers of the queue: their figures, the process beside them, and what they are to the queue. */
+/** Return the servers of the queue: process, figures, last known figures, and whether it owns the queue. */
 export const servers = (frame) => {
   const figures = frame.apart ? frame.brokers : frame.members;
   return frame.processes
     .filter((process) => process.role === "queue")
     .map((process) => ({
       process,
-      // What a process said before it ended is no figure of now.
+      // The figures of a process that has ended are not those of now.
       figures: UP.has(process.state) ? figures.find((each) => each.name === process.name) ?? null : null,
       last: frame.last?.[process.name] ?? null,
       owns: (frame.owners ?? []).includes(process.name),
     }));
 };
 
-/** The messages that wait, as far as anybody knows. */
+/** Return the number of waiting messages; null if it is unknown. */
 export const depth = (frame) => frame.queue?.size ?? null;
 
 const copiesSentence = (owner, owned, holders) => {
@@ -45,10 +45,10 @@ const ownedSentence = (copies, was) => {
   return `${plural(total, "message")} ${verb} on ★ ${owner.name} (the primary owner); ${was ? shown.replace(/\bholds?\b/g, "held") : shown}.`;
 };
 
-/** Where the messages are now. */
+/** Say where the messages are now. */
 export const whereNow = (frame) => {
   const known = servers(frame).filter((each) => each.figures && each.figures.items != null);
-  if (!frame.managed) return "The servers of the queue run elsewhere; where the copies are cannot be seen from here.";
+  if (!frame.managed) return "The servers of the queue run elsewhere; their copies cannot be seen from here.";
   if (!known.length) return "Unknown now: no server of the queue answers.";
   const copies = known.map(({ process, figures }) => ({ name: process.name, owned: figures.items, backups: figures.backups }));
   const shown = ownedSentence(copies, false);
@@ -60,12 +60,12 @@ export const whereNow = (frame) => {
   const silent = owners.filter((name) => !known.some((each) => each.process.name === name));
   if (silent.length) return `★ ${list(silent)} does not answer, and no other server has taken over yet.`;
   if (depth(frame) === null) return "The queue does not answer at this moment, so its owner is unknown.";
-  if (depth(frame)) return `${plural(depth(frame), "message")} wait in the queue; which server holds them is being asked.`;
+  if (depth(frame)) return `${plural(depth(frame), "message")} wait in the queue; the server that holds them is not known yet.`;
   const who = frame.partitioned ? `${list(owners)} lead its partitions` : `${list(owners)} is its primary owner`;
   return `The queue is empty: no message waits. ${owners.length ? `★ ${who}.` : ""}`;
 };
 
-/** What is broken now, or that nothing is. */
+/** Say what is broken now, or that nothing is. */
 export const whatNow = (frame, events) => {
   const broken = frame.processes.filter((process) => process.state !== "ready");
   if (!broken.length) return `Nothing is broken: all ${frame.processes.length} processes are up.`;
@@ -78,7 +78,7 @@ export const whatNow = (frame, events) => {
   return `${shown.join("; ")}${more}.`;
 };
 
-/** Why a kill would lose nothing now, or that it would. */
+/** Say why a kill would lose nothing now, or that it would. */
 export const whyNow = (frame, backups) => {
   const word = frame.words.server;
   const all = servers(frame);
@@ -97,7 +97,7 @@ export const whyNow = (frame, backups) => {
     copies === 1 ? "one" : copies} of ${up} may die and nothing is lost.`;
 };
 
-/** A scenario's events, gathered: what each view asks for. */
+/** Return the facts of a scenario, gathered from its events. */
 export const gather = (scenario) => {
   const of = (kind) => scenario.events.filter((event) => event.kind === kind);
   const copies = (when) => of("copies").findLast((event) => event.facts.when === when)?.facts;
@@ -121,10 +121,10 @@ export const gather = (scenario) => {
 const members = (copies) =>
   Object.entries(copies?.members ?? {}).map(([name, [owned, backups]]) => ({ name, owned, backups }));
 
-/** Whether a line for people only repeats what an event says by itself. */
+/** Return whether an event only repeats another event in words. */
 export const echoes = (event) => event.kind === "says" && /^\s*(\+[\d.]+ s |Copies)/.test(event.detail);
 
-/** Where the messages were when the fault struck. */
+/** Say where the messages were when the fault struck. */
 export const whereBefore = (story) => {
   const before = members(story.before);
   if (!before.length) return null;
@@ -133,10 +133,10 @@ export const whereBefore = (story) => {
 
 const DONE = [[/^(kill|bounce)/, "killed"], [/^stop/, "stopped"], [/^pause/, "frozen"]];
 
-/** What a fault does to its target, as in "killed"; null if it is no single word. */
+/** Return what a fault does to its target, such as "killed"; null if one word does not say it. */
 export const done = (fault) => DONE.find(([pattern]) => pattern.test(fault))?.[1] ?? null;
 
-/** What was hit, and what it was to the queue. */
+/** Say which processes were hit, and what part of the queue they held. */
 export const whatHappened = (story, frame) => {
   const hits = [...new Map(story.faults.map((event) => [event.facts.target, event.facts])).values()];
   if (!hits.length) return null;
@@ -154,7 +154,7 @@ export const whatHappened = (story, frame) => {
     .join(" ");
 };
 
-/** What the copies did about it: once it is known who owns the messages now. */
+/** Say how the copies saved the messages, once the new owner is known. */
 export const whatSaved = (story, frame) => {
   const struck = new Set(story.faults.filter((each) => each.facts.owner).map((each) => each.facts.target));
   const killed = new Set(story.faults.map((each) => each.facts.target));
@@ -178,7 +178,7 @@ export const whatSaved = (story, frame) => {
   return `${held}, and ★ ${list(owners)} took over.`;
 };
 
-/** The verdict in one sentence. */
+/** Return the verdict in one sentence. */
 export const verdictSentence = (story, frame) => {
   const { verdict } = story;
   if (verdict.verdict === "unknown") return `This run proves nothing: ${verdict.reasons.join("; ")}.`;
@@ -196,14 +196,14 @@ export const verdictSentence = (story, frame) => {
   return saved ? `Nothing was lost. ${saved} ${all}` : `Nothing was lost. ${all}`;
 };
 
-/** What a scenario does at this moment. */
+/** Say what a scenario does at this moment. */
 export const phase = (story) => {
   if (story.failed) return "It could not run.";
   if (story.verdict) return "Finished.";
-  if (story.drained) return "Everything has arrived. It is counted, and what was broken is brought back.";
-  if (story.after || story.steps.some((step) => step.what === "the fault is over")) return "Delivering what waited, then counting.";
-  if (story.faults.length) return "The survivors are being watched.";
-  if (story.before) return "The consumers are off, the messages wait in the queue. The fault comes next.";
+  if (story.drained) return "Every message has arrived. They are counted, and the system is repaired.";
+  if (story.after || story.steps.some((step) => step.what === "the fault is over")) return "The waiting messages are delivered, then counted.";
+  if (story.faults.length) return "The surviving servers are observed.";
+  if (story.before) return "The consumers are off, and the messages wait in the queue. The fault comes next.";
   return "Sending messages.";
 };
 
@@ -216,15 +216,15 @@ const SCENARIO = {
   begin: (f) => `begins: ${f.scenario}, ${plural(f.messages ?? 0, "message")}, ${f.form ?? ""}${f.seed == null ? "" : `, seed ${f.seed}`}`,
   copies: (f) => `copies ${f.when}: ${members(f).map((m) => `${m.name} owns ${m.owned}, backs up ${m.backups}`).join("; ")}`,
   fault: (f) => `${f.fault} hits ${f.target}${f.owner ? " (★ owner)" : ""}`,
-  struck: (f) => `seen: it happened to ${f.target}`,
+  struck: (f) => `the fault took effect on ${f.target}`,
   step: (f) => `+${f.since.toFixed(2)} s ${f.what}`,
-  drained: () => "everything that waited was delivered",
-  doubt: (f) => `in doubt: ${f.reason}`,
+  drained: () => "every waiting message was delivered",
+  doubt: (f) => `doubt: ${f.reason}`,
   end: () => "ends",
   verdict: (f) => `${f.verdict.toUpperCase()}: ${f.acknowledged} acknowledged, ${f.stored} stored, ${f.lost.length} lost, ${f.duplicated.length} duplicated`,
 };
 
-/** An event in one line. */
+/** Return an event as one line. */
 export const sentence = (event) => {
   if (event.topic === "process") {
     return `${PROCESS[event.kind] ?? event.kind}${event.detail ? ` (${event.detail})` : ""}`;
@@ -232,7 +232,7 @@ export const sentence = (event) => {
   return SCENARIO[event.kind]?.(event.facts) ?? event.detail ?? event.kind;
 };
 
-/** The moments that deserve a mark in time: faults, and processes that exited. An exit right after its fault is one. */
+/** Return the events that the charts mark: faults, and processes that exited, except right after their fault. */
 export const marks = (events) => {
   const found = [];
   for (const event of events) {

@@ -1,4 +1,4 @@
-// Dark or light, before the first paint: what was chosen here last, else what the system prefers.
+// Dark or light, before the first paint: the last choice in this browser, else the preference of the system.
 (() => {
   const kept = localStorage.getItem("microq-theme");
   if (kept) document.documentElement.dataset.theme = kept;

@@ -1,4 +1,4 @@
-// The topology: a box for each process, wires between them, and where each copy of the messages lies.
+// The topology: a box for each process, wires between the boxes, and the number of messages and copies in each.
 
 import { $, el, keyed, put, set } from "./dom.js";
 import { depth, servers } from "./telling.js";
@@ -41,7 +41,7 @@ const level = (node, value, most, text) => {
   put(node.lastChild, text);
 };
 
-/** What a server of the queue says: its items, its copies, what it leads. */
+/** Show a server of the queue: its items, its copies, the partitions that it leads. */
 const server = (parts, { process, figures, last, owns }, most, picture) => {
   const { apart, partitioned } = picture.frame;
   const role = owns ? (partitioned ? "★ leader" : "★ primary owner") : figures?.backups ? "holds copies" : "holds nothing now";
@@ -95,7 +95,7 @@ const update = (picture, all, most) => (item, { process }) => {
 
 const lane = (key) => el("section", { class: "lane", "data-lane": key }, el("h3"), el("ul"));
 
-/** What goes from where to where, how fast. `kind` is work or copy. */
+/** Return the streams between processes, with their rates; `kind` is work or copy. */
 const streams = (picture, all) => {
   const { frame, point } = picture;
   const up = (role) => frame.processes.filter((process) => process.role === role && UP.has(process.state));
@@ -123,7 +123,7 @@ const streams = (picture, all) => {
   return found;
 };
 
-/** Draw the picture; `opens(name, button)` shows the details of a process. */
+/** Return the function that draws the topology; `opens(name, button)` shows the details of a process. */
 export const topology = (opens) => {
   const map = $("map");
   const wires = $("wires");

@@ -18,7 +18,7 @@ const box = (node, origin) => {
   };
 };
 
-/** Into a frame it goes straight, as far as the frame reaches; into a box to its middle. */
+/** A wire to a frame stays level if the frame is tall enough; a wire to a box ends at its middle. */
 const sideways = (a, b, frame, share) => {
   const y = frame ? Math.max(b.top + 14, Math.min(a.y, b.bottom - 14)) : b.y;
   const [x1, y1, x2, y2] = [a.right, a.y, b.left - 5, y];
@@ -33,7 +33,7 @@ const down = (a, b) => {
   return { d: `M${a.x} ${y1} C${a.x} ${y1 + bend} ${x} ${y2 - bend} ${x} ${y2}`, x: (a.x + x) / 2, y: (y1 + y2) / 2 };
 };
 
-/** Down along a margin of the page: -1 is the left one, 1 the right one. */
+/** A wire along a margin of the page; `side` is -1 for the left margin, 1 for the right one. */
 const around = (a, b, side, width) => {
   const from = side < 0 ? a.left : a.right;
   const to = side < 0 ? b.left - 5 : b.right + 5;
@@ -46,7 +46,7 @@ const around = (a, b, side, width) => {
   };
 };
 
-/** From a primary to its copies, along the inside of their frame. */
+/** A wire from a primary to a copy, along the inside of their frame. */
 const copied = (a, b) => {
   const out = a.right + 13;
   return { d: `M${a.right} ${a.y} C${out + 8} ${a.y} ${out + 8} ${b.y} ${b.right + 5} ${b.y}`, x: out, y: (a.y + b.y) / 2, bare: true };
@@ -64,7 +64,7 @@ const thickness = (flow) => (flow > 0 ? Math.min(6, 1.6 + Math.log10(1 + flow) *
 
 const make = () => draw("g", {}, draw("path", { class: "wire" }), draw("text", { "text-anchor": "middle" }, draw("tspan"), draw("tspan", { dy: "1.15em" })));
 
-/** Draw the wires anew where something moved. */
+/** Draw the wires; only those that moved change. */
 export const route = (map, svg, streams) => {
   const origin = map.getBoundingClientRect();
   set(svg, "width", Math.round(origin.width));

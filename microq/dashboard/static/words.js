@@ -1,10 +1,10 @@
-// Numbers, times and states as people say them.
+// Numbers, times and states in words.
 
 const NUMBER = new Intl.NumberFormat("en");
 export const UNKNOWN = "n/a";
 export const NOTHING = "–";
 
-/** A shape and a word for each state of a process, for those who see no colours. */
+/** A shape for each state of a process, for people who do not see colours. */
 export const SIGN = { starting: "…", ready: "●", paused: "‖", stopping: "…", stopped: "○", exited: "✗" };
 export const UP = new Set(["starting", "ready", "paused", "stopping"]);
 
@@ -31,7 +31,7 @@ export const duration = (seconds) => {
   return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, "0")}m`;
 };
 
-/** How long ago, in whole seconds: it is read while it changes. */
+/** Return an age in whole seconds: a finer figure would change while it is read. */
 export const ago = (seconds) => (seconds < 59.5 ? `${Math.max(0, Math.round(seconds))} s ago` : `${duration(seconds)} ago`);
 
 const two = (number) => String(number).padStart(2, "0");
