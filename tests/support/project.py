@@ -60,8 +60,7 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end; `fresh`: in an interpreter of its own, however long that takes to start."""
         around = environment() | {**self.environ, **(environ or {})}
-        # A start in the background must let go of its pipes.
-        if not (fresh or words[:1] == ("up",)) and template.fits(around, stdin):
+        if not fresh and template.fits(around, stdin):
             return _template().run(words, self.folder, around, stdin, seconds)
         return subprocess.run(
             [sys.executable, "-m", "microq", *words],
@@ -123,6 +122,9 @@ def make_project(
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return Project(folder, environ or {})
 
+
+TWO = ("--set", "members=2")
+"""As many members as are needed if one is to be killed."""
 
 small = pytest.mark.parametrize("project", [{"messages": 1, "others": 1}], indirect=True, ids=["small"])
 """Marks a test whose `project` has one process of each kind, because their number makes no difference to it."""
