@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.commands import until
-from support.project import Project, up
+from support.project import TWO, Project, up
 
 from microq.config import Config, started_addresses
 from microq.supervisor import records
@@ -19,11 +19,11 @@ from microq.supervisor import records
 NAMED = {"MICROQ_NAME": "b"}
 
 
-@pytest.fixture
-def both(tmp_path: Path, engine: None) -> Iterator[Project]:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
     """A folder in which a system without a name runs, and one that is called b."""
-    with up(tmp_path) as project:
-        started = project.microq("up", "-d", "--name", "b")
+    with up(tmp_path_factory.mktemp("both"), *TWO) as project:
+        started = project.microq("up", "-d", "--name", "b", *TWO)
         assert started.returncode == 0, started.stderr
         assert "`microq down --name b` stops it" in started.stderr
         try:
@@ -43,6 +43,17 @@ def listed(project: Project) -> dict[str, Any]:
     return {one["name"]: one for one in found if one["folder"] == str(project.folder)}
 
 
+def test_a_scenario_breaks_the_system_that_is_named(both: Project) -> None:
+    done = both.microq("chaos", "kill-member", "-m", "20", "--name", "b", "--json")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    history = Path(json.loads(done.stdout)["history"])
+    assert history.is_relative_to(both.folder / ".microq" / "names" / "b")
+    broken = json.loads(both.microq("status", "--json", "--name", "b").stdout)["processes"]
+    assert sum(process["restarts"] for process in broken) > 0
+    untouched = json.loads(both.microq("status", "--json").stdout)["processes"]
+    assert sum(process["restarts"] for process in untouched) == 0
+
+
 def test_systems_of_one_folder_run_side_by_side(both: Project) -> None:
     systems = listed(both)
     assert {name: (one["state"], one["processes"]) for name, one in systems.items()} == {
@@ -57,7 +68,7 @@ def test_systems_of_one_folder_run_side_by_side(both: Project) -> None:
     assert both.microq("send", "5", "--prefix", "second", "--name", "b").returncode == 0
     checks = [both.microq("read", "--check", environ=environ).returncode for environ in ({}, NAMED)]
     assert checks == [0, 0]
-    shown = [both.microq("read", "-n", "1", environ=environ).stdout for environ in ({}, NAMED)]
+    shown = [both.microq("read", "-n", "1", "--json", environ=environ).stdout for environ in ({}, NAMED)]
     assert ["first" in text for text in shown] == [True, False]
     assert ["second" in text for text in shown] == [False, True]
 
@@ -79,14 +90,3 @@ def test_systems_of_one_folder_run_side_by_side(both: Project) -> None:
     assert {*listed(both)} == {"b"}
     assert both.microq("start", "messages", "--name", "b").returncode == 0
     until(lambda: both.microq("read", "--check", "--name", "b").returncode == 0)
-
-
-def test_a_scenario_breaks_the_system_that_is_named(both: Project) -> None:
-    done = both.microq("chaos", "kill-member", "-m", "20", "--name", "b", "--json")
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    history = Path(json.loads(done.stdout)["history"])
-    assert history.is_relative_to(both.folder / ".microq" / "names" / "b")
-    broken = json.loads(both.microq("status", "--json", "--name", "b").stdout)["processes"]
-    assert sum(process["restarts"] for process in broken) > 0
-    untouched = json.loads(both.microq("status", "--json").stdout)["processes"]
-    assert sum(process["restarts"] for process in untouched) == 0
