@@ -19,9 +19,10 @@ def held(view: Any) -> list[int]:
     return [process["held"] for process in view["processes"] if process["role"] == "messages"]
 
 
+@pytest.mark.parametrize("project", [{"others": 1}], indirect=True, ids=["one server"])
 @pytest.mark.parametrize("backend", ["hazelcast", "kafka"])
 def test_both_consumers_get_a_share_at_every_start(project: Project, kafka_engine: None, backend: str) -> None:
-    assert project.microq("up", "-d", "--no-messages", "--queue", backend).returncode == 0
+    assert project.microq("up", "-d", "--no-messages", "--queue", backend, "--set", "brokers=1").returncode == 0
     before = [0, 0]
     for turn in range(1, STARTS + 1):
         assert project.microq("send", str(SENT)).returncode == 0

@@ -16,19 +16,22 @@ SECONDS = 1
 
 SOON = ("--set", f"queue.visibility-timeout={SECONDS}")
 
+ALONE = tuple(word for each in ("members=1", "brokers=1", "logging=1") for word in ("--set", each))
+"""One server of each kind: how many there are makes no difference to what they keep apart."""
+
 
 @pytest.fixture(params=["hazelcast", "kafka"])
 def owner(request: pytest.FixtureRequest, tmp_path: Path, kafka_engine: None) -> Iterator[tuple[Project, list[str]]]:
     """The system that has the servers, and what tells another one to use them."""
     folder = tmp_path / "owner"
     folder.mkdir()
-    with up(folder, "--queue", request.param, *SOON) as found:
+    with up(folder, "--queue", request.param, *ALONE, *SOON) as found:
         lists = {
             "hazelcast.hazelcast-clients": found.config.hazelcast.hazelcast_clients,
             "kafka.kafka-brokers": found.config.backends["kafka"].kafka_brokers,
         }
         cluster = f"hazelcast.hazelcast-cluster-name={found.config.hazelcast.hazelcast_cluster_name}"
-        sets = [f"{key}={json.dumps([str(each) for each in value])}" for key, value in lists.items()]
+        sets = [f"{key}={json.dumps([str(value[0])])}" for key, value in lists.items()]
         sets += [cluster, "hazelcast.managed=false", "kafka.managed=false", f"queue.backend={request.param}"]
         yield found, sets
 
