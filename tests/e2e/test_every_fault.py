@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.commands import told
+from support.controls import controlled, needs_own
 from support.project import Project, up
 
-from microq.chaos.controls import CONTROLS
+from microq.chaos.controls import CONTROLS, outcome
 from microq.chaos.faults import FAULTS
 
 SHORT = {
@@ -29,6 +30,8 @@ GENTLY = ("--connections", "8")
 MINE = {name: kind for name, kind in FAULTS.items() if kind.suits("hazelcast")}
 ANYWHERE = [name for name, kind in MINE.items() if not (kind.needs_links or kind.settings)]
 """Faults that can be tried on a system that runs, which is restored afterwards."""
+
+CONTROLLED = [each for each in CONTROLS.values() if each.suits("hazelcast")]
 
 OWN = [name for name, kind in MINE.items() if kind.settings]
 """Faults that need a system of their own; those of the links are tried on one behind links, in `test_detours`."""
@@ -59,6 +62,13 @@ def test_fault_loses_nothing_and_restores_the_system(running: Project, name: str
     assert {process["state"] for process in view["processes"]} == {"ready"}
 
 
+@pytest.mark.last
+@pytest.mark.parametrize("name", [each.name for each in CONTROLLED if not needs_own(each)])
+def test_a_control_on_a_system_that_runs_is_red(running: Project, name: str) -> None:
+    found = controlled(running, CONTROLS[name])
+    assert CONTROLS[name].red(found), (outcome(found), found.reasons)
+
+
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", OWN)
 def test_nothing_is_lost_under_a_fault_on_a_system_of_its_own(project: Project, name: str) -> None:
@@ -67,8 +77,8 @@ def test_nothing_is_lost_under_a_fault_on_a_system_of_its_own(project: Project, 
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("name", [name for name, each in CONTROLS.items() if each.suits("hazelcast")])
-def test_a_control_is_red(project: Project, name: str) -> None:
+@pytest.mark.parametrize("name", [each.name for each in CONTROLLED if needs_own(each)])
+def test_a_control_on_a_system_of_its_own_is_red(project: Project, name: str) -> None:
     [row] = told(project, "controls", "--only", name, "--junit", "junit.xml")
     assert (row["control"], row["runs"], row["red"]) == (name, 1, 1)
     [case] = ET.parse(project.folder / "junit.xml").iter("testcase")  # noqa: S314 - ours
