@@ -43,7 +43,7 @@ from microq.web import READING, Handler, json_response, own_names, refusal, wron
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 8.0
-"""Seconds that unfinished requests may take after SIGTERM."""
+"""The usual `DRAIN` of a service."""
 
 END_SECONDS = 2.0
 """Seconds that a worker may take to end after that."""
@@ -64,6 +64,8 @@ CONFIG = web.AppKey("config", Config)
 HEALTH = web.AppKey("health", Health)
 TRACING = web.AppKey("tracing", tracing.Tracing)
 LIMITS = web.AppKey("limits", Limits)
+DRAIN = web.AppKey("drain", float)
+"""Seconds that unfinished requests may take after SIGTERM."""
 BESIDE: web.AppKey[tuple[Address, ...]] = web.AppKey("beside", tuple)
 """Addresses of other instances of the same role that start together with this one."""
 NAMES = web.AppKey("names", frozenset[str])
@@ -76,6 +78,7 @@ def make_app(config: Config, name: str, max_body: int = 0, workers: int = 1) -> 
     """
     app = web.Application(middlewares=[_errors], client_max_size=max_body or config.limits.max_body)
     app[CONFIG], app[LIMITS], app[HEALTH] = config, config.limits, Health(name, workers)
+    app[DRAIN] = DRAIN_SECONDS
     app[NAMES], app[ROUTES] = own_names(a.host for role in SERVICES for a in addresses(config, role)), []
 
     async def traces(app: web.Application) -> AsyncIterator[None]:
@@ -111,7 +114,7 @@ def serve(app: web.Application, name: str, address: Address) -> None:
         with contextlib.ExitStack() as stack:
             # The socket above was not shared: so it found out whether another process has the port.
             listeners = [stack.enter_context(_bound(name, address, shared=True)) for _ in range(count)]
-            share(app[HEALTH], listeners, functools.partial(_work, app), ready, DRAIN_SECONDS + END_SECONDS)
+            share(app[HEALTH], listeners, functools.partial(_work, app), ready, app[DRAIN] + END_SECONDS)
     log.info("stopped")
 
 
@@ -149,7 +152,7 @@ async def _until_ended(app: web.Application, listener: socket.socket, leash: int
     if leash is not None:
         loop.add_reader(leash, _cut, loop, leash, work)
     with contextlib.suppress(asyncio.CancelledError):
-        async with limits.serving(app, listener, app[LIMITS], DRAIN_SECONDS):
+        async with limits.serving(app, listener, app[LIMITS], app[DRAIN]):
             await asyncio.Event().wait()
 
 

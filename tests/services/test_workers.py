@@ -33,10 +33,13 @@ from support.fakes import FakeQueue, FakeStore, queue_opener
 from microq.errors import DeadlineError
 from microq.fleet import Role
 from microq.services.__main__ import main
+from microq.services.app import DRAIN
 from microq.services.facade import make_app
 
 def make(config, name):
-    return make_app(config, name, queue_opener(FakeQueue()), opener)
+    app = make_app(config, name, queue_opener(FakeQueue()), opener)
+    app[DRAIN] = 100.0  # on a busy machine the usual ones are not enough
+    return app
 
 opener = FakeStore().opener()
 if sys.argv[1] == "lonely":
@@ -82,7 +85,7 @@ class Held(FakeMap):
 
 
 async def status_of(process: asyncio.subprocess.Process) -> int:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         return await process.wait()
 
 
@@ -101,7 +104,7 @@ class Running:
 
     async def ended(self) -> int:
         status = await status_of(self.process)
-        psutil.wait_procs(self.workers, timeout=10)
+        psutil.wait_procs(self.workers, timeout=60)
         assert not any(alive(worker) for worker in self.workers)
         return status
 
@@ -157,7 +160,7 @@ async def running(folder: Path, logging: web.Application, workers: int = 2) -> A
     async with serving(logging) as place:
         file = written(folder, workers, place, port)
         async with spawned(FACADE, output, "facade", "--config", str(file)) as process:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await until(lambda: "is ready" in output.read_text())
             found = psutil.Process(process.pid).children()
             yield Running(process, Address("127.0.0.1", port), output, found)
