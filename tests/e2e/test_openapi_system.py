@@ -7,10 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
-from support.commands import ask
+from support.commands import forget_unsent
 from support.project import Project
 
 from microq.config import Address
@@ -73,14 +72,9 @@ def judged(address: Address, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def tidied(system: Project) -> Iterator[Project]:
-    """The shared system; what only its log was told is taken out of it again."""
+    """The shared system, of which only what every part of it knows is left."""
     yield system
-    ips = system.config.service_ips
-    arrived = {each["uuid"] for a in ips.messages_service for each in ask(a, "GET", "/messages?full=true")[1]}
-    for entry in ask(ips.logging_service[0], "GET", "/log?full=true")[1]:
-        if entry["uuid"] not in arrived:
-            query = urlencode({"uuid": entry["uuid"], "at": repr(entry["at"])})
-            assert ask(ips.logging_service[0], "DELETE", f"/log?{query}")[0] in {200, 409}
+    forget_unsent(system)
 
 
 @pytest.mark.parametrize("role", [Role.FACADE, Role.LOGGING, Role.MESSAGES, Role.CONFIG])

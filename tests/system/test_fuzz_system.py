@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.commands import forget_unsent
 from support.malformed import Places, drawn, say_all, undocumented
 from support.project import Project
 
@@ -81,6 +82,7 @@ async def test_malformed_requests_do_not_change_the_system(system: Project) -> N
             break
     else:
         pytest.fail(f"memory grew in each of {ROUNDS} rounds, at last by {growth}")
+    forget_unsent(system)
     for name, text in logs(view):
         assert "Traceback" not in text, name
         assert all(line.replace("\t", "").isprintable() for line in text.split("\n")), name
