@@ -1,4 +1,4 @@
-"""Requests as no client of ours would send them: strategies, and a way to send them and hear the status."""
+"""Requests as no client of ours would send them, and a way to send them and hear the status."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from microq.config import Address
+
+T = TypeVar("T")
 
 Places = dict[str, Address]
 """Role -> where one of it answers."""
@@ -28,6 +31,9 @@ EVERYWHERE = ["/healthz", "/readyz", "/metrics", "/", "*", "//", "/..", "/facade
 
 PATIENCE = 0.2
 """Seconds without an answer after which a request counts as one that the service still waits for."""
+
+POOL = 250
+"""Bodies, and paths, that are made up for one number; what else a request has is chosen for each by chance."""
 
 ODD_TEXT = st.sampled_from(
     ["", "\0", "\x1b[31mred", "a\nINFO forged", "\u202e", "\ud800", "x" * 300, "🐝", "\x9b2J", '"']
@@ -58,42 +64,35 @@ JSON_BODY = st.one_of(
 LINES = st.lists(JSON_BODY | st.binary(max_size=20), max_size=5).map(b"\n".join)
 BODY = JSON_BODY | LINES | st.binary(max_size=60)
 
-METHOD = st.sampled_from(
-    [*["GET", "POST"] * 4, "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "get", "CONNECT", "TRACE", "Ä"]
-)
-QUERY = st.sampled_from(
-    ["", "", "?full=true", "?full=%ff", "?uuid=", "?uuid=%00%0a", "?&&==&", "?full=true&full=x", "?%"]
-)
-HEADER = st.sampled_from(
-    [
-        "Idempotency-Key: same",
-        "Idempotency-Key: " + "k" * 300,
-        "Idempotency-Key: \x01\x1b[31m",
-        "Idempotency-Key: ümlaut",
-        "Idempotency-Key:",
-        "Content-Type: application/json; charset=klingon",
-        "Content-Type: multipart/form-data; boundary=",
-        "Content-Encoding: gzip",
-        "Content-Encoding: deflate",
-        "Content-Encoding: br",
-        "Content-Encoding: zstd",
-        "Expect: 100-continue",
-        "Expect: the unexpected",
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
-        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
-        "Range: bytes=9-1",
-        "Host: \x00",
-        "If-Modified-Since: the day before",
-        "Cookie: " + "a=b;" * 500,
-        " folded: x",
-        "no colon",
-        "Transfer-Encoding: gzip, chunked",
-    ]
-)
-HOST = st.sampled_from([*["Host: localhost"] * 8, "Host: a", "Host: localhost\r\nOrigin: http://a"])
-LENGTHS = st.sampled_from(
-    ["right", "right", "right", "none", "more", "less", "-1", "1e3", "9" * 30, "twice", "chunked", "bad chunks"]
-)
+METHODS = [*["GET", "POST"] * 4, "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "get", "CONNECT", "TRACE", "Ä"]
+QUERIES = ["", "", "?full=true", "?full=%ff", "?uuid=", "?uuid=%00%0a", "?&&==&", "?full=true&full=x", "?%"]
+HEADERS = [
+    "Idempotency-Key: same",
+    "Idempotency-Key: " + "k" * 300,
+    "Idempotency-Key: \x01\x1b[31m",
+    "Idempotency-Key: ümlaut",
+    "Idempotency-Key:",
+    "Content-Type: application/json; charset=klingon",
+    "Content-Type: multipart/form-data; boundary=",
+    "Content-Encoding: gzip",
+    "Content-Encoding: deflate",
+    "Content-Encoding: br",
+    "Content-Encoding: zstd",
+    "Expect: 100-continue",
+    "Expect: the unexpected",
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
+    "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+    "Range: bytes=9-1",
+    "Host: \x00",
+    "If-Modified-Since: the day before",
+    "Cookie: " + "a=b;" * 500,
+    " folded: x",
+    "no colon",
+    "Transfer-Encoding: gzip, chunked",
+]
+HOSTS = [*["Host: localhost"] * 8, "Host: a", "Host: localhost\r\nOrigin: http://a"]
+LENGTHS = ["right", "right", "right", "none", "more", "less", "-1", "1e3", "9" * 30, "twice", "chunked", "bad chunks"]
+VERSIONS = ["HTTP/1.1"] * 6 + ["HTTP/1.0", "HTTP/9.9", ""]
 
 
 def _framed(kind: str, body: bytes) -> tuple[list[str], bytes]:
@@ -112,52 +111,60 @@ def _framed(kind: str, body: bytes) -> tuple[list[str], bytes]:
             return [f"Content-Length: { ({'right': size, 'more': size + 5, 'less': size // 2}.get(kind, kind)) }"], body
 
 
-@st.composite
-def _request(draw: st.DrawFn, role: str) -> bytes:
-    path = draw(st.sampled_from(PATHS[role] * 3 + EVERYWHERE) | TEXT.map(lambda t: "/" + quote(t, errors="replace")))
-    target = path + draw(QUERY)
-    lengths, body = _framed(draw(LENGTHS), draw(BODY))
-    version = draw(st.sampled_from(["HTTP/1.1"] * 6 + ["HTTP/1.0", "HTTP/9.9", ""]))
-    headers = draw(st.lists(HEADER, max_size=2))
-    rows = [f"{draw(METHOD)} {target} {version}", draw(HOST), "Connection: close", *headers, *lengths]
-    return "\r\n".join(rows).encode("utf-8", "replace") + b"\r\n\r\n" + body
+def _examples(strategy: st.SearchStrategy[T], number: int) -> list[T]:
+    found: list[T] = []
+
+    @seed(number)
+    @settings(max_examples=POOL, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(example: T) -> None:
+        found.append(example)
+
+    collect()
+    return found
 
 
-@st.composite
-def _damaged(draw: st.DrawFn, role: str) -> bytes:
-    whole = draw(_request(role))
-    at = draw(st.integers(0, len(whole)))
-    return whole[:at] + draw(st.binary(max_size=6)) + whole[at + draw(st.integers(0, 5)) :]
+class Maker:
+    """Makes requests, the same ones for the same number."""
 
+    def __init__(self, number: int) -> None:
+        self._random = Random(number)
+        self._bodies = _examples(BODY, number)
+        self._paths = _examples(TEXT.map(lambda text: "/" + quote(text, errors="replace")), number)
 
-def requests(role: str) -> st.SearchStrategy[bytes]:
-    """What may be sent to a service of this role."""
-    return st.one_of(_request(role), _request(role), _damaged(role), st.binary(max_size=40))
+    def request(self, role: str) -> bytes:
+        """Return what may be sent to a service of this role."""
+        kind = self._random.randrange(4)
+        if kind == 0:
+            return self._noise(40)
+        whole = self._whole(role)
+        return self._damaged(whole) if kind == 1 else whole
 
+    def _whole(self, role: str) -> bytes:
+        choose = self._random.choice
+        known = PATHS[role] * 3 + EVERYWHERE
+        target = choose(known if choose([True, False]) else self._paths) + choose(QUERIES)
+        lengths, body = _framed(choose(LENGTHS), choose(self._bodies))
+        headers = self._random.choices(HEADERS, k=self._random.randrange(3))
+        rows = [f"{choose(METHODS)} {target} {choose(VERSIONS)}", choose(HOSTS), "Connection: close", *headers]
+        return "\r\n".join([*rows, *lengths]).encode("utf-8", "replace") + b"\r\n\r\n" + body
 
-ANY = st.one_of(*(st.tuples(st.just(role), requests(role)) for role in PATHS))
+    def _damaged(self, whole: bytes) -> bytes:
+        at = self._random.randint(0, len(whole))
+        return whole[:at] + self._noise(6) + whole[at + self._random.randint(0, 5) :]
+
+    def _noise(self, most: int) -> bytes:
+        return self._random.randbytes(self._random.randint(0, most))
+
 
 AT_ONCE = 40
 
 
 def drawn(count: int, number: int) -> list[tuple[str, bytes]]:
-    """Return so many requests, the same ones for the same number."""
-    found: list[tuple[str, bytes]] = []
-
-    @seed(number)
-    @settings(
-        max_examples=count // 40,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(ANY, min_size=40, max_size=40))
-    def collect(batch: list[tuple[str, bytes]]) -> None:
-        found.extend(batch)
-
-    collect()
-    assert len(found) == count
-    return found
+    """Return so many requests, each with the role that gets it; the same ones for the same number."""
+    maker, random = Maker(number), Random(number)
+    roles = random.choices([*PATHS], k=count)
+    return [(role, maker.request(role)) for role in roles]
 
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
