@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import Done, complaint
-from support.project import Project, environment
+from support.project import SECONDS, Project, environment
 
 
 def microq(project: Project, changes: dict[str, str], *words: str) -> Done:
@@ -23,7 +23,7 @@ def microq(project: Project, changes: dict[str, str], *words: str) -> Done:
         env={key: value for key, value in changed.items() if value},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -131,7 +131,7 @@ def test_the_doctor_of_a_sound_machine_with_kafka(project: Project, kafka_engine
 
 def test_the_doctor_names_the_first_jar_of_kafka_that_is_missing(project: Project) -> None:
     cache = project.folder / "cache"
-    result = microq(project, {"MICROQ_CACHE": str(cache)}, "doctor", "--queue", "kafka", "--json")
+    result = project.microq("doctor", "--queue", "kafka", "--json", environ={"MICROQ_CACHE": str(cache)})
     (jars,) = [finding for finding in json.loads(result.stdout) if finding["what"] == "Kafka 4.3.1"]
     assert jars["state"] == "warning"
     assert jars["detail"] == f"46 of 46 jars are missing or damaged, {cache / 'kafka-4.3.1'}"
@@ -176,11 +176,11 @@ def test_jars_that_cannot_be_had_are_named_with_their_place(project: Project, en
         "NO_PROXY": "",
         "no_proxy": "",
     }
-    line = complaint(microq(project, offline, "up", "-d"), 4)
+    line = complaint(project.microq("up", "-d", environ=offline), 4)
     assert "com.hazelcast:hazelcast:5.7.0" in line
     assert str(cache / "hazelcast-5.7.0.jar") in line
     assert "`microq fetch`" in line
-    findings = json.loads(microq(project, offline, "doctor", "--json").stdout)
+    findings = json.loads(project.microq("doctor", "--json", environ=offline).stdout)
     (jar,) = [finding for finding in findings if finding["what"] == "hazelcast-5.7.0.jar"]
     assert jar["detail"].startswith("missing")
 
@@ -202,7 +202,7 @@ def test_a_project_that_cannot_be_written(project: Project, engine: None) -> Non
 def test_a_disk_that_takes_nothing(words: list[str], project: Project, engine: None) -> None:
     line = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "microq", *words]
     result = subprocess.run(
-        line, cwd=project.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        line, cwd=project.folder, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert "cannot write in" in complaint(result, 4)
 

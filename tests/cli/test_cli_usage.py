@@ -39,10 +39,13 @@ def test_version(project: Project) -> None:
     assert (result.returncode, result.stdout) == (0, f"microq {__version__}\n")
 
 
+FRESH = {"", *{module: name for name, (module, _) in COMMANDS.items()}.values()}
+"""The help of all commands, and one command of each module: that imports the module by itself."""
+
+
 @pytest.mark.parametrize("words", ["", *commands()])
 def test_help_of_every_command(words: str, project: Project) -> None:
-    # Each module of commands is imported by itself once, in an interpreter of its own; a group is one module.
-    result = project.microq(*words.split(), "--help", fresh=" " not in words)
+    result = project.microq(*words.split(), "--help", fresh=words in FRESH)
     assert (result.returncode, result.stderr) == (0, "")
     assert f"Usage: microq {words}".strip() in result.stdout
     assert "--help" in result.stdout
