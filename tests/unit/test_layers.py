@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -84,19 +86,26 @@ ALLOWED = {
 DRAWERS = {"util", "utils", "common", "helpers", "misc", "manager"}
 
 
-def sources() -> dict[str, str]:
+@cache
+def sources() -> Mapping[str, str]:
     """Every module of the package, by its name, and its source."""
     found = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = file.read_text(encoding="utf-8")
-    return found
+    return MappingProxyType(found)
 
 
-def imports(source: str, known: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a module imports of microq, also inside of functions and by text."""
-    for node in ast.walk(ast.parse(source)):
+@cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a module."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
+def imports(found: Iterable[ast.AST], known: Mapping[str, str]) -> Iterator[str]:
+    """Yield what nodes of a module import of microq, also inside of functions and by text."""
+    for node in found:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "microq")
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -121,7 +130,7 @@ def faults(known: Mapping[str, str]) -> list[str]:
     """What is wrong with the imports of some modules: name -> source."""
     found = []
     for module, source in known.items():
-        for target in imports(source, known):
+        for target in imports(nodes(source), known):
             mine, theirs = part(module), part(target)
             if not theirs and target in ("microq", "a relative import"):
                 found += [f"{module}: {target}"] if target != "microq" else []
@@ -137,9 +146,9 @@ def cycles(known: Mapping[str, str]) -> set[frozenset[str]]:
     statements = {
         module: {
             target
-            for node in ast.walk(ast.parse(source))
+            for node in nodes(source)
             if isinstance(node, ast.Import | ast.ImportFrom)
-            for target in imports(ast.unparse(node), known)
+            for target in imports([node], known)
             if target in known and target != module
         }
         for module, source in known.items()
@@ -222,7 +231,7 @@ def test_an_import_that_points_down_is_none_of_them(module: str, source: str) ->
 
 def of_backends(source: str) -> Iterator[str]:
     """Yield where a module compares with the name of a backend, also as a process's name begins, or matches it."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         compared: list[ast.expr] = []
         if isinstance(node, ast.Compare):
             compared = [node.left, *node.comparators]

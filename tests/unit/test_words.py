@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,17 +73,18 @@ LONGEST_NAME = 60
 """Characters of the name of a test: subject, condition, result."""
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@cache
+def texts() -> dict[str, str]:
     package = ROOT / "microq"
     files = [*package.rglob("*.py"), *package.rglob("*.md"), *package.rglob("*.js"), *package.rglob("*.html")]
-    for file in [*files, ROOT / "README.md", ROOT / "config.toml"]:
-        yield str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")
+    files += [ROOT / "README.md", ROOT / "config.toml"]
+    return {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
 
 
 @pytest.mark.parametrize("banned", BANNED)
 def test_no_text_has_a_banned_word(banned: str) -> None:
     pattern = re.compile(banned, re.IGNORECASE)
-    found = [f"{name}: {hit[0]}" for name, text in texts() for hit in [pattern.search(text)] if hit]
+    found = [f"{name}: {hit[0]}" for name, text in texts().items() for hit in [pattern.search(text)] if hit]
     assert found == [], f"write instead: {BANNED[banned]}"
 
 
