@@ -10,7 +10,7 @@ from hazelcast.errors import HazelcastError
 from support.fakes import FakeClient, FakeMap, FakeQueue, calling, facade, logging_app
 
 from microq.message import Message
-from microq.services.paging import MOST_ORDERED
+from microq.services.paging import LARGEST_LIMIT, MOST_ORDERED, SLACK
 
 
 def entry(uuid: str, text: str, at: float = 1.0) -> str:
@@ -77,10 +77,10 @@ async def test_long_list_is_sorted_up_to_a_limit() -> None:
 
 
 async def test_parts_of_a_long_list_lead_through_all_of_it() -> None:
-    count, after, seen = 25_000, "-1", []
+    count, after, seen = LARGEST_LIMIT + SLACK + 1000, "-1", []
     async with calling(logging_app(many(count))) as client:
         while True:
-            _, part = await client.get(f"/log?full=true&limit=9000&after={after}")
+            _, part = await client.get(f"/log?full=true&limit=5000&after={after}")
             if not part:
                 break
             seen += [message["msg"] for message in part]

@@ -13,8 +13,9 @@ from support.fakes import Caller, FakeMap, FakeQueue, Stub, calling, facade, log
 from microq.client import FacadeClient, get_json
 from microq.errors import DeadlineError, UsageError
 from microq.message import Message
+from microq.services.paging import MOST_ORDERED
 
-MANY = 20_000
+MANY = MOST_ORDERED + 1000
 
 
 def kept(count: int, by: str) -> FakeMap:
