@@ -74,11 +74,14 @@ class Template:
             run, pid = self._start(words, folder, environ, stdin, out, err)
             with run, run.makefile("r", encoding="ascii") as answers:
                 run.settimeout(seconds)
+                code = None
                 try:
                     code = int(answers.readline())
                 except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
                     raise subprocess.TimeoutExpired(["microq", *words], seconds, _text(out), _text(err)) from None
+                finally:
+                    if code is None:  # also where the test's own timeout ended the wait
+                        os.kill(pid, signal.SIGKILL)
             return subprocess.CompletedProcess(["microq", *words], code, _text(out), _text(err))
 
     def _start(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 from support.commands import until
+from support.project import Project
 
 from microq.supervisor.records import alive
 
@@ -126,3 +129,22 @@ def test_tests_that_are_ended_leave_no_daemon(tmp_path: Path, how: signal.Signal
         daemon = psutil.Process(int(noted.read_text(encoding="ascii")))
         tests.send_signal(how)
     until(lambda: not alive(daemon), 100)
+
+
+def test_command_ends_with_the_interrupted_wait_for_it(project: Project) -> None:
+    address = project.config.service_ips.config_service
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return not probe.connect_ex((address.host, address.port))
+
+    def interrupt() -> None:
+        until(listens, 100)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        project.microq("config")
+    interrupting.join()
+    until(lambda: not listens(), 100)
