@@ -33,9 +33,10 @@ def wire(
     backend: QueueOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send one message through the services and show each call: what was sent, what came, how it was understood.
+    """Send one message and show each call, to see whether [wire] fits.
 
-    It uses the running system, or starts one for this. Exit code 1 if something was not as [wire] says.
+    Of each call it shows what was sent, what came and how it was understood. It uses the running system, or starts
+    one for this. Exit code 1 if something was not as [wire] says.
     """
     from microq.terminal.messages import tried
     from microq.workflows.wire import try_here
