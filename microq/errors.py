@@ -46,7 +46,10 @@ class ExitCode(IntEnum):
         return made
 
     FINE = 0, "fine"
-    FAILED = 1, "the check failed: a message was lost, duplicated or missing, or a send was not acknowledged"
+    FAILED = (
+        1,
+        "the check failed: a message was lost, duplicated or missing, a send failed, or a step does not hold",
+    )
     USAGE = 2, "usage or configuration"
     UNKNOWN = 3, "the verdict is unknown, or no system is up"
     MACHINE = 4, "this machine lacks something: Java, a jar, a port, disk space"

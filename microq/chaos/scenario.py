@@ -85,6 +85,8 @@ class Stage:
     opener: StoreOpener = open_store
     """Opens the maps of the cluster, to read the claims."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    pace: float = 0.0
+    """Seconds for which a scenario with the consumers off waits before the fault and after it, for people who watch."""
 
 
 def _check_works(processes: Sequence[ProcessView], *, most: bool) -> None:
@@ -339,10 +341,12 @@ class ConsumersOff(Scenario):
         stopped = await self.operator.stop([Role.MESSAGES.value])
         self.say(f"Consumers are off: {', '.join(stopped) if stopped else 'they were off already'}.")
         copies = await self._fill()
+        await asyncio.sleep(self.stage.pace)
         view = await self.arena.look(self._fault.suffices)
         hits = self._fault.choose(view, self.arena.random)
         self._fault.report(self.arena, view, hits)
         await self._break(hits, copies)
+        await asyncio.sleep(self.stage.pace)
         started = await self.operator.start([Role.MESSAGES.value])
         self.say(f"Started {', '.join(started)}; draining the queue.")
 

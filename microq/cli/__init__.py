@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("messages", "Send messages and show the outcome of each."),
     "read": ("messages", "Read both sets through the facade, several times."),
     "wire": ("wire", "Send one message and show each call, to see whether [wire] fits."),
+    "assignment": ("assignment", "Do the task of the course step by step, with a report to hand in."),
     "chaos": ("chaos", "Break the system on purpose and judge the result."),
     "verify": ("chaos", "Judge a history again, from the file alone."),
     "dead": ("messages", "Dead letters: list, replay, drop."),

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ async def send(
         return Sent(tally, seconds, await waiting(session, config))
 
 
-async def read(config: Config, times: int, limit: int | None, after: float | None) -> AsyncIterator[Reading]:
+async def read(config: Config, times: int, limit: int | None, after: float | None) -> AsyncGenerator[Reading, None]:
     """Yield `times` readings of the facade, with the parameters of `FacadeClient.read`.
 
     Raises `UnreadableError` if an answer does not have what the wire says.

@@ -157,16 +157,18 @@ async def run_on(  # noqa: PLR0913 - a trial, the system, and who hears of it
     *,
     restore: bool,
     links: Any = None,
+    pace: float = 0.0,
 ) -> tuple[Verdict, Path]:
     """Run a trial on a system; return its verdict and its history, which is written into `folder`.
 
-    `restore`: the system ran before, and is restored afterwards, even if this is cancelled.
+    `restore`: the system ran before, and is restored afterwards, even if this is cancelled. `pace` is that of `Stage`.
     """
     history = folder / FILE
     async with open_session() as session, publishing(operator, folder.name) as publisher:
         with record(history, publisher.note) as written:
             timeouts, tell = Timeouts.of(config), publisher.also(say)
-            stage = Stage(config, operator, session, written, tell, restore=restore, links=links, timeouts=timeouts)
+            more: dict[str, Any] = {"restore": restore, "links": links, "timeouts": timeouts, "pace": pace}
+            stage = Stage(config, operator, session, written, tell, **more)
             verdict = await scenario(stage, trial).run()
         publisher.verdict(verdict.to_json(str(history)))
         return verdict, history
