@@ -9,36 +9,28 @@ from playwright.sync_api import Browser, Page, expect
 from support.browser import complaints
 from support.commands import ask, command
 from support.letters import letter, plant
-from support.project import Project, up
+from support.project import Project
 
 from microq.config import Address
 from microq.dashboard.access import HEADER, address_of
-
-pytestmark = pytest.mark.usefixtures("engine")
 
 SCENARIO_MS = 120_000
 PATIENCE_MS = 60_000
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with up(tmp_path_factory.mktemp("dashboard")) as project:
-        yield project
-
-
 @pytest.fixture
-def page(browser: Browser, shown: Project) -> Iterator[Page]:
+def page(browser: Browser, system: Project) -> Iterator[Page]:
     """The page with its token, opened; it must not complain."""
     found = browser.new_page(viewport={"width": 1280, "height": 900})
     said = complaints(found)
-    found.goto(address_of(shown.config))
+    found.goto(address_of(system.config))
     expect(found.locator("#fresh")).to_contain_text("live")
     yield found
     found.close()
     assert said == []
 
 
-def test_it_shows_every_process_and_no_token_in_the_address(page: Page, shown: Project) -> None:
+def test_it_shows_every_process_and_no_token_in_the_address(page: Page, system: Project) -> None:
     boxes = page.locator(".box[data-name]:not([disabled])")
     expect(boxes).to_have_count(10)
     expect(page.locator("#safe")).to_contain_text("safe")
@@ -59,17 +51,17 @@ def test_what_is_sent_is_found_with_its_whole_journey(page: Page) -> None:
         expect(steps).to_contain_text(part)
 
 
-def test_a_kill_is_shown_without_asking_again(page: Page, shown: Project) -> None:
-    victim = f"messages-{shown.config.service_ips.messages_service[0].port}"
+def test_a_kill_is_shown_without_asking_again(page: Page, system: Project) -> None:
+    victim = f"messages-{system.config.service_ips.messages_service[0].port}"
     state = page.locator(f'.box[data-name="{victim}"] .state')
     expect(state).to_contain_text("ready")
-    token = (shown.config.folder / "token").read_text(encoding="ascii")
-    address = shown.config.dashboard.address
+    token = (system.config.folder / "token").read_text(encoding="ascii")
+    address = system.config.dashboard.address
     body = f'{{"verb": "kill", "names": ["{victim}"]}}'.encode()
     status, _ = ask(address, "POST", "/api/process", body, **{HEADER: token})  # answers once the process is gone
     assert status == 200
     expect(state).to_contain_text("exited")
-    assert shown.microq("start", victim).returncode == 0
+    assert system.microq("start", victim).returncode == 0
     expect(state).to_contain_text("ready")
 
 
@@ -85,8 +77,8 @@ def test_a_button_breaks_it_and_the_verdict_forms(page: Page) -> None:
     expect(opened.value.locator("body")).to_contain_text("PASS")
 
 
-def test_dead_letters_are_listed_replayed_and_dropped(page: Page, shown: Project) -> None:
-    plant(shown, letter("one", "first"), letter("two", "second"), letter("three", "?", replayable=False))
+def test_dead_letters_are_listed_replayed_and_dropped(page: Page, system: Project) -> None:
+    plant(system, letter("one", "first"), letter("two", "second"), letter("three", "?", replayable=False))
     rows = page.locator("#letter-rows tr")
     expect(rows).to_have_count(3, timeout=PATIENCE_MS)
     expect(rows.filter(has_text="one")).to_contain_text("first")
@@ -101,43 +93,43 @@ def test_dead_letters_are_listed_replayed_and_dropped(page: Page, shown: Project
     drop.click()
     drop.click()  # the first click asks whether it is meant
     expect(rows).to_have_count(1, timeout=PATIENCE_MS)
-    plant(shown)
+    plant(system)
 
 
-def test_without_the_token_it_reads_and_does_nothing(browser: Browser, shown: Project) -> None:
+def test_without_the_token_it_reads_and_does_nothing(browser: Browser, system: Project) -> None:
     reader = browser.new_page()
-    reader.goto(shown.config.dashboard.address.url)
+    reader.goto(system.config.dashboard.address.url)
     expect(reader.locator("#no-access")).to_be_visible()
     expect(reader.locator("#check")).to_be_disabled()
     reader.close()
     for path in ("/api/send", "/api/process", "/api/fault", "/api/dead"):
-        assert ask(shown.config.dashboard.address, "POST", path, b"{}", **{HEADER: "wrong"})[0] == 403
+        assert ask(system.config.dashboard.address, "POST", path, b"{}", **{HEADER: "wrong"})[0] == 403
 
 
-def test_it_comes_back_when_the_supervisor_does(browser: Browser, shown: Project) -> None:
+def test_it_comes_back_when_the_supervisor_does(browser: Browser, system: Project) -> None:
     page = browser.new_page()
-    page.goto(address_of(shown.config))
+    page.goto(address_of(system.config))
     expect(page.locator("#fresh")).to_contain_text("live")
-    assert shown.microq("down").returncode == 0
+    assert system.microq("down").returncode == 0
     expect(page.locator("#banner")).to_be_visible()
-    assert shown.microq("up", "-d").returncode == 0
+    assert system.microq("up", "-d").returncode == 0
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator("#fresh")).to_contain_text("live")
     expect(page.locator("#check")).to_be_enabled()
     page.close()
 
 
-def test_a_narrow_page_needs_no_scrolling_sideways(browser: Browser, shown: Project) -> None:
+def test_a_narrow_page_needs_no_scrolling_sideways(browser: Browser, system: Project) -> None:
     narrow = browser.new_page(viewport={"width": 400, "height": 900})
-    narrow.goto(address_of(shown.config))
+    narrow.goto(address_of(system.config))
     expect(narrow.locator("#fresh")).to_contain_text("live")
     assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth")
     narrow.close()
 
 
-def test_a_finished_run_is_replayed_and_cannot_be_acted_on(browser: Browser, shown: Project) -> None:
-    run = max((shown.config.folder / "runs").glob("*-kill-member"))
-    with command(shown, "dashboard", run.name, "--no-open") as serving:
+def test_a_finished_run_is_replayed_and_cannot_be_acted_on(browser: Browser, system: Project) -> None:
+    run = max((system.config.folder / "runs").glob("*-kill-member"))
+    with command(system, "dashboard", run.name, "--no-open") as serving:
         serving.says("Ctrl-C")
         replay = browser.new_page()
         said = complaints(replay)
