@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.commands import Done, accounted_for, command, complaint, observed
-from support.project import Project, make_project
+from support.project import TWO, Project, make_project
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -73,7 +73,7 @@ def test_no_message_is_lost_when_the_owner_dies(project: Project) -> None:
 
 
 def test_without_copies_the_loss_is_seen(project: Project) -> None:
-    done = project.microq(*KILL, "--set", "queue.backup-count=0", "--target", "owner", "-m", "50", "--json")
+    done = project.microq(*KILL, *TWO, "--set", "queue.backup-count=0", "--target", "owner", "-m", "50", "--json")
     found = verdict(done, 1)
     assert found["verdict"] == "fail"
     assert 0 < len(found["lost"]) <= 50
@@ -84,7 +84,7 @@ def test_without_copies_the_loss_is_seen(project: Project) -> None:
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(project: Project) -> None:
-    with command(project, *KILL, "-m", "20000") as running:
+    with command(project, *KILL, *TWO, "-m", "20000") as running:
         running.says("Consumers are off", 90)
         assert project.alive()
         running.interrupt()
@@ -260,7 +260,7 @@ def test_a_target_that_is_not_there_disturbs_nothing(running: Project, target: s
 def test_interrupt_after_the_kill_restores_running_system(running: Project, how: signal.Signals) -> None:
     running.microq("start", "messages")
     before = status(running)
-    with command(running, *KILL, "-m", "2000") as interrupted:
+    with command(running, *KILL, "-m", "100") as interrupted:
         interrupted.says(" killed", 90)
         interrupted.interrupt(how)
         assert interrupted.ended(90) == 130
