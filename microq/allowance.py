@@ -36,7 +36,7 @@ class Allowance:
 
     @property
     def left(self) -> int:
-        """How much may still be taken; negative if the limit was lowered below what is taken."""
+        """The amount that may still be taken; negative if the limit was lowered below what is taken."""
         return self._numbers[_LIMIT] - self._numbers[_TAKEN]
 
     def take(self, amount: int) -> bool:

@@ -1,4 +1,4 @@
-"""How many messages fit into the members' memory, and which settings allow more than that.
+"""The number of messages that fit into the members' memory, and the settings that allow more.
 
 A member's JVM runs with the serial collector and `NewRatio` 7: seven eighths of its heap are the old generation.
 """
@@ -31,7 +31,7 @@ which 2 * 246 are keys and values.
 """
 
 USUAL = Message("x" * 36, "x" * 100)
-"""The message that a number of messages is stated in."""
+"""The message by which numbers of messages are stated."""
 
 
 def entry_bytes(message: Message) -> int:
@@ -47,7 +47,7 @@ class Capacity:
     members: int
     backups: int
     parts: int
-    """In how many forms a message takes memory: log entry, stored entry, and item of a queue in the same members."""
+    """The number of forms in which a message takes memory: log entry, stored entry, item of a queue in the members."""
 
     @classmethod
     def of(cls, hazelcast: Hazelcast, queue: Queue) -> Capacity:
@@ -90,12 +90,12 @@ class Capacity:
 
     @property
     def held(self) -> int:
-        """How many usual messages all consumers together can hold: a log entry and a stored entry each."""
+        """The number of usual messages that all consumers together can hold: a log entry and a stored entry each."""
         return _about(int(self.room / self._share(self.members)) // (2 * entry_bytes(USUAL)))
 
     @property
     def waiting(self) -> int:
-        """How many usual messages can wait in the queue."""
+        """The number of usual messages that can wait in the queue."""
         return _about(self.queue // (self.parts * entry_bytes(USUAL)))
 
 

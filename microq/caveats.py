@@ -42,14 +42,14 @@ def _of_queue(now: Snapshot) -> Iterator[str]:
     if now.queue is None:
         external = any(process.external for process in now.having(Role.FACADE))
         why = "the facade is external, and no server reports its items" if external else "the facade does not answer"
-        yield f"{why}: how full the queue is, and who owns it, is unknown"
+        yield f"{why}: the size and the owner of the queue are unknown"
         return
     if now.queue.size is None:
-        yield "the queue does not answer: how full it is, is unknown"
+        yield "the queue does not answer: its size is unknown"
     if now.partitioned and now.brokers and not now.partitions:
         yield f"the {now.words.servers(2)} know no topic {now.queue.name}; `microq restart facade` makes it anew, empty"
     elif now.managed and not now.owners:
-        yield "who owns the queue is unknown"
+        yield "the owner of the queue is unknown"
 
 
 def _of_services(now: Snapshot) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _of_consumers(now: Snapshot) -> Iterator[str]:
         yield "every messages-service is full: new messages stay in the queue, and when that is full, POST is refused"
     for process in full:
         held = f"{process.held or 0:,} messages"
-        yield f"{process.name} is full with {held} and receives no more: its log says which bound it has reached"
+        yield f"{process.name} is full with {held} and receives no more: its log names the bound that it has reached"
 
 
 def _of_facade(now: Snapshot) -> Iterator[str]:
@@ -111,9 +111,9 @@ def _unsettled(now: Snapshot) -> str:
         return "the servers run elsewhere; their copies cannot be seen from here"
     if not now.servers:
         return "no server of the queue answers"
-    # What a server that does not answer sees and holds is unknown.
+    # A server that does not answer may see fewer servers, and hold fewer copies.
     if not now.ready(Role.QUEUE) | now.ready(Role.MAPS) <= {figures.name for figures in now.figures}:
-        return "whether the cluster is safe is unknown: a server that is up does not answer"
+        return "the safety of the cluster is unknown: a server that is up does not answer"
     if not now.joined:
         return "cluster not safe: a server that is up does not see all the others"
     if not now.settled:
@@ -139,12 +139,12 @@ def backups(now: Snapshot) -> str:
     plural = "" if wanted == "1" else "s"
     if not now.managed:
         return f"{wanted} backup{plural} configured"
-    there = (
+    found = (
         ""
         if now.copies == now.wanted and now.copies is not None
         else f"{UNKNOWN if now.copies is None else now.copies} of "
     )
-    return f"{there}{wanted} backup{plural}"
+    return f"{found}{wanted} backup{plural}"
 
 
 def _why_fewer(now: Snapshot) -> str:
@@ -188,7 +188,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def of_configuration(config: Config) -> list[str]:
-    """Return what a configuration asks for and its servers cannot do."""
+    """Return the settings that the configured servers cannot fulfil, a line each."""
     clusters = filter(None, (backend_of(config, role) for role in (Role.MAPS, Role.QUEUE)))
     kinds = {each.key: each.addresses(config) for each in clusters if each.managed(config)}
     wanted = config.queue.backup_count

@@ -24,13 +24,13 @@ from microq.errors import DeadlineError, NotRunningError, UsageError
 from microq.message import Message, Outcome, Reading, Receipt
 
 ATTEMPT_SECONDS = 2.0
-"""How long one replica may take before the next one is asked, in seconds."""
+"""Seconds that one replica may take before the next one is asked."""
 
 PIECE_SECONDS = 10.0
-"""How long an answer may pause between two of its pieces, in seconds."""
+"""Seconds that an answer may pause between two of its pieces."""
 
 SEND_SECONDS = 30.0
-"""How long the facade may take for one message, failover of the cluster included, in seconds."""
+"""Seconds that the facade may take for one message, failover of the cluster included."""
 
 NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """Errors after which the request certainly was not sent."""
@@ -40,8 +40,8 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "silent"),
     (aiohttp.ClientPayloadError, "its answer was cut off"),
     (aiohttp.ServerDisconnectedError, "it closed the connection"),
-    (aiohttp.ClientResponseError, "no answer of ours"),
-    (ValueError, "no answer of ours"),
+    (aiohttp.ClientResponseError, "not an answer of microq"),
+    (ValueError, "not an answer of microq"),
 )
 
 
@@ -165,7 +165,7 @@ async def _ask_json(
         raise DeadlineError(f"{address} did not answer in {seconds:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NotRunningError(
-            f"nothing of microq answers at {address}; `microq up` starts the system, `microq status` shows it"
+            f"no service of microq answers at {address}; `microq up` starts the system, `microq status` shows it"
         ) from error
     if response.status != 200:  # noqa: PLR2004 - HTTP's "OK"
         message = body.get("message", body) if isinstance(body, dict) else body
@@ -188,7 +188,7 @@ async def read_messages(
 
 
 PAUSE_SECONDS = 1.0
-"""How long the sender waits, in seconds, after the facade refused for now: at once it would refuse again."""
+"""Seconds that the sender waits after the facade refused for now: an immediate send would be refused again."""
 
 
 @dataclass(slots=True)
@@ -276,7 +276,7 @@ class Batch:
 
 
 FIRST = 12
-"""How many texts of each logging-service are kept, to be shown."""
+"""The number of texts of each logging-service that are kept, to be shown."""
 
 
 class _Texts:

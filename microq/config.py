@@ -147,7 +147,7 @@ class Config:
 
     @property
     def capacity(self) -> Capacity:
-        """How many messages fit into the members' memory."""
+        """The number of messages that fit into the members' memory."""
         return Capacity.of(self.hazelcast, self.queue)
 
     @property
@@ -198,7 +198,7 @@ _COUNTS = {"messages": ("service_ips", "messages-service"), "logging": ("service
 """What `--set messages=3` sets: the number of addresses in a list. Backends add the words for their servers."""
 
 _MOST = 20
-"""How many processes of a kind a laptop carries."""
+"""The largest number of processes of a kind: as many as a laptop carries."""
 
 
 def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:

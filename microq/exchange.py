@@ -158,7 +158,7 @@ class Exchanges:
         return tuple(texts_at(place, answer))
 
     async def alive(self) -> Mapping[str, str] | None:
-        """Read the facade, and return the headers of its answer, whatever it is; None if none came."""
+        """Read the facade, and return the headers of any answer; None if none came."""
         answer = await self._ask(self._facade, self._wire.read or Call("GET", "/"), ATTEMPT_SECONDS)
         return None if answer.status is None else answer.headers
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # `microq --help` needs no backend
 
 
 class Role(StrEnum):
-    """What a process is for."""
+    """The purpose of a process."""
 
     QUEUE = "queue"
     """A server that holds the queue, and also the maps if its backend keeps them."""
@@ -338,7 +338,7 @@ class Snapshot:
                 return process
         down = [p.name for p in self.having(Role.FACADE) if p.state is not ProcessState.READY]
         why = f"{down[0]} reports it, and is not ready" if down and not self.partitions else "no server reports it"
-        raise UnknownServerError(f"which server is the {word} is unknown now: {why}; see `microq queue`")
+        raise UnknownServerError(f"the {word} is unknown now: {why}; see `microq queue`")
 
     def named(self, name: str) -> ProcessView:
         """Return the process called `name`; raises `KeyError` if there is none."""

@@ -441,7 +441,7 @@ EVENTS: tuple[type[LogEvent], ...] = (
 _FIELDS = {
     "id": ".*?",
     # In a quoted text a backslash precedes each inner quote, and a blank the opening one: so the end of an id
-    # is certain, whatever the id contains.
+    # is certain for every id.
     "text": r'"(?:[^"]|(?<=\\)")*"(?:… \(\d+ characters\))?',
     "by": r"\S+",
     "why": ".*",
@@ -462,7 +462,7 @@ def read_event(kind: type[K], text: str) -> K | None:
 
 
 class About:
-    """Reads the events of one message, whatever its id contains."""
+    """Reads the events of one message; its id may contain any printable characters."""
 
     def __init__(self, message_id: str) -> None:
         self._id = message_id

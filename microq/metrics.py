@@ -17,7 +17,7 @@ BOUNDS = tuple(0.00025 * 2 ** (step / 2) for step in range(34))
 
 
 CELLS = len(BOUNDS) + 2
-"""How many numbers a `Latencies` consists of."""
+"""The number of numbers in a `Latencies`."""
 
 
 class Latencies:
@@ -103,10 +103,10 @@ Row = tuple[str, str, Callable[[Any], Value]]
 _PROCESS: tuple[Row, ...] = (
     ("process_up", "Whether the process exists, paused or not.", lambda p: p.state in UP),
     ("process_ready", "Whether the process is ready to work.", lambda p: p.state is ProcessState.READY),
-    ("process_restarts_total", "How often it was started again.", lambda p: p.restarts),
-    ("process_start_time_seconds", "When it was started, in seconds since the epoch.", lambda p: p.started_at),
-    ("process_resident_memory_bytes", "Memory that it has.", lambda p: p.rss),
-    ("process_cpu_seconds_total", "Time of a processor that it used.", lambda p: p.cpu_s),
+    ("process_restarts_total", "Number of restarts.", lambda p: p.restarts),
+    ("process_start_time_seconds", "Start time, in seconds since the epoch.", lambda p: p.started_at),
+    ("process_resident_memory_bytes", "Resident memory.", lambda p: p.rss),
+    ("process_cpu_seconds_total", "Processor time that it used.", lambda p: p.cpu_s),
     ("process_messages_held", "Messages that it shows, or entries that it stored.", lambda p: p.held),
 )
 
@@ -125,10 +125,10 @@ _MEMBER: tuple[Row, ...] = (
     ("log_entries", "Entries of the log that it owns.", lambda m: m.log_entries),
     ("log_backup_entries", "Copies of other members' entries of the log that it holds.", lambda m: m.log_backups),
     ("member_partitions", "Partitions of the cluster that it owns.", lambda m: m.partitions),
-    ("member_heap_used_bytes", "Heap of its Java that is in use.", lambda m: m.heap_used),
-    ("member_heap_max_bytes", "Heap that its Java may use.", lambda m: m.heap_max),
+    ("member_heap_used_bytes", "Heap of its JVM that is in use.", lambda m: m.heap_used),
+    ("member_heap_max_bytes", "Maximum heap of its JVM.", lambda m: m.heap_max),
     ("member_gc_collections_total", "Runs of its garbage collector.", lambda m: m.gc_count),
-    ("member_gc_seconds_total", "Time that its garbage collector ran.", lambda m: m.gc_seconds),
+    ("member_gc_seconds_total", "Total time of its garbage collector.", lambda m: m.gc_seconds),
     ("member_clients", "Clients that are connected to it.", lambda m: m.clients),
 )
 
@@ -142,9 +142,9 @@ _QUEUE: tuple[Row, ...] = (
 )
 
 _PARTITION: tuple[Row, ...] = (
-    ("partition_replicas", "Copies of the partition that there should be.", lambda p: p.replicas),
-    ("partition_in_sync_replicas", "Copies of it that have everything.", lambda p: len(p.in_sync) or None),
-    ("partition_messages", "Messages that wait in it.", lambda p: p.waiting),
+    ("partition_replicas", "Configured copies of the partition.", lambda p: p.replicas),
+    ("partition_in_sync_replicas", "In-sync copies of the partition.", lambda p: len(p.in_sync) or None),
+    ("partition_messages", "Messages that wait in the partition.", lambda p: p.waiting),
 )
 
 
@@ -165,12 +165,12 @@ def _of_system(view: Snapshot) -> Iterator[Metric]:
         rows = [((name,), name in view.owners) for name in sorted(names)]
         yield from family("queue_owner", meaning, ["process"], rows)
     lags = [((str(p.number), p.consumer), p.waiting) for p in view.partitions if p.consumer]
-    yield from family("consumer_lag", "Messages that a consumer lags behind.", ["partition", "process"], lags)
+    yield from family("consumer_lag", "Messages that the consumer has not confirmed.", ["partition", "process"], lags)
     if view.members or view.brokers:
         yield from single("cluster_safe", "Whether every copy that is configured is in place.", view.safe)
-        meaning = "Copies that there are beside each primary, of those that are configured."
+        meaning = "Backups of each primary, at most the configured number."
         yield from single("copies", meaning, view.copies)
-    meaning = "When this was seen, in seconds since the epoch."
+    meaning = "Time of the snapshot, in seconds since the epoch."
     yield from single("snapshot_time_seconds", meaning, view.taken_at)
 
 

@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 PATIENCE = 0.05
 """Seconds without an answer after which a replica is asked for its health."""
 
-PULSE_SECONDS = 0.05
+HEALTH_SECONDS = 0.05
 """Seconds for an answer about its health; then another replica gets the request too, 100 ms after the first one."""
 
-BETWEEN_PULSES = 0.5
+BETWEEN_CHECKS = 0.5
 """Seconds after which a replica that is healthy and still has not answered is asked for its health again."""
 
 SHORTEST_REST, LONGEST_REST = 0.25, 2.0
@@ -125,7 +125,7 @@ class _Replica:
     address: Address
     rest: float = 0.0
     resting: asyncio.Task[None] | None = None
-    pulse: asyncio.Task[bool] | None = None
+    check: asyncio.Task[bool] | None = None
 
 
 class Replicas:
@@ -144,7 +144,7 @@ class Replicas:
     def close(self) -> None:
         """End all health checks."""
         for replica in self._replicas:
-            for task in (replica.resting, replica.pulse):
+            for task in (replica.resting, replica.check):
                 if task is not None:
                     task.cancel()
 
@@ -201,11 +201,11 @@ class Replicas:
             ended, _ = await asyncio.wait(attempts, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if ended:
                 return ended
-            pulse = self._pulse_of(newest)
-            await asyncio.wait({*attempts, pulse}, return_when=asyncio.FIRST_COMPLETED)
-            if pulse.done() and not pulse.result():
+            check = self._health_check(newest)
+            await asyncio.wait({*attempts, check}, return_when=asyncio.FIRST_COMPLETED)
+            if check.done() and not check.result():
                 return {attempt for attempt in attempts if attempt.done()}
-            patience = BETWEEN_PULSES
+            patience = BETWEEN_CHECKS
 
     async def _attempt(self, ask: Callable[[Address], Awaitable[Answer]], replica: _Replica) -> Answer | _Failure:
         try:
@@ -228,19 +228,19 @@ class Replicas:
 
     # -- health -------------------------------------------------------------------------------------------------------
 
-    def _pulse_of(self, replica: _Replica) -> asyncio.Task[bool]:
+    def _health_check(self, replica: _Replica) -> asyncio.Task[bool]:
         """Return the health check of a replica: one at a time, which all callers share."""
-        if replica.pulse is None or replica.pulse.done():
-            replica.pulse = self._tasks.create_task(self._feel(replica))
-        return replica.pulse
+        if replica.check is None or replica.check.done():
+            replica.check = self._tasks.create_task(self._check_health(replica))
+        return replica.check
 
-    async def _feel(self, replica: _Replica) -> bool:
-        lives = await self._lives(replica, PULSE_SECONDS)
+    async def _check_health(self, replica: _Replica) -> bool:
+        lives = await self._answers_health(replica, HEALTH_SECONDS)
         if not lives:
             self._leave_out(replica, "it does not answer")
         return lives
 
-    async def _lives(self, replica: _Replica, seconds: float) -> bool:
+    async def _answers_health(self, replica: _Replica, seconds: float) -> bool:
         """Return whether a replica answers a health request, with any answer."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(seconds), self._session.get(replica.address.url + "/healthz"):
@@ -259,7 +259,7 @@ class Replicas:
         while not lives:
             replica.rest = min(max(2 * replica.rest, SHORTEST_REST), LONGEST_REST)
             await asyncio.sleep(replica.rest)
-            lives = await self._lives(replica, ATTEMPT_SECONDS)
+            lives = await self._answers_health(replica, ATTEMPT_SECONDS)
         replica.resting = None
         self._fit.append(replica.address)
         log.info("%s at %s answers again", self._group, replica.address)

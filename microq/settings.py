@@ -193,7 +193,7 @@ class ServiceIps:
 
 
 PLACEHOLDERS = ("host", "port", "config_url", "servers", "members", "cluster", "queue", "facade", "logging", "messages")
-"""What stands for a value of the system in the command and in the variables of an external program, in braces."""
+"""The placeholders of an external program's command and variables, in braces; values of the system replace them."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -278,7 +278,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Hazelcast:
-    """Table `[hazelcast]`: the members, which keep the maps, whatever backend keeps the queue.
+    """Table `[hazelcast]`: the members. They keep the maps, also if another backend keeps the queue.
 
     A member that is silent for `heartbeat_timeout` seconds is declared dead. Heartbeats older than half of that are
     ignored.

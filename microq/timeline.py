@@ -44,7 +44,7 @@ class Writer:
         self._file: BinaryIO | None = None
         self._torn = False
         self.missing = 0
-        """How many lines could not be written: the disk is full, or the folder is gone."""
+        """The number of lines that could not be written: the disk is full, or the folder is gone."""
 
     def look(self, snapshot: Snapshot) -> None:
         """Append a snapshot."""

@@ -39,13 +39,13 @@ from microq.log import (
 from microq.timeline import Frame
 
 KEPT = 2000
-"""How many newest messages are kept in memory."""
+"""The number of newest messages that are kept in memory."""
 
 EARLY = 10_000
-"""How many receptions are kept of messages whose acknowledgement was not read yet."""
+"""The number of receptions that are kept of messages whose acknowledgement was not read yet."""
 
 _SOUGHT = 40
-"""How many characters of a text are used to find it: fewer than the log shows."""
+"""The number of characters by which a text is found: fewer than the log shows."""
 
 WINDOW = 8 << 20
 """The largest number of bytes of a log file that are read at once: the last ones."""
@@ -356,7 +356,7 @@ NEAR = 5.0
 """Maximum seconds between a snapshot and an event that it explains."""
 
 MOST = 20
-"""How many events around a message are shown; a message that waited for an hour may have seen hundreds."""
+"""The number of events around a message that are shown; during an hour in the queue there may be hundreds."""
 
 Happening = tuple[float, str, bool]
 """When, what, and whether it is certain."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 HEADER = "traceparent"
 
 EXPORT_SECONDS = 2.0
-"""How long the collector may take for a batch of spans before they are dropped, in seconds."""
+"""Seconds that the collector may take for a batch of spans before they are dropped."""
 
 _FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 

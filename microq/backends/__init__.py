@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def _installed() -> dict[str, str]:
-    # Imported here: to search the installed packages takes longer than all of `--help`, and is rarely needed.
+    # Imported here: a search of the installed packages takes longer than `--help`, and is rarely needed.
     from importlib.metadata import entry_points  # noqa: PLC0415
 
     return {each.name: each.value for each in entry_points(group=GROUP)}
@@ -59,9 +59,11 @@ def backend(name: str) -> Backend:
     try:
         found: Backend = import_module(module).BACKEND
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"the backend {name} cannot be had from {module}: {error}") from error
+        raise UsageError(f"the backend {name} cannot be loaded from {module}: {error}") from error
     if found.name != name or not name.isalnum():  # processes are called after it, as in memory-9191
-        raise UsageError(f"the backend {name} of {module} must be called so, in letters and digits, not {found.name}")
+        raise UsageError(
+            f"the backend {name} of {module} must have this name, of letters and digits, and it has {found.name}"
+        )
     return found
 
 

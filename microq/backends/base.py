@@ -175,7 +175,7 @@ GREETING = 3
 
 
 class Kind(StrEnum):
-    """Who speaks over a connection."""
+    """The two ends of a connection."""
 
     CLIENT = "client"
     """A client of the queue or of the maps with a server."""
@@ -268,7 +268,7 @@ class Words:
     owner_of_queue: str
     """The same in full: a leader of the queue's partitions."""
     other: str
-    """What a server did that held no primary: led no partition."""
+    """What a server without a primary did: led no partition."""
     owns: str
     owned: str
     owned_with: str
@@ -300,7 +300,7 @@ class Backend:
     has `WIRE`.
     """
     table: type[Any]
-    """Its configuration table, a dataclass with fields made by `microq.tables.key`: `managed` (whether microq starts
+    """Its configuration table, a dataclass with fields made by `microq.settings.key`: `managed` (whether microq starts
     the servers), `environment` (variables for them), the list of their addresses, and keys of its own."""
     addresses_key: str
     """The key of that configuration table that lists its servers."""

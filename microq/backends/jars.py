@@ -70,14 +70,14 @@ def provide(jar: Jar, progress: Progress | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             fresh = _download(jar, Path(folder), progress)
             fresh.replace(path)
-    except (OSError, _NotHadError) as error:
+    except (OSError, _DownloadError) as error:
         # In this order: a network error of the library is an `OSError` too.
-        reason = str(error) if isinstance(error, _NotHadError) else error.strerror or type(error).__name__
+        reason = str(error) if isinstance(error, _DownloadError) else error.strerror or type(error).__name__
         raise JarMissingError(jar.coordinate, str(path), reason, damaged=damaged) from error
     return path
 
 
-class _NotHadError(Exception):
+class _DownloadError(Exception):
     """A jar could not be downloaded completely."""
 
 
@@ -101,7 +101,7 @@ def provide_all(wanted: Sequence[Jar], progress: Progress | None = None) -> tupl
 
 
 def _download(jar: Jar, folder: Path, progress: Progress | None) -> Path:
-    """Download a jar into a folder and return its file; raises `_NotHadError` and `OSError`."""
+    """Download a jar into a folder and return its file; raises `_DownloadError` and `OSError`."""
     # Imported here: it is not needed if everything is cached.
     import requests  # noqa: PLC0415
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
@@ -111,11 +111,11 @@ def _download(jar: Jar, folder: Path, progress: Progress | None) -> Path:
     try:
         fetched = context.create_dependency(jar.coordinate).artifact.resolve()
     except (requests.RequestException, RuntimeError) as error:
-        raise _NotHadError(_short(error)) from error
+        raise _DownloadError(_short(error)) from error
     copy = folder / "whole.jar"
     shutil.copyfile(fetched, copy)
     if hashlib.sha256(copy.read_bytes()).hexdigest() != jar.sha256:
-        raise _NotHadError("the downloaded file has another digest")
+        raise _DownloadError("the downloaded file has another digest")
     return copy
 
 

@@ -1,4 +1,4 @@
-"""The ceiling: a handler that does nothing answers the most that any facade could answer on this machine."""
+"""The ceiling: a handler that does nothing; no facade on this machine can answer more requests."""
 
 from __future__ import annotations
 

@@ -248,12 +248,12 @@ def _scene_lines(found: Found) -> Iterator[Line]:
 
 
 def _times(scene: Scene) -> Iterator[tuple[str, Callable[[Struck], float | None]]]:
-    """Return what is timed in a scene, and how it is found."""
+    """Return the times of a scene, each with the function that finds it."""
     yield "without acknowledgement", lambda one: one.row.longest_gap_s
     yield "first acknowledgement", lambda one: one.row.first_acknowledgement_s
     if scene.quiet:
         yield "first delivery", lambda one: one.row.first_delivery_s
-    else:  # a consumer shows what it has taken at once, whatever happens to the queue
+    else:  # a consumer shows what it has taken at once, also while the queue fails
         yield "without delivery", lambda one: one.silence_s
 
 

@@ -24,7 +24,7 @@ from microq.fleet import Operator, Role
 from microq.settings import heap_bytes
 
 COMMAND_SECONDS = 120.0
-"""How long a command may take."""
+"""Seconds that a command may take."""
 
 
 async def timed(words: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
@@ -136,7 +136,7 @@ LONGEST_READING = 30.0
 """Maximum seconds for which a single sender is measured while everything is read."""
 
 LONGEST_SETTLING, QUIET_CORES = 20.0, 0.3
-"""Seconds for the system to become idle after it was filled, and the share of a core below which it is idle."""
+"""Seconds that a filled system may take to become idle, and the share of a core below which it is idle."""
 
 PART = 100
 """Messages of a limited read."""

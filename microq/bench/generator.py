@@ -81,7 +81,7 @@ class Generator:
 
 
 def _accepted(found: F, acknowledged: int) -> F:
-    """Return the result of a send if nearly all was acknowledged; else raises `MachineError`."""
+    """Return the result of a send; raises `MachineError` unless nearly every message was acknowledged."""
     asked = acknowledged + found.failed
     if acknowledged < ENOUGH * asked:
         why = found.reason or "no answer came"

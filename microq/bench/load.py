@@ -161,7 +161,7 @@ class Sent:
 
     @property
     def per_second(self) -> float:
-        """How many messages a second were acknowledged."""
+        """The number of messages that were acknowledged per second."""
         return self.acknowledged / self.seconds
 
 
@@ -210,7 +210,7 @@ class Spaced:
 
     @property
     def per_second(self) -> float:
-        """How many messages a second were acknowledged."""
+        """The number of messages that were acknowledged per second."""
         return len(self.acknowledged) / self.seconds
 
 
@@ -290,7 +290,7 @@ class Batched:
 
     @property
     def per_second(self) -> float:
-        """How many messages a second were acknowledged."""
+        """The number of messages that were acknowledged per second."""
         return self.acknowledged / self.seconds
 
 
@@ -365,7 +365,7 @@ async def read_for(session: aiohttp.ClientSession, address: Address, path: str, 
 BATCH = 256
 
 ROUND = 20
-"""Batches of one round. Between rounds the queue is emptied, unmeasured: the members' memory is not endless."""
+"""Batches of one round. Between rounds the queue is emptied, unmeasured: the members' memory is limited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from microq.fleet import Role, Snapshot
 from microq.usage import family, usage
 
 CLIENT = "client"
-"""The load generator, beside the names of the processes."""
+"""The name of the load generator in figures by process."""
 
 SUPERVISOR = "supervisor"
-"""The supervisor, which also serves the page; in a benchmark it is the command itself."""
+"""The name of the supervisor, which also serves the page; in a benchmark it is the command itself."""
 
 
 def by_name(view: Snapshot) -> dict[str, list[int]]:

@@ -41,8 +41,8 @@ class Pace:
 class Level:
     """The rate over a number of connections, and that of a handler that does nothing, just before and after it.
 
-    `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core; `others_cores` is how many cores were
-    used meanwhile by what is not of the benchmark.
+    `client_cpu` of the pace, and `ceiling_client_cpu`, are shares of one core; `others_cores` is the number of
+    cores that other programs used meanwhile.
     """
 
     pace: Pace
@@ -100,7 +100,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How long after its acknowledgement a message was stored, in milliseconds, at a fixed rate.
+    """The milliseconds from the acknowledgement of a message to its storing, at a fixed rate.
 
     `late_ms` is how late the latest message was sent; `missing` were acknowledged and are stored nowhere.
     """

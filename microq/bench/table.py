@@ -12,7 +12,7 @@ from microq.bench.result import Held, Level, Lines, Pace, Result, Seen, middle
 from microq.fleet import Role
 
 MANY, SOME, ONE = 128, 32, 1
-"""The numbers of connections that the targets are about."""
+"""The numbers of connections for which there are targets."""
 
 
 LEAST, MOST = "≥", "≤"
@@ -45,7 +45,7 @@ class Judged:
 
 
 def judge(result: Result, targets: tuple[Target, ...]) -> list[Judged]:
-    """Hold what was measured against each target."""
+    """Compare the measured values with the targets."""
     found = []
     for target in targets:
         measured = target.find(result)

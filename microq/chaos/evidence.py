@@ -1,4 +1,4 @@
-"""The evidence of a history: its events as attempts, readings and faults. Pure, as the checker that uses it."""
+"""The evidence of a history: its events as attempts, readings and faults. Pure functions, as in the checker."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Evidence:
         self.attempts = _attempts(entries)
         self.sent = list(self.attempts)
         self.outcomes = {i: _outcome(attempts) for i, attempts in self.attempts.items()}
-        self._read_what_was_there_before()
+        self._read_earlier()
         self.foreign = {i for entry in self.of("foreign") for i in entry.facts["ids"]} - self.before - set(self.sent)
         self.others = self.before | self.foreign
         self.readings = _readings(entries, _before(self.of("earlier")))
@@ -99,7 +99,7 @@ class Evidence:
         self.faults = list(_faults(entries))
         self.clock_is_steady = _is_steady(entries)
 
-    def _read_what_was_there_before(self) -> None:
+    def _read_earlier(self) -> None:
         earlier = self.of("earlier")
         self.logged_before = {i for entry in earlier for i in entry.facts["ids"]}
         readings = [entry.facts["shown"] for entry in earlier if "shown" in entry.facts]
@@ -245,7 +245,7 @@ class Evidence:
         """The checks that could not be made because this history lacks their facts."""
         shown, sends = [*self.last.shown(), *self.last.logged()], self.of("send")
         texts = all("hash" in entry.facts for entry in (*sends, *shown))
-        here = {
+        known = {
             "whether each text is the one that was sent": texts,
             "what each messages-service showed before the run": self.shown_before is not None,
             "which services there were to read": bool(self.consumers),
@@ -257,7 +257,7 @@ class Evidence:
             "what was redelivered": bool(self.of("redelivered")) and self.knows("redelivered"),
             "what was given up": bool(self.of("dead")) and self.knows("dead"),
         }
-        return [f"unknown: {what}" if self.format > 1 else what for what, known in here.items() if not known]
+        return [f"unknown: {what}" if self.format > 1 else what for what, is_known in known.items() if not is_known]
 
     # -- where missing messages were -----------------------------------------------------------------------------------
 

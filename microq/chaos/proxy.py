@@ -127,7 +127,7 @@ class Side(asyncio.Protocol):
         self._pipe.heard(self, data)
 
     def eof_received(self) -> bool:
-        """Tell the pipe that the peer sends no more; the other direction stays open."""
+        """Tell the pipe that the peer sends nothing more; the other direction stays open."""
         self._pipe.ended(self)
         return True
 
@@ -176,7 +176,7 @@ class Side(asyncio.Protocol):
             return
         else:
             due = self._loop.time()
-        # The order is kept, whatever the jitter.
+        # The order is kept, also with jitter.
         self._queue.append((max(due, self._queue[-1][0]) if self._queue else due, data))
         self._queued += len(data)
         if self._queued > MOST_QUEUED:

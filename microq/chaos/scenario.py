@@ -89,7 +89,7 @@ class Stage:
     """Seconds for which a scenario with the consumers off waits before the fault and after it, for people who watch."""
 
 
-def _check_works(processes: Sequence[ProcessView], *, most: bool) -> None:
+def _check_some_run(processes: Sequence[ProcessView], *, most: bool) -> None:
     """Raise `UsageError` if too few processes of one role run: none or, if `most`, not a majority."""
     unready = [process for process in processes if process.state not in {ProcessState.READY, ProcessState.STARTING}]
     left = len(processes) - len(unready)
@@ -178,12 +178,14 @@ class Scenario(ABC):
     def _check(self, before: Snapshot) -> None:
         """Refuse an impossible run before anything is changed."""
         if not before.managed:
-            raise UsageError(f"[{before.backend}] managed = false: the servers are not microq's, it cannot break them")
+            raise UsageError(
+                f"[{before.backend}] managed = false: microq did not start the servers, so it cannot break them"
+            )
         up = [Address.parse(p.address) for p in before.having(Role.QUEUE) if p.state in UP]
         self.trial.fault.check(self.stage.config, up)
         servers = backend(before.backend)
         for role in (Role.QUEUE, Role.MAPS, Role.LOGGING, Role.FACADE):
-            _check_works(before.having(role), most=role is Role.QUEUE and Trait.QUORUM in servers.traits)
+            _check_some_run(before.having(role), most=role is Role.QUEUE and Trait.QUORUM in servers.traits)
 
     async def _sabotage(self, defects: Mapping[str, str]) -> None:
         """Give defects to a system that ran before; a system that is started for this run starts with them."""

@@ -37,7 +37,7 @@ FOUND = {
     "unlogged": "acknowledged or shown, and missing from the log",
     "unexpected": "shown or logged, but never sent, or refused",
     "duplicated": "shown more than once",
-    "vanished": "there before the run, and missing after it",
+    "vanished": "held before the run, and missing after it",
     "unstable": "shown in one reading, and not in the last one",
     "disordered": "shown after a message that the same sender sent later",
     "differing": "shown or logged with another text than was sent",

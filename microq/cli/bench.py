@@ -40,12 +40,12 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     only: Annotated[
-        list[Part] | None, typer.Option("--only", help="One part; may be repeated.", show_default="all")
+        list[Part] | None, typer.Option("--only", help="Measure only this part; may be repeated.", show_default="all")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One short round of each, two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round of each part; two minutes in all.")] = False,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="Show where a process spends its time: its name, or its role.", metavar="NAME"),
+        typer.Option("--profile", help="Show where a process spends its time (its name or role).", metavar="NAME"),
     ] = None,
     connections: Annotated[
         list[int] | None,
@@ -53,17 +53,18 @@ def bench(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=0.2, max=600, help="How long each rate is measured.", show_default="5"),
+        typer.Option("--seconds", min=0.2, max=600, help="Seconds for which each rate is measured.", show_default="5"),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, max=100, help="How often rates are measured.", show_default="3")
+        int | None,
+        typer.Option("--rounds", min=1, max=100, help="Measurements of each rate.", show_default="3"),
     ] = None,
     lines: Annotated[
-        int | None, typer.Option("--lines", min=1, help="Messages of the batch.", show_default="100000")
+        int | None, typer.Option("--lines", min=1, help="The number of messages in the batch.", show_default="100000")
     ] = None,
     held: Annotated[
         list[int] | None,
-        typer.Option("--held", min=1, help="Messages held; may be repeated.", show_default="1000, 100000, 1000000"),
+        typer.Option("--held", min=1, help="Held messages; may be repeated.", show_default="1000, 100000, 1000000"),
     ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -150,7 +151,7 @@ def compare(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", help="Only this backend.", show_default="both", parser=of_backend, metavar=BACKEND_NAMES
+            "--only", help="Measure only this backend.", show_default="both", parser=of_backend, metavar=BACKEND_NAMES
         ),
     ] = None,
     runs: Annotated[
@@ -158,9 +159,9 @@ def compare(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=0.5, max=600, help="How long each rate is measured.", show_default="5"),
+        typer.Option("--seconds", min=0.5, max=600, help="Seconds for which each rate is measured.", show_default="5"),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One short run; its figures say little.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One short run; its figures are rough.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat the faults' choices.")] = None,
     config: ConfigOption = None,
     sets: SetOption = None,

@@ -262,7 +262,7 @@ def verify(
 
 ROWS = "rows.jsonl"
 
-RunsOption = Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many runs of each.")]
+RunsOption = Annotated[int, typer.Option("--runs", min=1, max=1000, help="The number of runs of each.")]
 OnlyOption = Annotated[str, typer.Option("--only", help="Names, with commas between them.", show_default="all")]
 
 

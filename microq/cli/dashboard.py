@@ -82,4 +82,4 @@ async def _replay(config: Config, folder: Path, port: int | None, *, opens: bool
 def _open(page: str, *, opens: bool) -> None:
     say(page)
     if opens and not webbrowser.open(page):
-        note("No browser could be opened; copy the address into one.")
+        note("No browser could be opened; open the address above in one.")

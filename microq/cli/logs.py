@@ -27,7 +27,7 @@ def logs(
     config: ConfigOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new lines until Ctrl-C.")] = False,
     count: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="How many last lines of each log are shown first.")
+        int, typer.Option("--lines", "-n", min=0, help="The number of last lines of each log that are shown first.")
     ] = 50,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print the lines as they are written, JSON too, without colour.")
@@ -83,7 +83,7 @@ async def print_all(folder: Path, names: Sequence[str]) -> None:
         except BrokenPipeError:
             raise  # the reader is gone, and that ends the system
         except OSError:
-            screen = console()  # the disk is full; the old console would try the same line for ever
+            screen = console()  # the disk is full; the old console would repeat the same line without an end
 
 
 # -- one message ------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ LISTED = 5
 def trace(
     message_id: Annotated[
         str,
-        typer.Argument(help="The id, its beginning if no other id begins so, or the whole text.", metavar="ID|TEXT"),
+        typer.Argument(help="The id, a beginning that no other id has, or the whole text.", metavar="ID|TEXT"),
     ],
     config: ConfigOption = None,
     run_name: Annotated[
@@ -123,7 +123,7 @@ def trace(
     folder = newest_run(loaded) if run_name is None else run_called(loaded, run_name)
     trail = find(folder, message_id)
     if not trail.steps:
-        trail = find(folder, _with_text(folder, message_id) or _begun(folder, message_id))
+        trail = find(folder, _with_text(folder, message_id) or _beginning_with(folder, message_id))
     emit(dataclasses.asdict(trail), lambda: journey(trail), as_json=as_json)
 
 
@@ -146,8 +146,8 @@ def _clock(at: float) -> str:
     return f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S}"
 
 
-def _begun(folder: Path, beginning: str) -> str:
-    """Return the only id that begins so."""
+def _beginning_with(folder: Path, beginning: str) -> str:
+    """Return the only id that begins with this text."""
     from microq.terminal.logs import safe
     from microq.trace import ids_like
 

@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
 def send(
     count: Annotated[
         str | None,
-        typer.Argument(help="How many messages, or - for one per line of standard input.", metavar="N|-"),
+        typer.Argument(help="The number of messages, or - for one per line of standard input.", metavar="N|-"),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Send this one message.", show_default=False)] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="The beginning of the texts: msg1, msg2, ...")] = "msg",
@@ -166,9 +166,10 @@ def _summary(tally: Tally, seconds: float) -> dict[str, Any]:
 
 
 def read(
-    times: Annotated[int, typer.Option("--times", "-n", min=1, max=1000, help="How many GETs.")] = 5,
+    times: Annotated[int, typer.Option("--times", "-n", min=1, max=1000, help="The number of GETs.")] = 5,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, max=10_000, help="At most this number of each set, the oldest.")
+        int | None,
+        typer.Option("--limit", min=1, max=10_000, help="At most so many messages of each set, the oldest."),
     ] = None,
     after: Annotated[
         float | None, typer.Option("--after", help="Only later messages, in seconds since the epoch.")
@@ -232,7 +233,7 @@ async def _read(config: Config, times: int, limit: int | None, after: float | No
         note(f"{', '.join(missing)} answered none of the GETs: each asks one at random. Read again, or `-n 20`.")
     if not as_json:
         for name, count in readings[-1].hidden.items():
-            note(f"{hides(name, count)}; `microq status`.")
+            note(f"{hides(name, count)}; see `microq status`.")
     if all(got.logging_service == got.messages_service == "" for got in readings):
         raise NotRunningError("neither a logging-service nor a messages-service answered; see `microq status`")
 
@@ -286,7 +287,7 @@ async def _chunk(file: int) -> bytes:
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     try:
         loop.add_reader(file, ready.set)
-    except PermissionError:  # a file on disk never has to be waited for
+    except PermissionError:  # a file on disk is always ready
         return os.read(file, _LONGEST)
     try:
         await ready.wait()

@@ -56,7 +56,7 @@ SetOption = Annotated[
 ]
 
 BACKEND_NAMES = f"[{'|'.join(BACKENDS)}]"
-"""How the names that can be given are shown; other packages may add some."""
+"""The names of backends as `--help` shows them; other packages may add some."""
 
 QueueOption = Annotated[
     str | None,
@@ -70,7 +70,7 @@ QueueOption = Annotated[
 ]
 
 
-def _led_by_url(context: typer.Context, url: Address | None) -> Address | None:
+def _url_given(context: typer.Context, url: Address | None) -> Address | None:
     if url is not None:
         context.find_root().call_on_close(hints.lead("--url", url.url))
     return url
@@ -88,7 +88,7 @@ UrlOption = Annotated[
     typer.Option(
         "--url",
         parser=_url,
-        callback=_led_by_url,
+        callback=_url_given,
         metavar="URL",
         help="The facade to use (default: the one of this folder).",
         show_default=False,
@@ -168,7 +168,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
-    # What nohup ignores stays ignored.
+    # A signal that nohup ignores stays ignored.
     numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
     for number in numbers:
         loop.add_signal_handler(number, task.cancel)

@@ -114,7 +114,7 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The forms of a view: on a screen, as a line, once, and as data."""
+    """The forms of a view: on a screen, as one line, as a single picture, and as data."""
 
     screen: Callable[[Sight, int, int], Any]
     line: Callable[[Sight], Any]
@@ -162,7 +162,7 @@ async def _watch(config: Config, sight: Sight, display: Display) -> None:
     from microq.aio import task_group
     from microq.supervisor import control
 
-    something = asyncio.Event()
+    changed = asyncio.Event()
 
     async with control.connect(config) as operator, task_group() as tasks:
 
@@ -170,19 +170,19 @@ async def _watch(config: Config, sight: Sight, display: Display) -> None:
             async for event in operator.events():
                 sight.hear(event)
                 display.heard(event)
-                something.set()
+                changed.set()
 
         listening = tasks.create_task(listen())
         try:
             while not listening.done():
-                something.clear()
+                changed.clear()
                 async with asyncio.timeout(ANSWER_SECONDS):
                     view = await operator.snapshot()
                 sight.look(view)
                 display.looked()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
-                        await something.wait()
+                        await changed.wait()
         finally:
             listening.cancel()
 
@@ -194,11 +194,11 @@ class Display:
         self.sight, self.shown = sight, shown
 
     def looked(self) -> None:
-        """Show a new look."""
+        """Show the new snapshot."""
         emit_line(self.shown.data(self.sight.now))
 
     def heard(self, event: Event) -> None:
-        """Show what happened."""
+        """Show a new event."""
 
     def lost(self) -> None:
         """Show that the supervisor does not answer."""
@@ -213,11 +213,11 @@ class Lines(Display):
         self._console = console()
 
     def looked(self) -> None:
-        """Show a new look."""
+        """Show the new snapshot."""
         self._console.print(self.shown.line(self.sight))
 
     def heard(self, event: Event) -> None:
-        """Show what happened."""
+        """Show a new event."""
         from microq.terminal.logs import event_line
 
         self._console.print(event_line(event))
@@ -231,12 +231,12 @@ class Screen(Display):
         self._live = live
 
     def looked(self) -> None:
-        """Show a new look."""
+        """Show the new snapshot."""
         size = self._live.console.size
         self._live.update(self.shown.screen(self.sight, size.width, size.height), refresh=True)
 
     def heard(self, event: Event) -> None:  # noqa: ARG002 - the sight has it already
-        """Show what happened, at once."""
+        """Show a new event at once."""
         self.looked()
 
     def lost(self) -> None:

@@ -34,7 +34,7 @@ NamesArgument = Annotated[
         metavar="NAME...",
     ),
 ]
-MEANT_SECONDS = 2.0
+ROLE_SECONDS = 2.0
 """Seconds for which it may be unknown which server has a role; in a failover no server has it for a moment."""
 
 ALREADY = {
@@ -121,7 +121,7 @@ async def _do(config: Config, verb: str, names: list[str], *, as_json: bool) -> 
     from microq.supervisor import control
 
     async with control.connect(config) as operator:
-        names = await _meant(operator, verb, names)
+        names = await _with_names(operator, verb, names)
         done = await operator.act(verb, names)
         view = await operator.snapshot()
     left = [process for process in _named(view, names) if process.name not in done]
@@ -140,7 +140,7 @@ async def _do(config: Config, verb: str, names: list[str], *, as_json: bool) -> 
         note(f"`microq start {' '.join(done)}` brings {what} back; `microq status` shows what the others did.")
 
 
-async def _meant(operator: Operator, verb: str, names: list[str]) -> list[str]:
+async def _with_names(operator: Operator, verb: str, names: list[str]) -> list[str]:
     """Return the names; words such as owner are replaced by the name of the server with that role now."""
     words = [name for name in names if name in SERVER_WORDS]
     if not words:
@@ -155,8 +155,8 @@ async def _meant(operator: Operator, verb: str, names: list[str]) -> list[str]:
     return list(dict.fromkeys(found.get(name, name) for name in names))
 
 
-async def _servers(operator: Operator, words: list[str], seconds: float = MEANT_SECONDS) -> dict[str, str]:
-    """Return the name of the server that each word means now; a facade that is busy for a moment is asked again.
+async def _servers(operator: Operator, words: list[str], seconds: float = ROLE_SECONDS) -> dict[str, str]:
+    """Return the name of the server that each word selects now; a facade that is busy for a moment is asked again.
 
     Raises `UnknownServerError` if one is still unknown after `seconds`.
     """

@@ -97,7 +97,7 @@ class Recorder:
     def _tell(self, snapshot: Snapshot) -> None:
         point = self._pace.point(snapshot)
         self._points.append(point)
-        self._seen = {"frame": self._memory.dress(snapshot), "cues": caveats(snapshot, self._memory.last)}
+        self._seen = {"frame": self._memory.complete(snapshot), "cues": caveats(snapshot, self._memory.last)}
         self.watchers.send(("frame", {**self._seen, "point": point}))
         self._write(snapshot)
 
@@ -123,7 +123,7 @@ class Recorder:
 
 @asynccontextmanager
 async def recording(operator: Operator, folder: Path, least: float = LEAST_SECONDS) -> AsyncIterator[Recorder]:
-    """Yield a running recorder, which writes into the folder of the run, until the body ends."""
+    """Yield a recorder that runs until the body ends; it writes into the folder of the run."""
     file = timeline.Writer(folder)
     recorder = Recorder(operator, folder, file, least)
     try:

@@ -36,7 +36,7 @@ class Replay:
         for frame in frames:
             snapshot = frame.snapshot
             points.append(pace.point(snapshot))
-            self._frames.append({**memory.dress(snapshot), "cues": caveats(snapshot, memory.last)})
+            self._frames.append({**memory.complete(snapshot), "cues": caveats(snapshot, memory.last)})
         self._points = thinned(points)
         self._events = [self._story.hear(event) for event in events]
         self.snapshot: Snapshot | None = frames[-1].snapshot if frames else None

@@ -162,7 +162,7 @@ Body = Mapping[str, Any]
 Act = Callable[[Actions, Body], Awaitable[Any]]
 
 LINES = 200
-"""How many last lines of a log the page gets."""
+"""The number of last lines of a log that the page gets."""
 
 MOST_ROWS = 500
 """The largest number of messages in one answer."""
@@ -300,7 +300,7 @@ def _rendered(path: Path, config: Config) -> str:
 async def _metrics(request: web.Request) -> web.Response:
     source = request.app[PAGE].source
     if not isinstance(source, Recorder):
-        raise UsageError("a finished run has no metrics; its timeline has what there was")
+        raise UsageError("a finished run has no metrics; its figures are in its timeline")
     body, content_type = metrics.of_system(await source.refresh(), request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 

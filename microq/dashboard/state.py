@@ -14,12 +14,12 @@ from microq.metrics import between, quantile
 
 
 class Memory:
-    """The last figures of each server."""
+    """Remembers the last figures of each server, and completes snapshots with them."""
 
     def __init__(self) -> None:
         self.last: dict[str, Figures] = {}
 
-    def dress(self, snapshot: Snapshot) -> dict[str, Any]:
+    def complete(self, snapshot: Snapshot) -> dict[str, Any]:
         """Add a snapshot; return it as a JSON object, with computed values, caveats and the last figures."""
         self.last |= {each.name: each for each in snapshot.figures}
         return {
@@ -106,7 +106,7 @@ def thinned(points: Iterable[Point], most: int = MOST) -> list[Point]:
 
 
 NEWEST = 500
-"""How many events the page gets when it opens."""
+"""The number of events that the page gets when it opens."""
 
 ENDS = frozenset({"verdict", "failed"})
 """Kinds of event that end a scenario."""

@@ -19,16 +19,16 @@ from microq.report.course import Attempt, Course, Way
 from microq.report.html import Figure, plain
 
 MOST_DRAWN = 2000
-"""Number of messages above which a chart leaves some out, but never one that did not go smoothly."""
+"""Number of messages above which a chart leaves some out; it draws each message that is not smooth."""
 
 BINS = 80
-"""About how many bins a rate over time has."""
+"""The approximate number of bins of a rate over time."""
 
 SYMBOLS = {Outcome.ACKNOWLEDGED: "circle", Outcome.REJECTED: "x", Outcome.INDETERMINATE: "diamond-open"}
 COLOURS = {Outcome.ACKNOWLEDGED: "--sent", Outcome.REJECTED: "--bad", Outcome.INDETERMINATE: "--doubt"}
 
 
-def said(text: object) -> str:
+def escaped(text: object) -> str:
     """Return a text escaped for plotly.js."""
     return html.escape(plain(text), quote=False)
 
@@ -60,7 +60,7 @@ def latency(way: Course) -> Figure:
     traces = []
     for outcome, symbol in SYMBOLS.items():
         mine = [one for one in way.attempts if one.outcome is outcome]
-        kept = _kept(mine)
+        kept = _drawn_attempts(mine)
         if kept:
             traces.append(
                 {
@@ -73,11 +73,11 @@ def latency(way: Course) -> Figure:
                     "marker": {"symbol": symbol, "color": COLOURS[outcome], "size": 5, "opacity": 0.75},
                 }
             )
-    return {"data": traces, "layout": _beside(way, "milliseconds", type="log", dtick=1)}
+    return {"data": traces, "layout": _layout_with_fault(way, "milliseconds", type="log", dtick=1)}
 
 
-def _kept(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Return the attempts that are drawn: of many only some, but all of the slowest."""
+def _drawn_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Return the attempts that are drawn: every n-th of many, and all of the slowest."""
     every = max(1, math.ceil(len(attempts) / MOST_DRAWN))
     slow = percentile(sorted(one.seconds for one in attempts), 0.99) if attempts else 0.0
     return [one for place, one in enumerate(attempts) if place % every == 0 or one.seconds > slow]
@@ -106,7 +106,7 @@ def throughput(way: Course) -> Figure:
                 "hovertemplate": "%{y:,.0f} per second",
             }
         )
-    return {"data": traces, "layout": _beside(way, f"per second, over {width:g} s", rangemode="tozero")}
+    return {"data": traces, "layout": _layout_with_fault(way, f"per second, over {width:g} s", rangemode="tozero")}
 
 
 def bin_of(span: float) -> float:
@@ -123,8 +123,8 @@ def shares(groups: Mapping[str, Mapping[str, int]]) -> Figure:
         {
             "type": "bar",
             "orientation": "h",
-            "name": said(group),
-            "y": [said(name) for name in counts],
+            "name": escaped(group),
+            "y": [escaped(name) for name in counts],
             "x": list(counts.values()),
             "text": [f"{count:,}" for count in counts.values()],
             "textposition": "auto",
@@ -168,13 +168,13 @@ def _shape(begin: float, end: float, line: Figure, fill: str) -> Figure:
 
 
 def band(way: Course) -> Iterator[tuple[Figure, Figure | None]]:
-    """Yield the time of the fault, without a label."""
+    """Yield a band for the time of the fault, without a label."""
     if way.band:
         yield _shape(*way.band, {"width": 0}, "--band"), None
 
 
 def gap(way: Course) -> Iterator[tuple[Figure, Figure | None]]:
-    """Yield the longest wait in a frame, with its length as a label on the side that has room."""
+    """Yield a frame around the longest wait, with its length as a label on the side that has room."""
     if not way.gap:
         return
     begin, end = way.gap
@@ -195,7 +195,7 @@ def gap(way: Course) -> Iterator[tuple[Figure, Figure | None]]:
     yield _shape(begin, end, {"color": "--gapline", "width": 1.5, "dash": "dot"}, "--gap"), note
 
 
-def _beside(way: Course, y: str, **axis: Any) -> Figure:
+def _layout_with_fault(way: Course, y: str, **axis: Any) -> Figure:
     shapes = [shape for shape, _ in chain(band(way), gap(way))]
     return over_time(way, y, yaxis=axis, shapes=[*shapes, *verticals(way)])
 
@@ -210,7 +210,7 @@ LANES = 4
 
 
 def drawn(ways: Sequence[Way]) -> tuple[list[Way], int]:
-    """Return the messages that are drawn, and n if only every n-th smooth one is drawn."""
+    """Return the messages that are drawn, and n: every n-th smooth message is drawn, and each that is not smooth."""
     every = max(1, math.ceil(len(ways) / MOST_DRAWN))
     return [way for way in ways if way.number % every == 0 or every == 1 or not way.smooth], every
 
@@ -279,7 +279,7 @@ def _journey(one: Way) -> str:
     if one.attempts > 1:
         lines.append(f"sent {one.attempts} times")
     lines.append(f"stored by {one.by} at {one.stored:.3f} s" if one.stored is not None else "not stored")
-    return "<br>".join(map(said, lines))
+    return "<br>".join(map(escaped, lines))
 
 
 def _marks(way: Course) -> list[Figure]:
@@ -291,7 +291,7 @@ def _marks(way: Course) -> list[Figure]:
             "x": [round(mark.at, 4) for mark in way.marks if mark.hit == hit],
             "y": [LANES - 1 - (mark.number - 1) % LANES for mark in way.marks if mark.hit == hit],
             "text": [str(mark.number) for mark in way.marks if mark.hit == hit],
-            "hovertext": [said(f"{mark.at:+.2f} s  {mark.what}") for mark in way.marks if mark.hit == hit],
+            "hovertext": [escaped(f"{mark.at:+.2f} s  {mark.what}") for mark in way.marks if mark.hit == hit],
             "hoverinfo": "text",
             "textposition": "middle right",
             "yaxis": "y2",

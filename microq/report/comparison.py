@@ -9,7 +9,7 @@ from typing import Any
 from microq.bench.comparison import SCENES, Found, Line, lines
 from microq.chaos.matrix import ERROR
 from microq.chaos.verdict import Ruling
-from microq.report.charts import filling, layout, said
+from microq.report.charts import escaped, filling, layout
 from microq.report.html import Figure, Html, chart, document, join, right, scrolled, table, tag
 from microq.report.run import SIGNS
 from microq.terminal.bench import cell, comparison_notes, folded, quotient, repeated
@@ -68,10 +68,10 @@ def bars(mine: Sequence[Line], backends: Sequence[str], *, several: bool) -> Fig
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": said(backend),
-                "y": [said(line.measure) for line in mine],
+                "name": escaped(backend),
+                "y": [escaped(line.measure) for line in mine],
                 "x": [_number(line, backend) for line in mine],
-                "text": [said(cell(line, backend, several=several).plain) for line in mine],
+                "text": [escaped(cell(line, backend, several=several).plain) for line in mine],
                 "textposition": "outside",
                 "cliponaxis": False,
                 "hoverinfo": "name+y+text",

@@ -1,4 +1,4 @@
-"""The course of a run, from its history alone: the way of each message, the hits, the longest wait. Pure.
+"""The course of a run, from its history alone: the way of each message, the hits, the longest wait.
 
 All times are seconds since the first fault, or since the beginning of a run without a fault.
 """
@@ -42,7 +42,7 @@ class Way:
     by: str
     """The instance that stored it."""
     shown: int
-    """How many times it was shown, by all consumers."""
+    """The number of times that all consumers showed it."""
 
     @property
     def smooth(self) -> bool:

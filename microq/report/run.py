@@ -58,7 +58,7 @@ def render(entries: Sequence[Entry], history_name: str, *, config_toml: str = ""
             *_pace(way),
             *_shares(found),
             *_missing(found),
-            *_odd(found),
+            *_findings(found),
             *_setting(record, history_name, config_toml),
         )
     )
@@ -69,7 +69,7 @@ MISSING = ("lost", "unlogged", "unsettled")
 """The lists of missing messages in a verdict, for which the last layer is known."""
 
 MOST_ODD = 200
-"""How many ids of a list are shown; a run may have thousands of foreign or redelivered messages."""
+"""The number of ids of a list that are shown; a run may have thousands of foreign or redelivered messages."""
 
 MOST_ROWS = 15
 """Number of rows above which the table of events is scrolled."""
@@ -102,7 +102,7 @@ def _top(record: Evidence, found: Verdict) -> Html:
 
 
 def _verdict(record: Evidence, found: Verdict, way: Course) -> Iterator[Html]:
-    story = tale(record, found, way)
+    story = story_of(record, found, way)
     yield _heading("verdict")
     ruling = tag("b", f"{SIGNS[found.verdict]} {found.verdict.upper()}")
     yield tag("div", tag("p", ruling, story.headline), class_=f"verdict {found.verdict}")
@@ -199,7 +199,7 @@ def _missing(found: Verdict) -> Iterator[Html]:
     yield scrolled(inner, "All missing messages")
 
 
-def _odd(found: Verdict) -> Iterator[Html]:
+def _findings(found: Verdict) -> Iterator[Html]:
     """Yield the ids of all other lists, failures or not."""
     rows = [
         (tag("code", message), named(name), FOUND[name])
@@ -260,14 +260,14 @@ MOST_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Tale:
-    """The result in one sentence, and the questions of a reader with their answers."""
+class Story:
+    """The result in one sentence, and a reader's questions with their answers."""
 
     headline: str
     answers: tuple[tuple[str, str], ...]
 
 
-def tale(record: Evidence, found: Verdict, way: Course) -> Tale:
+def story_of(record: Evidence, found: Verdict, way: Course) -> Story:
     """Return a run in words: what was sent, which server held it, what happened to that server and to the messages."""
     why = {Ruling.PASS: "Why was nothing lost?", Ruling.FAIL: "What went wrong, and where?"}
     answers = (
@@ -278,7 +278,7 @@ def tale(record: Evidence, found: Verdict, way: Course) -> Tale:
         ("Who got the messages?", _got(record, found)),
         (why.get(found.verdict, "Why does this run prove nothing?"), " ".join(_why(record, found, way))),
     )
-    return Tale(_headline(found), answers)
+    return Story(_headline(found), answers)
 
 
 def _headline(found: Verdict) -> str:
@@ -292,7 +292,7 @@ def _sent(found: Verdict, way: Course) -> str:
     how = (
         "while the messages-services, which consume them, were off"
         if found.quiet
-        else "while the messages-services went on consuming them"
+        else "while the messages-services consumed them"
     )
     whole = found.acknowledged == found.attempted
     outcome = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from microq import log
 
 TAIL = 3
-"""How many last lines are shown of a log without an error."""
+"""The number of last lines that are shown of a log without an error."""
 
 _EXCEPTION = re.compile(
     r"(?:[ |]*|Caused by: |Terminating due to |Exception in thread \".*\" )"

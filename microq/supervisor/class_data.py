@@ -29,7 +29,7 @@ WRITE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Training:
     """An archive to make with a single server of a backend, in the environment of its role."""
 
     role: Role
@@ -37,13 +37,13 @@ class Lesson:
     archive: Archive
 
 
-def missing(engine: Engine, config: Config) -> list[Lesson]:
+def missing(engine: Engine, config: Config) -> list[Training]:
     """Return the archives that do not exist yet."""
     roles = {each.name: role for role in SERVERS if (each := backend_of(config, role))}
-    lessons = [
-        Lesson(roles[name], backend(name), parts.archive) for name, parts in engine.parts.items() if name in roles
+    trainings = [
+        Training(roles[name], backend(name), parts.archive) for name, parts in engine.parts.items() if name in roles
     ]
-    return [lesson for lesson in lessons if not lesson.archive.made]
+    return [training for training in trainings if not training.archive.made]
 
 
 async def train(engine: Engine, config: Config, run: str) -> None:
@@ -51,33 +51,33 @@ async def train(engine: Engine, config: Config, run: str) -> None:
 
     If that fails, starts only stay slower.
     """
-    for lesson in missing(engine, config):
-        folder = lesson.archive.path.parent
+    for training in missing(engine, config):
+        folder = training.archive.path.parent
         try:
             with tempfile.TemporaryDirectory(dir=folder, prefix="training-") as scratch:
-                fresh = await _run(lesson, engine, config, run, Path(scratch))
-                fresh.replace(lesson.archive.path)
+                fresh = await _run(training, engine, config, run, Path(scratch))
+                fresh.replace(training.archive.path)
         except (MicroqError, OSError) as error:
             log.warning("no class-data archive was made, starts stay slower: %s", error)
 
 
-async def _run(lesson: Lesson, engine: Engine, config: Config, run: str, scratch: Path) -> Path:
-    command = lesson.backend.lone_argv(config, scratch, engine, ports.reserve)
+async def _run(training: Training, engine: Engine, config: Config, run: str, scratch: Path) -> Path:
+    command = training.backend.lone_argv(config, scratch, engine, ports.reserve)
     output = scratch / "classes"
-    spec = ProcessSpec("archive", lesson.role, Address("127.0.0.1", 1))  # no process connects to it
+    spec = ProcessSpec("archive", training.role, Address("127.0.0.1", 1))  # no process connects to it
     process = Process(spec, scratch / "archive.log", records.Book(config, run), _ignore)
-    start = executing(server_environment(config, lesson.role, run), named=True)
-    await process.spawn(lesson.archive.training_argv(command, Path(output.name)), start)
+    start = executing(server_environment(config, training.role, run), named=True)
+    await process.spawn(training.archive.training_argv(command, Path(output.name)), start)
     psutil.Process(process.pid).nice(10)  # the system that has just started has priority
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(process.watch())
         try:
-            await until(process, says(process, lesson.backend.ready_line), START_SECONDS)
+            await until(process, says(process, training.backend.ready_line), START_SECONDS)
             await process.stop(WRITE_SECONDS)
         finally:
             await process.kill()
     if not output.exists():
-        raise MachineError(f"the JVM wrote none: {process.new_log()[-300:]}")
+        raise MachineError(f"the JVM wrote no archive: {process.new_log()[-300:]}")
     return output
 
 

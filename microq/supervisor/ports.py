@@ -32,7 +32,7 @@ _BLOCK = 100
 """The distance between the first ports of two named systems."""
 
 KEPT = 1000
-"""How many ports one process keeps reserved; a matrix of runs reserves more, one run after another."""
+"""The number of ports that one process keeps reserved; a matrix of runs reserves more, one run after another."""
 
 
 def check(name: str, address: Address) -> None:

@@ -148,8 +148,8 @@ class ForkServer:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            # The server would fork it nevertheless, and its pid would be unknown.
-            asking.add_done_callback(_give_up)
+            # The server forks it in any case, and its pid would be unknown.
+            asking.add_done_callback(_kill_when_forked)
             raise
 
     async def _ask(self, words: Sequence[str], log_file: Path) -> Forked:
@@ -178,27 +178,27 @@ class ForkServer:
                 env=self._environment,
                 start_new_session=True,  # this process handles Ctrl-C
             )
-            self._tasks.create_task(self._hear(self._server, self._answers))
+            self._tasks.create_task(self._read_answers(self._server, self._answers))
         return self._server
 
-    async def _hear(self, server: asyncio.subprocess.Process, answers: asyncio.Queue[int | None]) -> None:
+    async def _read_answers(self, server: asyncio.subprocess.Process, answers: asyncio.Queue[int | None]) -> None:
         assert server.stdout is not None  # noqa: S101 - it is a pipe
         children: list[Forked] = []
         async for line in server.stdout:
-            said = json.loads(line)
-            if "pid" in said:
-                child = self._children[said["pid"]] = Forked(said["pid"])
+            answer = json.loads(line)
+            if "pid" in answer:
+                child = self._children[answer["pid"]] = Forked(answer["pid"])
                 children.append(child)
                 answers.put_nowait(child.pid)
             else:
-                self._children.pop(said["ended"]).end(said["status"])
+                self._children.pop(answer["ended"]).end(answer["status"])
         await server.wait()
         answers.put_nowait(None)
         for child in children:
             if child.returncode is None:
-                self._tasks.create_task(self._until_gone(child))
+                self._tasks.create_task(self._watch_orphan(child))
 
-    async def _until_gone(self, orphan: Forked) -> None:
+    async def _watch_orphan(self, orphan: Forked) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             await asyncio.to_thread(psutil.Process(orphan.pid).wait)
         self._children.pop(orphan.pid)
@@ -215,7 +215,7 @@ class ForkServer:
                 await self._server.wait()
 
 
-def _give_up(asking: asyncio.Task[Forked]) -> None:
+def _kill_when_forked(asking: asyncio.Task[Forked]) -> None:
     if not asking.cancelled() and not asking.exception():
         asking.result().kill()
 
@@ -239,7 +239,7 @@ TERM_SECONDS = 10.0
 GONE_SECONDS = 5.0
 """Seconds that the kernel may take to remove a killed process, or to stop a paused one."""
 
-_POLITE = (0, 128 + signal.SIGTERM)
+_TERMINATED = (0, 128 + signal.SIGTERM)
 """Exit statuses of a process that ended because of SIGTERM; the second one is a JVM's."""
 
 TICK = 0.01
@@ -416,7 +416,7 @@ class Process:
             return f"by {signal.Signals(-status).name}"
         if self.spec.role in SERVERS and status == OUT_OF_MEMORY:
             return "it ran out of memory"
-        if self._asked and status in _POLITE:
+        if self._asked and status in _TERMINATED:
             return ""
         last = cause_of(self.new_log()) if self.spec.program else ""
         return f"with status {status}{last}".replace("\n  ", " | ")

@@ -27,13 +27,13 @@ RESTORED_PER_SECOND = 20_000
 """Messages a second that a starting process restores: a messages-service took 24 s for two million, on 2 cores."""
 
 MOST_CROWDING = 4.0
-"""How many times longer a start may take at most on a loaded machine."""
+"""The largest factor by which a loaded machine prolongs the time limit of a start."""
 
 Probe = Callable[[], Awaitable[bool]]
 
 
 def crowding(load: float, processors: int) -> float:
-    """Return how many times longer a start may take: as many as processes want each processor, 1 to `MOST_CROWDING`.
+    """Return the factor of a start's time limit: the number of processes for each processor, 1 to `MOST_CROWDING`.
 
     `load` is the average number of processes that run or want to, over the last minute.
     """

@@ -49,10 +49,10 @@ def socket_path(config: Config) -> Path:
     A running system notes its path in the lock, because another terminal may have another temporary folder.
     """
     _, _, noted = _holder(config)
-    return Path(noted) if noted else _place_of_socket(config)
+    return Path(noted) if noted else _chosen_socket_path(config)
 
 
-def _place_of_socket(config: Config) -> Path:
+def _chosen_socket_path(config: Config) -> Path:
     path = config.folder / "control.sock"
     name = f"microq-{os.getuid()}-{sha256(os.fsencode(path)).hexdigest()[:16]}"
     places = [path, *(Path(folder) / name / path.name for folder in (tempfile.gettempdir(), "/tmp"))]  # noqa: S108 - it is made for one user
@@ -77,7 +77,7 @@ def locked(config: Config, folder: Path = Path()) -> Iterator[None]:
             if (pid := lost_supervisor(config)) is not None:
                 raise AlreadyRunningError(pid, str(config.project), config.name)
             file.truncate(0)
-            os.write(file.fileno(), os.fsencode(f"{os.getpid()}\n{folder}\n{_place_of_socket(config)}"))
+            os.write(file.fileno(), os.fsencode(f"{os.getpid()}\n{folder}\n{_chosen_socket_path(config)}"))
         except OSError as error:
             raise MachineError(f"cannot write in {config.folder}: {error.strerror}") from error
         yield

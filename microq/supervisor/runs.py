@@ -45,7 +45,7 @@ def new_run(config: Config, what: str) -> Path:
                 return folder
     except OSError as error:
         raise MachineError(f"cannot make a run folder in {runs}: {error.strerror}") from error
-    raise MachineError(f"{runs} holds too many runs of this second")
+    raise MachineError(f"{runs} has too many runs that began in this second")
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def only_scenario(config: Config) -> Iterator[None]:
         yield
 
 
-def furnish(config: Config, folder: Path) -> Path:
+def prepare(config: Config, folder: Path) -> Path:
     """Write the effective values into a run's folder and return the file; raises `MachineError` if the disk is full."""
     file = folder / CONFIG_FILE
     try:

@@ -80,7 +80,7 @@ class Supervisor(Operator):
         self.config, self.folder, self.specs = config, folder, servers.specs
         self._session, self._tasks, self._servers, self._forks = session, tasks, servers, forks
         self._events, self._sockets = Broadcast[Event](), snapshot.Sockets()
-        self._config_file = runs.furnish(config, folder)
+        self._config_file = runs.prepare(config, folder)
         self._verbs, self._defects = asyncio.Lock(), dict[Role, str]()
         self._training: asyncio.Task[None] | None = None
         self._start_seconds = START_SECONDS

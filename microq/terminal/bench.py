@@ -58,7 +58,7 @@ def notes(result: Result) -> Iterator[str]:
         rounds = len(result.rates)
         medians = f"Medians of {rounds} rounds, of the ratios too" if rounds > 1 else "One round"
         yield f"{medians}, each on a fresh system, consumers on."
-        yield "The do-nothing handler was asked just before and just after each rate, by the same load generator."
+        yield "The same load generator measured the do-nothing handler just before and just after each rate."
     for connections in result.connections:
         most = max(level.pace.client_cpu for level in result.levels(connections))
         if most > SATURATED:

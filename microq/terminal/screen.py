@@ -36,7 +36,7 @@ class Sight:
         self.last: dict[str, Figures] = {}
         self.events: deque[Event] = deque(maxlen=REMEMBERED)
         self.lost_at: float | None = None
-        """Since when the supervisor does not answer."""
+        """The time since which the supervisor does not answer."""
         self._looks: deque[Snapshot] = deque()
         self._announced: set[str] = set()
         self.look(first)
@@ -46,7 +46,7 @@ class Sight:
         self.now, self.lost_at = view, None
         self.last |= {figures.name: figures for figures in view.figures}
         self._looks.append(view)
-        # The first one that is kept is the youngest that is old enough.
+        # The first snapshot that is kept is the newest one that is old enough.
         while len(self._looks) > 1 and view.taken_at - self._looks[1].taken_at >= SPAN:
             self._looks.popleft()
 
@@ -109,7 +109,7 @@ LEAST = 2
 """Lines reserved for the last events."""
 
 CAVEATS = 3
-"""Lines reserved for caveats, if there are so many."""
+"""The most lines reserved for caveats."""
 
 
 def screen(sight: Sight, width: int, height: int) -> RenderableType:
@@ -157,7 +157,7 @@ def lost(since: float) -> Text:
 
 
 def with_lost(sight: Sight, picture: RenderableType) -> RenderableType:
-    """Return the picture, below that line if the supervisor does not answer."""
+    """Return the picture; if the supervisor does not answer, a line above says so."""
     return picture if sight.lost_at is None else Group(lost(sight.lost_at), picture)
 
 

@@ -22,7 +22,7 @@ from microq.terminal.style import NOTHING, Fitting, nearest
 STYLE = {Ruling.PASS: "bold green", Ruling.FAIL: "bold red", Ruling.UNKNOWN: "bold yellow"}
 
 SHOWN_IDS = 5
-"""How many ids of a list are shown; the history has all of them."""
+"""The number of ids of a list that are shown; the history has all of them."""
 
 
 def verdict(found: Verdict, history: str, report: str | None = None) -> RenderableType:
@@ -50,7 +50,7 @@ def _headline(found: Verdict) -> Text:
 
 
 def _hits(found: Verdict) -> str:
-    """Return the targets that were hit, each with how many times."""
+    """Return the targets that were hit, each with its number of hits."""
     times = Counter((fault.target, fault.owner) for fault in found.faults)
     return " and ".join(
         f"{escaped(target)}{_ownership(target, found.queue, owner=owner)}{f' × {count}' if count > 1 else ''}"

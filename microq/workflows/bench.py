@@ -77,7 +77,7 @@ class Benchmark:
     commands find the same configuration. `repeat` is the command that repeats it.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what is measured, with what, and who reads how it goes
+    def __init__(  # noqa: PLR0913, PLR0917 - what is measured, with what, and where the progress is shown
         self,
         load: Callable[[Sequence[str]], Config],
         words: Sequence[str],

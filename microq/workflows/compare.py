@@ -43,7 +43,7 @@ def check(config: Config) -> None:
     """Raise `UsageError` if the faults of a comparison cannot be applied to a system with this configuration."""
     if not config.managed:
         raise UsageError(
-            f"[{config.queue.backend}] managed = false: the servers are not microq's, it cannot break them"
+            f"[{config.queue.backend}] managed = false: microq did not start the servers and cannot break them"
         )
     for scene in SCENES:
         scene.fault.check(config, config.servers)
@@ -151,7 +151,7 @@ class Comparison:
 
     @property
     def options(self) -> CompareOptions:
-        """How much is measured."""
+        """The amount of measurement."""
         return self._options
 
 

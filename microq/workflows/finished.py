@@ -14,7 +14,7 @@ from microq.supervisor import runs
 REPORT = "report.html"
 
 SHOWN = 5
-"""How many names of runs an error lists."""
+"""The number of runs that an error lists."""
 
 
 def newest_run(config: Config) -> Path:
@@ -46,7 +46,7 @@ def run_called(config: Config, run: str) -> Path:
         raise UsageError(f"{folder} is not a folder of a run: it has neither logs nor a history")
     used = Path(str(read(folder / FILE)[0].facts.get("folder", "")))
     if not (used / "logs").is_dir():
-        raise UsageError(f"the logs of the system that {folder} used are not in {used} any more")
+        raise UsageError(f"the logs of the system that {folder} used are no longer in {used}")
     return used
 
 

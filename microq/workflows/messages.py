@@ -25,7 +25,7 @@ MARGIN_SECONDS = 3.0
 PAUSE_SECONDS = 0.3
 
 SIZE_SECONDS = 2.0
-"""Seconds for which the size of the queue is asked for: a queue that is busy for a moment does not tell it."""
+"""Seconds for which the size of the queue is requested: a queue that is busy for a moment does not report it."""
 
 HEARD_SECONDS = 5.0
 """Seconds without an answer after which a service counts as unavailable."""
@@ -33,7 +33,7 @@ HEARD_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How many messages of the log each messages-service shows, and which are missing.
+    """The number of messages of the log that each messages-service shows, and the missing messages.
 
     `twice` are messages that are shown more than once, `dead` the ids of missing ones that are dead letters. The
     instances in `away` did not answer. `waiting` is the size of the queue; None: unknown.
@@ -49,7 +49,7 @@ class Arrival:
 
     @property
     def arrived(self) -> int:
-        """How many messages of the log are shown."""
+        """The number of messages of the log that are shown."""
         return self.logged - len(self.missing)
 
     @property

@@ -29,7 +29,7 @@ REPORT_SECONDS = 5.0
 """Seconds that every server may take to report what it runs with."""
 
 LAST_LINES = 12
-"""How many last lines of the log are shown if a host ends too early."""
+"""The number of last lines of the log that are shown if a host ends too early."""
 
 
 def warn(config: Config, terminal: Terminal) -> None:
@@ -80,10 +80,10 @@ async def detached(config: Config, terminal: Terminal, *, no_messages: bool) -> 
     pid = records.supervisor_pid(config) or records.lost_supervisor(config)
     if pid is not None:
         raise AlreadyRunningError(pid, str(config.project), config.name)
-    tell_of(await asyncio.to_thread(records.leftovers, config), terminal)
+    note_leftovers(await asyncio.to_thread(records.leftovers, config), terminal)
     folder = runs.new_run(config, "up")
     try:
-        runs.furnish(config, folder)
+        runs.prepare(config, folder)
     except OSError as error:
         raise MachineError(f"cannot write in {folder}: {error.strerror}") from error
     output, began = folder / "supervisor.log", time.monotonic()
@@ -167,14 +167,14 @@ async def end(config: Config, terminal: Terminal) -> None:
             terminal.note(f"The supervisor (pid {pid}) lost its folder {config.folder}; ending it by a signal.")
             await _signal_to_end(pid, terminal)
     left = await asyncio.to_thread(records.leftovers, config)
-    tell_of(left, terminal)
+    note_leftovers(left, terminal)
     await asyncio.to_thread(records.sweep, config, left)
     nothing = f"Nothing was running in {config.title}." if config.name else "Nothing was running here."
     terminal.note("Everything is stopped." if left or pid is not None else nothing)
 
 
-def tell_of(left: Sequence[records.Leftover], terminal: Terminal) -> None:
-    """Show which processes of a run without a supervisor are ended, if there are any."""
+def note_leftovers(left: Sequence[records.Leftover], terminal: Terminal) -> None:
+    """Announce the end of processes that have no supervisor, if there are any."""
     if left:
         names = ", ".join(leftover.name for leftover in left)
         terminal.note(

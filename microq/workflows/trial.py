@@ -47,8 +47,8 @@ def make(name: str, options: Mapping[str, Any]) -> Fault:
     return fault
 
 
-def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any) -> Trial:  # noqa: FBT001 - as asked for
-    """Return the trial of a fault; its consumers are off if that is asked for, or is the form of the task.
+def trial_of(fault: Fault, quiet: bool | None, messages: int | None, **more: Any) -> Trial:  # noqa: FBT001 - as the user asked
+    """Return the trial of a fault; its consumers are off if the user asks for it, or if that is the form of the task.
 
     Other options have the defaults of the fault's command; `more` are fields of `Trial`. Raises `UsageError` if the
     fault has no quiet form.
@@ -82,7 +82,7 @@ def configured(
     """
     config = load([*fault.settings, *settings, *sets])
     if records.supervisor_pid(config) is None:
-        fault.check(config, config.servers)  # before anything is started for nothing
+        fault.check(config, config.servers)  # before anything is started
         return config
     running = records.in_force(config)
     if lacking := needs(fault, running, settings):
@@ -142,13 +142,13 @@ def reserved(config: Config, trial: Trial) -> Iterator[Path]:
 
     Raises `UsageError` if another scenario runs, or the queue cannot hold what the trial sends.
     """
-    if trial.quiet:  # before anything is started for nothing
+    if trial.quiet:  # before anything is started
         check_room(config, trial)
     with runs.only_scenario(config):
         yield runs.new_run(config, trial.fault.name.replace("+", "-"))
 
 
-async def run_on(  # noqa: PLR0913 - a trial, the system, and who hears of it
+async def run_on(  # noqa: PLR0913 - a trial, the system, and the listeners
     operator: Operator,
     config: Config,
     trial: Trial,

@@ -101,7 +101,7 @@ def test_what_is_no_member_is_refused(target: str) -> None:
 
 @pytest.mark.parametrize("view", [snapshot(owner=None), replace(snapshot(), queue=None)])
 def test_unknown_owner_is_refused(view: Snapshot) -> None:
-    with pytest.raises(UsageError, match="which server owns the queue is unknown now"):
+    with pytest.raises(UsageError, match="the owner of the queue is unknown now"):
         KillMember("owner").choose(view, Random(0))
 
 

@@ -134,7 +134,7 @@ def test_unreported_owner_is_unknown(system: Project) -> None:
     assert system.microq("stop", "facade").returncode == 0
     try:
         line = complaint(system.microq("kill", "owner"), 3)
-        assert "which server is the owner is unknown now: facade-" in line
+        assert "the owner is unknown now: facade-" in line
         lowest = processes(system)
         assert {p["state"] for name, p in lowest.items() if name.startswith("hazelcast")} == {"ready"}
     finally:

@@ -234,7 +234,7 @@ async def test_what_is_wrong_with_a_body_is_said_in_words_of_json(body: str, wor
         (aiohttp.ClientPayloadError("x"), "its answer was cut off"),
         (aiohttp.ServerTimeoutError(), "silent"),
         (TimeoutError(), "silent"),
-        (json.JSONDecodeError("x", "", 0), "no answer of ours"),
+        (json.JSONDecodeError("x", "", 0), "not an answer of microq"),
         (aiohttp.ClientError(), "the connection broke"),
     ],
 )

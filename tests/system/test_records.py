@@ -45,7 +45,7 @@ from microq.supervisor import records, runs
 from microq.supervisor.topology import child_environment
 config = load(Path(sys.argv[1]) / "config.toml")
 folder = runs.new_run(config, "up")
-runs.furnish(config, folder)
+runs.prepare(config, folder)
 with records.locked(config, folder):
     words = [sys.executable, "-c", "import time; time.sleep(60)"]
     children = [subprocess.Popen(words, env=child_environment(config, folder.name)) for _ in range(2)]

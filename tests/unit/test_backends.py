@@ -45,9 +45,9 @@ def test_a_backend_of_another_package_is_configured_as_ours_are(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("broken = support.nothing", "the backend broken cannot be had from support.nothing: No module named"),
-        ("broken = support.plug", "the backend broken cannot be had from support.plug: module"),
-        ("broken = support.memory_backend", "must be called so, in letters and digits, not memory"),
+        ("broken = support.nothing", "the backend broken cannot be loaded from support.nothing: No module named"),
+        ("broken = support.plug", "the backend broken cannot be loaded from support.plug: module"),
+        ("broken = support.memory_backend", "must have this name, of letters and digits, and it has memory"),
     ],
 )
 def test_a_line_that_leads_to_no_backend_is_told(tmp_path: Path, line: str, says: str) -> None:

@@ -35,8 +35,8 @@ def test_what_the_queue_lacks_is_said() -> None:
         return dataclasses.replace(FINE, queue=dataclasses.replace(QUEUE, **changes))  # type: ignore[arg-type]
 
     assert only(queue(backup_count=0)) == "backup-count is 0: what a killed server owned is lost"
-    assert only(queue(size=None)) == "the queue does not answer: how full it is, is unknown"
-    assert only(queue(owner=None)) == "who owns the queue is unknown"
+    assert only(queue(size=None)) == "the queue does not answer: its size is unknown"
+    assert only(queue(owner=None)) == "the owner of the queue is unknown"
     hidden = {"messages-5001": 1484}
     said = "messages-5001 is silent: about 1,484 messages that it stored are hidden"
     assert only(queue(hidden=hidden)) == said
@@ -67,7 +67,7 @@ def test_a_server_that_ran_out_of_memory_is_said_to_have() -> None:
 def test_a_server_that_is_up_and_silent_is_said_to_be() -> None:
     silent = dataclasses.replace(FINE, members=FINE.members[:2])
     assert "hazelcast-5703 does not answer: its figures are n/a" in caveats(silent, {})
-    assert "whether the cluster is safe is unknown: a server that is up does not answer" in caveats(silent, {})
+    assert "the safety of the cluster is unknown: a server that is up does not answer" in caveats(silent, {})
     apart = dataclasses.replace(FINE, members=(*FINE.members[:2], dataclasses.replace(FINE.members[2], members_seen=1)))
     assert "cluster not safe: a server that is up does not see all the others" in caveats(apart, {})
     paused = dataclasses.replace(silent, processes=(process("hazelcast-5702"), process("hazelcast-5703")))
@@ -101,7 +101,7 @@ def test_a_messages_service_that_takes_no_more_is_named() -> None:
     assert caveats(view(), {}) == []
     (caveat,) = caveats(view(5002), {})
     said = "messages-5002 is full with 1,000,000 messages and receives no more; "
-    assert caveat == said.replace("more; ", "more: ") + "its log says which bound it has reached"
+    assert caveat == said.replace("more; ", "more: ") + "its log names the bound that it has reached"
     both = caveats(view(5001, 5002), {})
     assert both[0].startswith("every messages-service is full: new messages stay in the queue")
     assert len(both) == 3

@@ -109,7 +109,7 @@ def test_fewer_copies_than_configured_are_nowhere_called_safe(view: Snapshot, se
         assert sentence in picture
     assert metric(view, "microq_cluster_safe") in {"0.0", None}
     assert view.to_json()["safe"] in {False, None}
-    frame = Memory().dress(view)
+    frame = Memory().complete(view)
     assert (frame["safe"] or False, frame["safety"]) == (False, said)
 
 
@@ -122,7 +122,7 @@ def test_every_copy_in_place_is_said_everywhere(view: Snapshot) -> None:
     assert "✓ cluster safe" in narrow
     assert (metric(view, "microq_cluster_safe"), metric(view, "microq_copies")) == ("1.0", f"{view.wanted}.0")
     assert Snapshot.from_json(view.to_json()) == view
-    assert Memory().dress(view)["safe"] is True
+    assert Memory().complete(view)["safe"] is True
 
 
 @pytest.mark.parametrize("view", [FINE, LED])

@@ -30,6 +30,6 @@ async def test_owner_that_is_unknown_for_a_moment_is_found() -> None:
 async def test_owner_that_stays_unknown_is_an_error() -> None:
     operator = FakeOperator()
     operator.view = SILENT
-    with pytest.raises(UnknownServerError, match="which server is the owner is unknown now"):
+    with pytest.raises(UnknownServerError, match="the owner is unknown now"):
         await _servers(operator, ["owner"], seconds=0.2)
     assert operator.looks > 1

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_SECONDS = 30.0
-"""How long `connect` waits for a cluster that is still starting, in seconds."""
+"""Seconds that `connect` waits for a cluster that is still starting."""
 
 CALL_SECONDS = 5.0
 """Seconds that a call may take beyond the time after which a member that hangs is declared dead."""
@@ -60,8 +60,8 @@ class Foreign:
 def without_stack(record: logging.LogRecord) -> bool:
     """Filter of the log: shorten the error of a background task of the client to one line.
 
-    Such a task is the ping of a killed member, or a write to a connection that the member has just closed. Nothing is
-    told of a task that ended because we shut the client down.
+    Such a task is the ping of a killed member, or a write to a connection that the member has just closed. A task
+    that ended because we shut the client down is not logged.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HazelcastClientNotActiveError):
@@ -87,7 +87,7 @@ class Cluster:
 
     @property
     def retries(self) -> int:
-        """How often the client has repeated a request by itself, as it does while a member leaves."""
+        """The number of requests that the client has repeated by itself, as it does while a member leaves."""
         retries: int = self._client.retries
         return retries
 
@@ -164,7 +164,7 @@ class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyp
         """Set while every configured address belongs to such a member."""
         self.retries = 0
         invocations = self._invocation_service
-        should_retry = invocations._should_retry  # noqa: SLF001 - no public call tells of a retry
+        should_retry = invocations._should_retry  # noqa: SLF001 - no public call reports a retry
 
         def counted(invocation: Any, error: Any) -> bool:
             again = bool(should_retry(invocation, error))
@@ -200,7 +200,7 @@ class _TextClient(HazelcastClient):  # type: ignore[misc]  # the client is untyp
 
 
 def call_seconds(config: Config) -> float:
-    """Return how long one call may take, failover included: longer than until a member that hangs is declared dead."""
+    """Return the seconds that a call may take, failover included: more than until a hanging member is declared dead."""
     return config.hazelcast.heartbeat_timeout + CALL_SECONDS
 
 
@@ -212,7 +212,7 @@ def _client_config(config: Config, name: str) -> ClientConfig:
     # Without it a write whose backup acknowledgement is missing for 5 s returns success.
     client.fail_on_indeterminate_operation_state = True
     # Backups acknowledge to the owner, which answers when it has them all. Acknowledging to the client is a hop
-    # less, but a member that the client does not listen to yet, as after a start, is then waited for in vain.
+    # less, but the client would wait for a member that it does not listen to yet, as after a start.
     client.backup_ack_to_client_enabled = False
     client.invocation_retry_pause = 0.1
     client.invocation_timeout = call_seconds(config)

@@ -25,10 +25,10 @@ from microq.settings import heap_bytes
 from microq.store import names
 
 ANSWER_SECONDS = 1.0
-"""How long a member may take to answer, in seconds; a paused member never answers."""
+"""Seconds that a member may take to answer; a paused member never answers."""
 
 COLLECT_SECONDS = 5.0
-"""How long a member may take to collect its garbage, in seconds: 0.1 s with 50 MB of live data, on 2 cores."""
+"""Seconds that a member may take to collect its garbage: 0.1 s with 50 MB of live data, on 2 cores."""
 
 SAFETY_SECONDS = 0.25
 """Seconds within which a member must confirm that its copies are in place; else they count as not in place."""

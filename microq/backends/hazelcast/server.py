@@ -49,7 +49,7 @@ MERGE_SECONDS = 3
 """Seconds between two attempts to find the other half of a split cluster."""
 
 MIGRATED_MEGABYTES = 10
-"""How much of a partition is copied to another member at once; the default of 250 delays its other work."""
+"""The part of a partition that is copied to another member at once; the default of 250 delays its other work."""
 
 JVM_FLAGS = (
     "-XX:+UseSerialGC",

@@ -42,10 +42,10 @@ def group_of(topic: str) -> str:
 
 
 ANSWER_SECONDS = 1.0
-"""How long a broker may take to answer, in seconds; a paused broker never answers."""
+"""Seconds that a broker may take to answer; a paused broker never answers."""
 
 CREATE_SECONDS = 10.0
-"""How long the creation of a topic may take, in seconds."""
+"""Seconds that the creation of a topic may take."""
 
 OFFSETS_TOPIC = "__consumer_offsets"
 """The topic in which Kafka keeps the consumers' offsets; the queue needs it as much as its own topic."""
@@ -54,7 +54,7 @@ _TOPIC = 2
 """The resource type of a topic in requests for settings."""
 
 SETTINGS_SECONDS = 10.0
-"""Age in seconds that the settings of a topic may have: they change only by hand."""
+"""Seconds for which the settings of a topic are kept: they change only by hand."""
 
 _END = -1
 """The timestamp that stands for the end of a partition."""

@@ -222,22 +222,22 @@ def _described(error: BaseException) -> str:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30.0
-"""How long `open_queue` waits for brokers that are still starting, in seconds."""
+"""Seconds that `open_queue` waits for brokers that are still starting."""
 
 GRACE_SECONDS = 0.5
 """Seconds that a receive may take longer than requested, while partitions are reassigned."""
 
 JOIN_SECONDS = 10.0
-"""How long a consumer may take to find the brokers, in seconds."""
+"""Seconds that a consumer may take to find the brokers."""
 
 ACK_SECONDS = 10.0
-"""How long the brokers may take to commit offsets, failover included, in seconds."""
+"""Seconds that the brokers may take to commit offsets, failover included."""
 
 FORGET_SECONDS = 10.0
 """Seconds between two deletions of confirmed records."""
 
 STOP_SECONDS = 2.0
-"""How long a consumer may take to leave its group, in seconds."""
+"""Seconds that a consumer may take to leave its group."""
 
 PAUSE = 0.05
 """Pause in seconds before brokers that are starting are asked again."""

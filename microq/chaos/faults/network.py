@@ -49,7 +49,7 @@ class CutClient(Fault):
     breaks: ClassVar[frozenset[str]] = frozenset({LINKS})
     needs_links: ClassVar[bool] = True
 
-    seconds: float = option(5.0, "How long it lasts, in seconds.", 0.1, 120)
+    seconds: float = option(5.0, "The duration, in seconds.", 0.1, 120)
 
     async def strike(self, arena: Arena) -> None:
         """Cut the services off; connections that were reset prove it."""
@@ -86,7 +86,7 @@ class SplitCluster(ServerFault):
     needs_links: ClassVar[bool] = True
     needs: ClassVar[frozenset[Trait]] = frozenset({Trait.LINKED_PEERS})
 
-    seconds: float = option(5.0, "How long it lasts after both halves have noticed, in seconds.", 0, 120)
+    seconds: float = option(5.0, "The duration after both halves have noticed, in seconds.", 0, 120)
 
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
         """Cut the member off; the proof is that each half sees only itself."""
@@ -143,7 +143,7 @@ class SlowNetwork(Fault):
     delay: float = option(100.0, "Milliseconds, each way.", 1, 5000)
     jitter: float = option(50.0, "Milliseconds more or less than that.", 0, 5000)
     rate: int = option(500, "KiB per second, each way.", 1, 1_000_000)
-    passing: int = option(100, "How many messages pass meanwhile.", 1, 100_000)
+    passing: int = option(100, "The number of messages that pass meanwhile.", 1, 100_000)
 
     async def strike(self, arena: Arena) -> None:
         """Slow the links down; pings that take longer by one delay at least prove it."""
@@ -192,8 +192,8 @@ class LoseReplies(Fault):
     breaks: ClassVar[frozenset[str]] = frozenset({LINKS})
     needs_links: ClassVar[bool] = True
 
-    every: int = option(20, "One reply in this number is lost.", 1, 100_000)
-    losses: int = option(10, "How many replies of each kind, at least.", 1, 10_000)
+    every: int = option(20, "One reply in so many is lost.", 1, 100_000)
+    losses: int = option(10, "The minimum number of lost replies of each kind.", 1, 10_000)
 
     async def strike(self, arena: Arena) -> None:
         """Lose replies of one kind after another; the number of lost ones, which the links count, proves it."""

@@ -36,7 +36,7 @@ class ServerFault(Fault):
 
     @property
     def victims(self) -> int:
-        """How many servers are hit at the same moment."""
+        """The number of servers that are hit at the same moment."""
         return 1
 
     def target_word(self, of_queue: Backend) -> str:  # noqa: ARG002 - a fault may have another one for another backend
@@ -90,7 +90,7 @@ class ServerFault(Fault):
         for process in up:
             if view.owner == process.name:
                 return process
-        raise UsageError("which server owns the queue is unknown now; see `microq queue`")
+        raise UsageError("the owner of the queue is unknown now; see `microq queue`")
 
     async def strike(self, arena: Arena) -> None:
         """Choose the targets, report them, and hit them."""
@@ -104,7 +104,7 @@ class ServerFault(Fault):
         return self.target_word(backend(view.backend)) not in OWNERSHIP or _owned(view)
 
     def report(self, arena: Arena, view: Snapshot, hits: Sequence[Hit]) -> None:
-        """Report the targets, and what each of them is to the queue."""
+        """Report the targets, and the part that each of them has in the queue."""
         for hit in hits:
             what = f"Hitting {hit.target} (pid {hit.pid}, {hit.address}) with {self.name}."
             arena.say(f"{what} {_role_of(view, hit)}")
@@ -119,7 +119,7 @@ def _are(count: int) -> str:
 
 
 def _role_of(view: Snapshot, hit: Hit) -> str:
-    """Return what a target is to the queue."""
+    """Return the part that a target has in the queue, in words."""
     if view.partitioned:
         led = [f"{p.number} (messages: {p.waiting})" for p in view.partitions if p.leader == hit.target]
         if not led:
@@ -154,7 +154,7 @@ class KillMember(_Kill):
     name: ClassVar[str] = "kill-member"
 
     target: str = option("", f"{TARGET} Without it: lowest, or of Kafka's brokers the leader.", flag="-t")
-    members: int = option(1, "How many servers at once.", 1, 2)
+    members: int = option(1, "The number of servers at once.", 1, 2)
 
     @property
     def victims(self) -> int:
@@ -232,7 +232,7 @@ class PauseMember(ServerFault):
     name: ClassVar[str] = "pause-member"
     reorders: ClassVar[bool] = True
 
-    seconds: float = option(5.0, "How long it lasts at least, in seconds.", 0.1, 120)
+    seconds: float = option(5.0, "The minimum duration, in seconds.", 0.1, 120)
 
     async def hit(self, arena: Arena, hits: Sequence[Hit]) -> None:
         """Freeze these servers until the others have dropped them, and for `seconds` at least."""
@@ -247,7 +247,7 @@ class BounceOwner(Fault):
 
     name: ClassVar[str] = "bounce-owner"
 
-    times: int = option(5, "How many times.", 1, 100)
+    times: int = option(5, "The number of kills.", 1, 100)
 
     def check(self, config: Config, up: Sequence[Address]) -> None:
         """Raise `UsageError` if no server could be lost."""
@@ -270,9 +270,9 @@ class Starve(Fault):
     name: ClassVar[str] = "starve"
     reorders: ClassVar[bool] = True
 
-    times: int = option(6, "How many pauses.", 1, 1000)
+    times: int = option(6, "The number of pauses.", 1, 1000)
     least: float = option(1.0, "Seconds that a pause takes at least.", 0.1, 120)
-    seconds: float = option(4.0, "Seconds that it takes at most.", 0.1, 120)
+    seconds: float = option(4.0, "Seconds that a pause takes at most.", 0.1, 120)
 
     def check(self, config: Config, up: Sequence[Address]) -> None:
         """Raise `UsageError` if no server could be lost."""
@@ -298,7 +298,7 @@ class KillWhileRestoring(Fault):
 
     name: ClassVar[str] = "kill-while-restoring"
 
-    tries: int = option(5, "How often the owner is killed at most until the second kill is in time.", 1, 100)
+    tries: int = option(5, "The maximum number of tries until the second kill is in time.", 1, 100)
 
     def check(self, config: Config, up: Sequence[Address]) -> None:
         """Raise `UsageError` if two servers could not be lost."""

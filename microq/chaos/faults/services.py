@@ -11,7 +11,7 @@ from typing import ClassVar
 from microq.chaos.faults.base import SERVERS, Arena, Fault, Hit, gone, option, paused, restarted
 from microq.fleet import STAGES, Role, Snapshot
 
-TIMES = "How many times."
+TIMES = "The number of hits."
 
 JUMP = 300.0
 """Seconds by which a clock must differ to count as changed."""
@@ -91,7 +91,7 @@ class ServicePause(ServiceFault):
 
     spacing: ClassVar[int] = 100
 
-    seconds: float = option(3.0, "How long it lasts, in seconds.", 0.1, 120)
+    seconds: float = option(3.0, "The duration, in seconds.", 0.1, 120)
     times: int = option(2, TIMES, 1, 100)
 
     async def hit(self, arena: Arena, hit: Hit) -> None:
@@ -118,7 +118,7 @@ class PauseConsumer(ServicePause):
     reorders: ClassVar[bool] = True
     role: ClassVar[Role] = Role.MESSAGES
 
-    seconds: float = option(8.0, "How long it lasts, in seconds.", 0.1, 120)
+    seconds: float = option(8.0, "The duration, in seconds.", 0.1, 120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class JumpClock(Fault):
     role: ClassVar[Role] = Role.FACADE
     reorders: ClassVar[bool] = True
 
-    passing: int = option(100, "How many messages pass after each jump.", 1, 100_000)
+    passing: int = option(100, "The number of messages that pass after each jump.", 1, 100_000)
 
     async def strike(self, arena: Arena) -> None:
         """Set the clock back, then ahead; messages that a jump delays are redelivered after the visibility timeout."""

@@ -26,7 +26,7 @@ class FullQueue(Fault):
     settings: ClassVar[tuple[str, ...]] = ("queue.max-size=100",)
     bounds: ClassVar[Mapping[str, float]] = {"accepted": 0}
 
-    sends: int = option(1000, "How many messages are sent to the full queue.", 1, 100_000)
+    sends: int = option(1000, "The number of messages that are sent to the full queue.", 1, 100_000)
 
     async def strike(self, arena: Arena) -> None:
         """Stop the consumers and send more than the queue can hold; rejections prove it."""
@@ -50,7 +50,7 @@ class FillMemory(Fault):
     settings: ClassVar[tuple[str, ...]] = ("hazelcast.heap=48m",)
     bounds: ClassVar[Mapping[str, float]] = {"accepted": 0}
 
-    sends: int = option(200, "How many large messages are sent.", 1, 100_000)
+    sends: int = option(200, "The number of large messages that are sent.", 1, 100_000)
     size: int = option(200_000, "Characters of each of them.", 1, 1_000_000)
 
     async def strike(self, arena: Arena) -> None:
