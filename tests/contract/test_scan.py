@@ -16,7 +16,6 @@ from microq.backends.hazelcast.maps import PAGE, MessageMap
 from microq.config import Config
 from microq.errors import UsageError
 from microq.message import Message
-from microq.store import names
 from microq.supervisor import control
 
 COUNT = 20_000
@@ -89,19 +88,16 @@ async def test_ids_that_another_map_lacks_are_told_once(system: Project) -> None
         assert found == Counter(f"id-{n}" for n in range(1, COUNT, 2))
 
 
-async def test_what_was_there_comes_once_although_a_member_dies(project: Project, engine: None) -> None:
-    assert project.microq("up", "-d", "--no-messages").returncode == 0
-    try:
-        async with (
-            opened(project.config, names(project.config.queue.name).log) as [(proxy, entries)],
-            control.connect(project.config) as operator,
-        ):
-            await fill(proxy, 0, COUNT)
-            found = Counter[str]()
+async def test_what_was_there_comes_once_although_a_member_dies(system: Project) -> None:
+    victim = f"hazelcast-{system.config.hazelcast.hazelcast_clients[0].port}"
+    async with opened(system.config, "scanned") as [(proxy, entries)], control.connect(system.config) as operator:
+        await fill(proxy, 0, COUNT)
+        found = Counter[str]()
+        try:
             async for page in entries.scan():
                 if not found:
-                    await operator.kill([f"hazelcast-{project.config.hazelcast.hazelcast_clients[0].port}"])
+                    await operator.kill([victim])
                 found.update(message.id for message in page)
-            assert found == once(0, COUNT)
-    finally:
-        project.microq("down")
+        finally:
+            await operator.start([victim])
+        assert found == once(0, COUNT)
