@@ -35,7 +35,7 @@ SLACK = 10
 def running(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
     """A system whose consumers hesitate between the queue and the store."""
     extra = f"[queue]\nvisibility-timeout = {TIMEOUT}\n"
-    project = make_project(tmp_path_factory.mktemp("redelivery"), extra=extra)
+    project = make_project(tmp_path_factory.mktemp("redelivery"), others=1, extra=extra)
     started = project.microq("up", "-d", "--no-messages")
     assert started.returncode == 0, started.stderr
 

@@ -77,6 +77,7 @@ async def test_server_without_figures_is_named_if_start_fails(project: Project, 
     assert not project.alive()
 
 
+@small
 async def test_half_started_system_is_stopped_with_first_error(project: Project, engine: None) -> None:
     port = project.config.service_ips.facade_service.port
 
