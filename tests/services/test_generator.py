@@ -56,7 +56,7 @@ async def test_an_answer_may_come_in_pieces() -> None:
                 await asyncio.sleep(0.001)
         writer.close()
 
-    got = await sent_to(slowly)
+    got = await sent_to(slowly, 20.0)  # it ends with the connections
     # The fourth of each connection found it closed.
     assert (got.acknowledged, got.failed) == (6, 2)
 

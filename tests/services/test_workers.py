@@ -238,15 +238,16 @@ async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) ->
         assert not it.listens()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_a_port_that_other_workers_share_is_taken(tmp_path: Path, workers: int) -> None:
+async def test_a_port_that_other_workers_share_is_taken(tmp_path: Path) -> None:
     async with running(tmp_path, logging_app(FakeMap())) as it:
-        output = tmp_path / "second.log"
-        file = written(tmp_path, workers, Address("127.0.0.1", free_ports(1)[0]), it.address.port)
-        async with spawned(FACADE, output, "facade", "--config", str(file)) as second:
-            assert await status_of(second) == 4
-        assert f"cannot listen on {it.address}: Address already in use" in output.read_text()
-        assert await asked_anew(it.address, "/readyz") == {"status": "success", "service": f"facade-{it.address.port}"}
+        for workers in (1, 2):
+            output = tmp_path / f"{workers}.log"
+            file = written(tmp_path, workers, Address("127.0.0.1", free_ports(1)[0]), it.address.port)
+            async with spawned(FACADE, output, "facade", "--config", str(file)) as second:
+                assert await status_of(second) == 4
+            assert f"cannot listen on {it.address}: Address already in use" in output.read_text()
+            ready = {"status": "success", "service": f"facade-{it.address.port}"}
+            assert await asked_anew(it.address, "/readyz") == ready
 
 
 async def test_workers_that_cannot_begin_end_as_one_process_would(tmp_path: Path) -> None:

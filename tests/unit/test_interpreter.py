@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import homework
-from support.project import environment
+from support.project import SECONDS, environment
 
 from microq import interpreter
 
@@ -33,7 +33,7 @@ def test_microq_imports_nothing_of_the_folder_it_is_called_in(words: list[str], 
         env={**environment(), "PYTHONPATH": given.format(here=tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert not list(marks.iterdir()), done.stderr
@@ -62,7 +62,7 @@ def test_a_child_imports_nothing_of_the_folder_it_is_started_in(
         env=around,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert not list(marks.iterdir()), done.stderr
@@ -80,7 +80,7 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     line = f'mkdir "{gone}" && cd "{gone}" && rmdir "{gone}" && exec "$0" -m microq --version'
     done = subprocess.run(
-        ["/bin/sh", "-c", line, sys.executable], capture_output=True, text=True, timeout=60, check=False
+        ["/bin/sh", "-c", line, sys.executable], capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
@@ -89,7 +89,7 @@ def ran(line: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     """Run a line of a shell in which `microq` is ours; a pipe's status is that of its first command."""
     words = ["/bin/bash", "-c", f'microq() {{ "$0" -m microq "$@"; }}; set -o pipefail; {line}', sys.executable]
     return subprocess.run(
-        words, cwd=folder, env={**environment(), **variables}, capture_output=True, timeout=60, check=False
+        words, cwd=folder, env={**environment(), **variables}, capture_output=True, timeout=SECONDS, check=False
     )
 
 
