@@ -106,7 +106,7 @@ async def test_message_goes_through_every_call(tmp_path: Path) -> None:
     url = config.service_ips.facade_service.url
     assert sent.request == f"POST {url}/send\nContent-Type: text/plain\n\nhello"
     assert (sent.status, sent.answer) == (200, '{"status": "success"}')
-    assert (logging.texts, first.texts, second.texts) == (("hello",), ("hello",), ())
+    assert (logging.texts, {first.texts, second.texts}) == (("hello",), {("hello",), ()})  # either may take it
     assert (facade.logs, facade.messages) == (("hello",), ("hello",))
     assert [each.what.split("-")[0] for each in tried.exchanges] == [
         "send",
