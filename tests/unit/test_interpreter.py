@@ -21,7 +21,7 @@ PYTHONPATHS = ["", os.pathsep, ".", f"{os.pathsep}/nowhere", "homework", "{here}
 
 @pytest.mark.parametrize(
     ("words", "given"),
-    [(["send", "3"], ""), (["up", "--set", "no"], ""), *((["status"], each) for each in PYTHONPATHS)],
+    [(["send", "3"], ""), (["up", "--set", "no"], ""), (["status"], ""), *((["help"], each) for each in PYTHONPATHS)],
 )
 def test_microq_imports_nothing_of_the_folder_it_is_called_in(words: list[str], given: str, tmp_path: Path) -> None:
     folder = tmp_path / "homework" if given == "homework" else tmp_path
@@ -93,9 +93,11 @@ def ran(line: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251"])
-@pytest.mark.parametrize("line", ["microq chaos list", "microq doctor"])
-def test_no_encoding_is_an_error(encoding: str, line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [("microq doctor", "ascii"), *(("microq chaos list", each) for each in ("ascii", "latin-1", "cp1251"))],
+)
+def test_no_encoding_is_an_error(line: str, encoding: str, tmp_path: Path) -> None:
     done = ran(line, tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
@@ -113,21 +115,21 @@ def test_json_keeps_its_letters_in_an_encoding_that_lacks_them(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(("words", "code"), [("chaos list", 0), ("chaos list --json", 0), ("status", 3)])
+@pytest.mark.parametrize(("words", "code"), [("chaos list", 0), ("ls --json", 0), ("help nonsense", 2)])
 def test_a_stream_that_is_closed_is_no_error(words: str, code: int, closed: str, tmp_path: Path) -> None:
     done = ran(f"microq {words} {closed}", tmp_path)
     assert done.returncode == code
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", ["help", "chaos list", "chaos list --json", "--help"])
+@pytest.mark.parametrize("words", ["help", "chaos list", "ls --json", "--help"])
 def test_a_reader_that_has_enough_is_no_error(words: str, tmp_path: Path) -> None:
     # The reader is gone before the first letter.
     done = ran(f"{{ sleep 0.5; microq {words}; }} | true", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize(("words", "code"), [("help", 4), ("chaos list", 4), ("chaos list --json", 4)])
+@pytest.mark.parametrize(("words", "code"), [("help", 4), ("chaos list", 4), ("ls --json", 4)])
 def test_an_output_that_is_full_is_said_in_one_line(words: str, code: int, tmp_path: Path) -> None:
     done = ran(f"microq {words} > /dev/full", tmp_path)
     assert done.returncode == code
