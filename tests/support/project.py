@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -26,16 +29,21 @@ PORTS = range(20_000, 32_000)
 """Where tests listen: above the ports that microq chooses by itself, below those of clients."""
 
 
-_given: deque[int] = deque(maxlen=2000)
-"""Ports that tests were given, which need not listen there yet, or may be about to do so again."""
+@cache
+def _ports() -> deque[int]:
+    """The ports of this worker: those that tests were given last, and may listen on again, stand at the end."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    mine = [*PORTS[int(worker) :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]]
+    random.shuffle(mine)
+    return deque(mine)
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, and that nobody else of these tests was given lately."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    mine = PORTS[int(worker) :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
-    found = ports.free(count, sorted({*mine} - {*_given}))
-    _given.extend(found)
+    found = ports.free(count, [*islice(_ports(), 8 * count)])
+    for port in found:
+        _ports().remove(port)
+        _ports().append(port)
     return found
 
 

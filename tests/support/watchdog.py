@@ -77,13 +77,14 @@ def end_process_in_time(item: pytest.Item) -> None:
 
 @contextmanager
 def children_ended_after(seconds: float) -> Iterator[None]:
-    """Kill the children that the body started and that still run after so many seconds."""
-    before = set(psutil.Process().children(recursive=True))
+    """Kill the children that the body started, or that are one second older, and still run after so many seconds."""
+    began = time.time() - 1  # when a process began is known to the second
 
     def kill() -> None:
-        for child in set(psutil.Process().children(recursive=True)) - before:
+        for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+                if child.create_time() > began:
+                    child.kill()
 
     timer = Timer(seconds, kill)
     timer.daemon = True
