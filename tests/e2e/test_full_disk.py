@@ -17,21 +17,21 @@ from microq.errors import ExitCode
 from microq.message import Outcome
 from microq.supervisor import records
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 SIZE = 160 << 20
 """Bytes of the disk: what a start wants to be free, what brokers write at theirs, and some more."""
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of this test's own; where none may be mounted, skip at home and fail in CI."""
-    words = ["/bin/mount", "-t", "tmpfs", "-o", f"size={SIZE}", "microq", str(tmp_path)]
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """Have a small disk in a folder; where none may be mounted, skip at home and fail in CI."""
+    words = ["/bin/mount", "-t", "tmpfs", "-o", f"size={SIZE}", "microq", str(folder)]
     if subprocess.run(words, capture_output=True, check=False).returncode:
         assert not os.environ.get("CI"), "no disk may be mounted here"
         pytest.skip("no disk may be mounted here")
-    yield tmp_path
-    subprocess.run(["/bin/umount", "-l", str(tmp_path)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
 
 
 @contextmanager
@@ -44,9 +44,10 @@ def running(disk: Path, *words: str) -> Iterator[Project]:
     assert not found.alive()
 
 
-@pytest.fixture
-def project(disk: Path) -> Iterator[Project]:
-    with running(disk) as found:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    """A system on a disk that each test fills, and makes room on again."""
+    with mounted(tmp_path_factory.mktemp("disk")) as disk, running(disk) as found:
         yield found
 
 
@@ -90,8 +91,8 @@ def test_a_full_disk_ends_nothing_and_loses_nothing(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("kafka_engine")
-def test_brokers_end_on_a_full_disk_and_lose_nothing_acked(disk: Path) -> None:
-    with running(disk, "--queue", "kafka") as project:
+def test_brokers_end_on_a_full_disk_and_lose_nothing_acked(tmp_path: Path) -> None:
+    with mounted(tmp_path) as disk, running(disk, "--queue", "kafka") as project:
         assert project.microq("stop", "messages").returncode == 0
         assert sent(project, 40) == 40
         pid = records.supervisor_pid(project.config)
