@@ -76,7 +76,7 @@ def _lists(value: Any) -> bool:
 
 
 def _bounds(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() <= BOUNDS and all(map(_number, value.values()))
+    return isinstance(value, dict) and value.keys() <= BOUNDS.keys() and all(map(_number, value.values()))
 
 
 def _pair(value: Any) -> bool:
@@ -94,9 +94,17 @@ def _copies(value: Any) -> bool:
     )
 
 
-BOUNDS = frozenset({"accepted", "p99", "gap", "availability"})
-"""The bounds of a run: the smallest share of acknowledged messages, the 99th percentile of the time until an
-acknowledgement and the longest time without one (seconds), the smallest share of seconds with an acknowledgement."""
+BOUNDS = {
+    "accepted": "min-accepted",
+    "p99": "max-p99",
+    "gap": "max-gap",
+    "availability": "min-availability",
+}
+"""Bound of a run -> the option that sets it.
+
+The smallest share of acknowledged messages, the 99th percentile of the time until an acknowledgement and the longest
+time without one (seconds), the smallest share of seconds with an acknowledgement.
+"""
 
 FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     # the parameters of the run are noted here too

@@ -144,13 +144,13 @@ AlsoOption = Annotated[
     typer.Option("--also", help="A fault that strikes at the same time; may be repeated.", metavar="FAULT"),
 ]
 
-BOUNDS = {"accepted": "min_accepted", "availability": "min_availability", "p99": "max_p99", "gap": "max_gap"}
-"""Bound in a history -> the option that sets it."""
-
 
 def bounds(options: Mapping[str, Any]) -> dict[str, float]:
     """Return the bounds that options set."""
-    return {name: options[option] for name, option in BOUNDS.items() if options[option] is not None}
+    from microq.chaos.history import BOUNDS
+
+    given = {name: options[option.replace("-", "_")] for name, option in BOUNDS.items()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 COMMON: dict[str, tuple[Any, Any]] = {

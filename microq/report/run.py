@@ -17,7 +17,7 @@ from microq.chaos.evidence import Evidence
 from microq.chaos.faults import FAULTS
 from microq.chaos.faults.base import SIGN
 from microq.chaos.faults.servers import ServerFault
-from microq.chaos.history import Entry
+from microq.chaos.history import BOUNDS, Entry
 from microq.chaos.verdict import FOUND, Fault, Layer, Ruling, Verdict, named
 from microq.config import Queue
 from microq.report import charts
@@ -474,14 +474,6 @@ def moment(wall: float) -> str:
 
 # -- the command that repeats the run ----------------------------------------------------------------------------------
 
-REPEATED = {
-    "accepted": "--min-accepted",
-    "availability": "--min-availability",
-    "p99": "--max-p99",
-    "gap": "--max-gap",
-}
-"""Bound of a run -> the option that sets it."""
-
 
 def command(facts: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, quoted for a shell: a history may contain anything."""
@@ -511,8 +503,8 @@ def _words(facts: Mapping[str, Any], kind: Any) -> Iterator[str]:
 def _extras(facts: Mapping[str, Any], usual: Mapping[str, float]) -> Iterator[str]:
     bounds = facts.get("bounds")
     for bound, value in bounds.items() if isinstance(bounds, dict) else ():
-        if bound in REPEATED and value != usual.get(bound):
-            yield from (REPEATED[bound], str(value))
+        if bound in BOUNDS and value != usual.get(bound):
+            yield from (f"--{BOUNDS[bound]}", str(value))
     if facts.get("held"):
         yield from ("--held", str(facts["held"]))
     if facts.get("reread") is False:
