@@ -57,7 +57,7 @@ def assignment(
     backend: QueueOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Do the assignment step by step, and write one report to hand in.
+    """Do the task of the course step by step, with a report to hand in.
 
     It starts everything, sends msg1 to msg10, shows what each logging-service and each messages-service got, and reads
     both sets. Then the fault-tolerance check: consumers off, 100 messages, a server of the queue killed, consumers on.
