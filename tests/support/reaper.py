@@ -27,6 +27,10 @@ class Reaper:
             [sys.executable, "-P", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def watch(self, folder: str) -> None:
         """Name the folder of all tests."""
         assert self._process.stdin

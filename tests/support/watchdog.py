@@ -58,7 +58,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     item.stash[END] = time.monotonic() + timeout + float(item.config.getini(PROCESS))
     end_process_in_time(item)
     try:
-        with children_ended_after(timeout + float(item.config.getini(CHILDREN))):
+        reaper = item.config.stash[REAPER].pid
+        with children_ended_after(timeout + float(item.config.getini(CHILDREN)), apart_from=reaper):
             return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -76,14 +77,17 @@ def end_process_in_time(item: pytest.Item) -> None:
 
 
 @contextmanager
-def children_ended_after(seconds: float) -> Iterator[None]:
-    """Kill the children that the body started, or that are one second older, and still run after so many seconds."""
+def children_ended_after(seconds: float, apart_from: int) -> Iterator[None]:
+    """Kill the children that the body started, or that are one second older, and still run after so many seconds.
+
+    One process is spared.
+    """
     began = time.time() - 1  # when a process began is known to the second
 
     def kill() -> None:
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if child.create_time() > began:
+                if child.create_time() > began and child.pid != apart_from:
                     child.kill()
 
     timer = Timer(seconds, kill)

@@ -20,10 +20,13 @@ from microq.supervisor.records import alive
 
 CHILD = """
 import subprocess, sys
+from pathlib import Path
 import pytest
 
 @pytest.mark.timeout(1)
 def test_that_waits_for_its_child_in_the_end(tmp_path):
+    line = f"sleep 600 > /dev/null 2>&1 & echo $! > {Path(__file__).with_name('pid')}"
+    subprocess.run(["sh", "-c", line], cwd=tmp_path)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=tmp_path):
         pass
 
@@ -102,6 +105,9 @@ def test_a_test_whose_child_hangs_fails_and_the_next_one_runs(tmp_path: Path) ->
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "Timeout (>1.0s)" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
+    # That process was no child any more: what waits for the end of all tests lives, and ends it.
+    orphan = int((tmp_path / "pid").read_text(encoding="ascii"))
+    until(lambda: orphan not in psutil.pids(), 100)
 
 
 @pytest.mark.parametrize(
