@@ -40,6 +40,9 @@ SHOWN = 12
 LINES = 100
 """How many lines of a log are kept as evidence."""
 
+QUOTED = 2
+"""How many last lines of a program are part of what came."""
+
 WIDEST = 300
 """How many characters of a line of a log are kept."""
 
@@ -146,8 +149,10 @@ def failed(number: Number, why: str, *, unseen: bool = False) -> Step:
     `unseen`: what is to be judged could not be seen, so the result is unknown.
     """
     first, *more = why.splitlines() or [""]
+    quoted = [line.strip() for line in more if line.startswith(" ")]
+    came = " ".join([first, *quoted[-QUOTED:]])
     evidence = (Excerpt("What the error says", tuple((line.strip(),) for line in more)),) if more else ()
-    return Step(number, Ruling.UNKNOWN if unseen else Ruling.FAIL, number.task, first, evidence)
+    return Step(number, Ruling.UNKNOWN if unseen else Ruling.FAIL, number.task, came[:WIDEST], evidence)
 
 
 def untried(last: Step) -> list[Step]:
@@ -454,7 +459,10 @@ def _drain(record: Evidence, found: Verdict, logs: Sequence[Logged]) -> Step:
 
 
 def texts(record: Evidence, count: int) -> dict[str, str]:
-    """Return the texts of a check's messages: id -> text. A history has only their hashes."""
+    """Return the texts of a check's messages: id -> text.
+
+    A history has only the hashes of microq's texts; the texts for external services are their own ids.
+    """
     known = {text_hash(text): text for text in (f"msg{number}" for number in range(1, count + 1))}
     pairs = ((entry.facts["id"], entry.facts.get("hash", "")) for entry in record.of("send"))
-    return {message: known[digest] for message, digest in pairs if digest in known}
+    return {message: known.get(digest, message) for message, digest in pairs}

@@ -1,7 +1,9 @@
-"""`microq assignment`: do the task of the course, step by step."""
+"""`microq assignment` and `microq grade`: do the task of the course, for one project or for many."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +17,12 @@ from microq.cli.output import (
     configuration,
     console,
     emit,
+    interruptible,
     note,
     run,
     with_queue,
 )
+from microq.cli.report import JunitOption, write_junit
 from microq.errors import ExitCode, MicroqError, reason
 from microq.fleet import SERVER_WORDS
 
@@ -27,8 +31,9 @@ MOST_PACE = 600.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("assignment")(assignment)
+    app.command("grade")(grade)
 
 
 def _server_word(text: str) -> str:
@@ -95,3 +100,53 @@ def _report(found: Any, folder: Any) -> str | None:
     except (MicroqError, OSError) as error:
         note(f"The report could not be written: {reason(error)}")
         return None
+
+
+# -- many projects -----------------------------------------------------------------------------------------------------
+
+_MIB: dict[str, Any] = {"min": 64, "max": 1 << 20, "metavar": "MIB"}
+
+
+def grade(
+    folders: Annotated[list[Path], typer.Argument(help="The folders of the projects.", metavar="DIR...")],
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, max=86_400, help="How long each project may take, in seconds.")
+    ] = 600.0,
+    memory: Annotated[int, typer.Option("--memory", help="Memory of all processes of a project.", **_MIB)] = 4096,
+    file: Annotated[int, typer.Option("--file", help="The size of each file that a project writes.", **_MIB)] = 256,
+    as_json: JsonOption = False,
+    junit: JunitOption = None,
+) -> None:
+    """Do the assignment for many projects, one after another, and make one table.
+
+    Each project is a folder with a config.toml. It runs on a copy of its folder, with limits; whatever it does, the
+    others are judged as if they were alone. Its programs run as you, so this is no protection against malice.
+
+    Exit codes: 1 if a project failed, else 3 if one is unknown or could not be judged, else 0.
+
+    \b
+    microq grade students/*
+    microq grade students/* --junit grades.xml
+    """
+    from microq.config import Config
+    from microq.report.junit import Case
+    from microq.supervisor.runs import new_run, only_scenario
+    from microq.terminal.assignment import grades
+    from microq.workflows import grade as workflow
+
+    chosen, here = workflow.chosen(folders), Config("the command", Path.cwd())
+    limits = workflow.Limits(seconds, memory << 20, file << 20)
+    found: list[Any] = []
+
+    def tell(one: Any) -> None:
+        found.append(one)
+        note(f"  {one.verdict}, {one.held} of {one.steps} steps hold, {one.seconds:.0f} s")
+
+    with only_scenario(here):
+        home = new_run(here, "grade")
+        with interruptible() as interrupted:
+            run(workflow.grade(chosen, limits, home, TERMINAL, tell))
+    write_junit(junit, [Case(f"grade.{one.queue}", one.project, one.verdict, one.seconds, [one.why]) for one in found])
+    data = {"limits": dataclasses.asdict(limits), "projects": [dataclasses.asdict(one) for one in found]}
+    emit(data, lambda: grades(found), as_json=as_json)
+    raise typer.Exit(ExitCode.INTERRUPTED if interrupted else ExitCode.of_verdicts(one.verdict for one in found))

@@ -1,8 +1,8 @@
-"""The assignment: its steps with their evidence, and the result."""
+"""The assignment: its steps with their evidence, the result, and the results of many projects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,8 +11,9 @@ from rich.text import Text
 from microq.chaos.assignment import Assignment, Excerpt, Step
 from microq.chaos.verdict import Ruling
 from microq.log import escaped
-from microq.terminal.style import nearest, table
-from microq.terminal.verdict import STYLE
+from microq.terminal.style import NOTHING, nearest, table
+from microq.terminal.verdict import STYLE, STYLES
+from microq.workflows.grade import Grade
 
 SIGN = {Ruling.PASS: "✓", Ruling.FAIL: "✗", Ruling.UNKNOWN: "?"}
 
@@ -27,18 +28,21 @@ def step(one: Step) -> RenderableType:
         Text.assemble((f"{SIGN[one.ruling]} {one.number:d} ", STYLE[one.ruling]), (one.number.title, "bold"), took)
     ]
     if one.ruling is Ruling.PASS:
-        parts.append(Text(f"    {escaped(one.came)}"))
+        parts.append(_indented(4, one.came))
     else:
-        if one.expected:
-            parts.append(Text(f"    expected: {escaped(one.expected)}"))
-        parts.append(Text(f"    came:     {escaped(one.came)}", style=STYLE[one.ruling]))
-    parts += [Text(f"    note: {escaped(note)}", style="yellow") for note in one.notes]
+        parts += [_indented(4, f"expected: {one.expected}")] if one.expected else []
+        parts.append(_indented(4, f"came:     {one.came}", STYLE[one.ruling]))
+    parts += [_indented(4, f"note: {note}", "yellow") for note in one.notes]
     parts += [part for excerpt in one.evidence for part in _excerpt(excerpt)]
     return Group(*parts)
 
 
+def _indented(columns: int, text: str, style: str = "") -> RenderableType:
+    return Padding(Text(escaped(text), style=style, overflow="fold"), (0, 0, 0, columns), expand=False)
+
+
 def _excerpt(part: Excerpt) -> Iterator[RenderableType]:
-    yield Text(f"    {escaped(part.title)}", style="dim bold")
+    yield _indented(4, part.title, "dim bold")
     if part.head:
         rows = table(*part.head)
         for column in rows.columns:
@@ -48,9 +52,9 @@ def _excerpt(part: Excerpt) -> Iterator[RenderableType]:
         yield Padding(rows, (0, 0, 0, 6), expand=False)
         return
     for row in part.rows[:LINES]:
-        yield Text(f"      {escaped(' '.join(row))}", style="dim", no_wrap=True, overflow="ellipsis")
+        yield _indented(6, " ".join(row), "dim")
     if (more := len(part.rows) - LINES + part.left_out) > 0:
-        yield Text(f"      … {more} more", style="dim")
+        yield _indented(6, f"… {more} more", "dim")
 
 
 def result(found: Assignment, report: str | None) -> RenderableType:
@@ -59,3 +63,30 @@ def result(found: Assignment, report: str | None) -> RenderableType:
         (f"{found.verdict.upper()}  ", STYLE[found.verdict]), f"{found.held} of {len(found.steps)} steps hold"
     )
     return Group(line, *([Text(f"Report {escaped(nearest(report))}")] if report else []))
+
+
+def grades(found: Sequence[Grade]) -> RenderableType:
+    """Return a line for each project, and the paths of the reports.
+
+    A project without programs of its own is said to have none: then microq's own services were judged.
+    """
+    columns = ("PROJECT", "VERDICT", "STEPS", "SECONDS", "QUEUE", "PROGRAMS", "WHY")
+    rows = table(*columns, numbers=("SECONDS",), shrinks="WHY")
+    rows.columns[-1].overflow = "fold"
+    for one in found:
+        rows.add_row(
+            escaped(one.project),
+            Text(one.verdict.upper(), style=STYLES[one.verdict]),
+            f"{one.held}/{one.steps}" if one.steps else NOTHING,
+            f"{one.seconds:.0f}",
+            escaped(one.queue) or NOTHING,
+            ", ".join(one.programs) or NOTHING,
+            Text(escaped(one.why)),
+        )
+    notes = [
+        Text(f"{escaped(one.project)} has no programs of its own: microq's services were judged.", style="yellow")
+        for one in found
+        if not one.programs and one.steps
+    ]
+    reports = [Text(f"Report {escaped(nearest(one.report))}", style="dim") for one in found if one.report]
+    return Group(rows, *notes, *reports)

@@ -220,8 +220,9 @@ def test_what_could_not_be_seen_is_unknown() -> None:
 
 
 def test_steps_after_an_end_are_unknown_and_say_why() -> None:
-    ended = assignment.failed(Number.START, "messages-5001 ended with status 1:\n  no module x")
-    assert (ended.came, ended.evidence[0].rows) == ("messages-5001 ended with status 1:", (("no module x",),))
+    ended = assignment.failed(Number.START, "messages-5001 ended with status 1:\n  no module x\n`microq logs` has all")
+    assert ended.came == "messages-5001 ended with status 1: no module x"
+    assert ended.evidence[0].rows == (("no module x",), ("`microq logs` has all",))
     steps = assignment.untried(ended)
     assert [step.number for step in steps] == list(Number)[1:]
     assert {step.ruling for step in steps} == {UNKNOWN}

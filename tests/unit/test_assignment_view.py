@@ -9,6 +9,7 @@ from microq.chaos.assignment import Assignment, Excerpt, Number, Step
 from microq.chaos.verdict import Ruling
 from microq.report.assignment import render
 from microq.terminal import assignment as pictures
+from microq.workflows.grade import Grade
 
 ODD = "\x1b[2J\x07</script><img src=x>"
 LINES = Excerpt("messages-5001: 12 messages", tuple((f"line {number} {ODD}",) for number in range(12)), left_out=7)
@@ -48,3 +49,16 @@ def test_report_has_every_step_and_a_place_for_a_name() -> None:
         assert said in page.words
     nameless = Reader(render(Assignment("", "kafka", 0.0, STEPS)))
     assert "Name: microq" in nameless.words
+
+
+def test_grades_are_one_table_with_the_reasons() -> None:
+    fine = Grade("ada", "/p/ada", "pass", 9, 9, "", 40.2, "hazelcast", "/r/1-ada.html")
+    hung = Grade(f"bob{ODD}", "/p/bob", "error", why=f"it was not finished after 8 s {ODD}", seconds=8.0)
+    said = text(pictures.grades([fine, hung]), 200)
+    lines = [line.split() for line in said.splitlines()]
+    assert lines[1][:6] == ["ada", "PASS", "9/9", "40", "hazelcast", "–"]
+    assert "ada has no programs of its own: microq's services were judged." in said
+    assert "bob\\x1b[2J" in said
+    assert "ERROR" in lines[2]
+    assert said.splitlines()[-1].strip() == "Report /r/1-ada.html"
+    assert all(line.isprintable() for line in said.splitlines())
