@@ -41,6 +41,10 @@ class Message:
     `since` orders messages even if a clock is set; `at` does not.
 
     `partition` is its partition of the queue, if the queue has partitions: only the process that received it knows it.
+
+    `delivery` is the number of this copy in the queue: 1 at first, and one more for each further put, so that no two
+    copies have the same. `places` says for each store journal how many slots it had when the message was accepted, as
+    far as known; the message is in none of these. `era` is the number of joins of members known by then.
     """
 
     id: str
@@ -51,14 +55,23 @@ class Message:
     since: float = 0.0
     epoch: str = ""
     partition: int | None = field(default=None, compare=False)
+    delivery: int = 1
+    era: int = 0
+    places: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> str:
         """Return the message as one line of JSON, its only form in the cluster."""
-        fields = {"id": self.id, "text": self.text, "at": self.at, "by": self.by}
+        fields: dict[str, Any] = {"id": self.id, "text": self.text, "at": self.at, "by": self.by}
         if self.trace:
             fields["trace"] = self.trace
         if self.epoch:
             fields |= {"since": self.since, "epoch": self.epoch}
+        if self.delivery > 1:
+            fields["delivery"] = self.delivery
+        if self.era:
+            fields["era"] = self.era
+        if self.places:
+            fields["places"] = dict(self.places)
         return _encode(fields)
 
     @classmethod
@@ -79,8 +92,11 @@ class Message:
                 trace=tracing.checked(fields.get("trace")),
                 since=_time(fields.get("since", 0.0)),
                 epoch=_text(fields.get("epoch", "")),
+                delivery=_count(fields.get("delivery", 1)),
+                era=_count(fields.get("era", 0)),
+                places={_text(name): _count(place) for name, place in fields.get("places", {}).items()},
             )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError) as error:
             raise MessageError("not an envelope of microq") from error
 
     def to_wire(self) -> dict[str, Any]:
@@ -147,6 +163,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     value.encode()  # half a surrogate pair can be neither stored nor shown
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError
     return value
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import suppress
 from dataclasses import replace
 from math import inf, nextafter
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from microq.aio import poll_until, task_group
 from microq.backends.hazelcast.client import CALL_SECONDS
@@ -194,6 +194,16 @@ BEGIN_SECONDS = 10.0
 """Seconds that a start waits for a lease that another instance gives back; then it continues, and shows nothing yet."""
 
 
+class Holdings(Protocol):
+    """What a lease is about: the messages that an instance holds, and what the cluster says that it has."""
+
+    async def fence(self) -> None:
+        """Make what another instance may still send to take messages over fail."""
+
+    async def reconcile(self) -> int:
+        """Hold exactly what is this instance's; return how many messages differed."""
+
+
 class Tenancy:
     """The lease of one messages-service, and its takeovers of others.
 
@@ -204,7 +214,7 @@ class Tenancy:
     """Seconds for which a call without confirmation may still be carried out."""
 
     def __init__(
-        self, config: Config, store: Store, health: Health, held: Inbox, claims: Claims, room: Callable[[], int]
+        self, config: Config, store: Store, health: Health, held: Inbox, claims: Holdings, room: Callable[[], int]
     ) -> None:
         self._store, self._health, self._held, self._claims, self._room = store, health, held, claims, room
         self._name, self._clock = health.name, health.clock

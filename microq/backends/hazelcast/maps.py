@@ -78,6 +78,10 @@ class RecordMap(Generic[R]):
             return await self._call(self._map.put_if_absent(new.id, new.to_json())) is None
         return bool(await self._call(self._map.replace_if_same(new.id, old.to_json(), new.to_json())))
 
+    async def remove_if_same(self, record: R) -> bool:
+        """Remove a record if the map has exactly it; return whether it had."""
+        return bool(await self._call(self._map.remove_if_same(record.id, record.to_json())))
+
     async def swap_all(self, pairs: Sequence[tuple[R, R]]) -> None:
         """Replace, in each pair (old, new), the old record by the new one if the map still has the old one."""
         swaps = (self._map.replace_if_same(new.id, old.to_json(), new.to_json()) for old, new in pairs)
