@@ -89,6 +89,8 @@ class Members:
         """Crashes or pauses the process that made a call; returns for how many seconds."""
         self.pauses_before: Callable[[Call], bool] = lambda _call: faults.happens("pause before sending")
         """Returns whether the caller is paused before it has sent a call."""
+        self.repeats: Callable[[Call], bool] = lambda _call: True
+        """Returns whether the client may repeat a call by itself, so that it is carried out twice."""
 
     def half_of(self, process: Process) -> Half:
         return self.minority if self.minority and process.name in self._there else self.whole
@@ -142,7 +144,7 @@ class Members:
             self.late += 1
             then(faults.uniform(0.0, LATE_SECONDS), self._carry_out_late, call)
             return None
-        if faults.happens("carry out twice"):
+        if self.repeats(call) and faults.happens("carry out twice"):
             self.tell("is carried out twice", call.process.name, call.what)
             if link := self.links.get(call.process):
                 link.retries += 1

@@ -37,7 +37,7 @@ class Faults:
             if rng.random() < few
         }
         self.usual_delay = rng.choice([0.0005, 0.0005, 0.003, 0.02])
-        self._random = {kind: Random(f"{kind} {seed}").random for kind in self.rates}
+        self._random = {kind: Random(f"{kind} {seed}").random for kind in RATES}
         self._delays = Random(f"delays {seed}")
         self._details = Random(f"details {seed}")
 

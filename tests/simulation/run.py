@@ -17,10 +17,10 @@ from simulation.cluster import Members
 from simulation.faults import Faults
 from simulation.loop import Loop, Process, StuckError
 from simulation.network import Network
-from simulation.system import CONSUMERS, Facade, Layout, Parts, Service, System
+from simulation.system import CONSUMERS, Facade, Layout, Parts, Service
 from simulation.witness import BrokenError, Final, Witness
 
-from microq.message import Message, Outcome
+from microq.message import Outcome
 from microq.services.acceptance import OK
 
 HEAL_SECONDS = (8.0, 16.0, 30.0)
@@ -75,6 +75,7 @@ class Run:
         self._events: deque[tuple[float, tuple[str, ...]]] = deque(maxlen=events)
         self.loop = loop = Loop(seed)  # type: ignore[abstract]  # it has what asyncio asks for here
         self.faults = faults = Faults(seed, skip)
+        faults.rates |= parts.rates
         rng = self._random = Random(f"run {seed}")
         self._count = rng.randint(1, 10)
         self._heal_at = rng.choice(HEAL_SECONDS)
@@ -82,7 +83,7 @@ class Run:
         members = self.members = Members(loop, faults, rng.choice([1, 2, 5, 1000, 1000, 1000]), self.tell)
         self.network = Network(loop, faults, self.tell)
         self.witness = Witness(self.tell)
-        self.system = System(loop, members, self.network, self._layout, parts, self.tell)
+        self.system = parts.open(loop, members, self.network, self._layout, self.tell)
         members.hit = self._hit
         self.failure = ""
         self._split = False
@@ -149,12 +150,12 @@ class Run:
             if self.most is None or number < self.most:
                 for attempt in range(again + 1):
                     facade = rng.choice(system.facades)
-                    loop.in_world(at + attempt * pause, self._send, facade, f"m{number}", f"text {number}")
+                    loop.in_world(at + attempt * pause, self._send, facade, f"m{number}", bool(again))
         for _ in range(rng.choice([0, 1, 2, 4, 8])):
             loop.in_world(rng.uniform(0, 0.9 * end), self._break, rng.choice(system.services))
         for _ in range(rng.choice([0, 0, 1, 3])):
             loop.in_world(rng.uniform(0, 0.9 * end), self._kill_member)
-        if rng.random() < 0.2:
+        if rng.random() < self.system.parts.splits:
             at = rng.uniform(0, 0.5 * end)
             names = [each.name for each in system.services if rng.random() < 0.4]
             loop.in_world(at, self._divide, names)
@@ -166,7 +167,9 @@ class Run:
         loop.in_world(end, self._heal)
         loop.in_world(LOOK_SECONDS, self._look)
 
-    def _send(self, facade: Facade, message_id: str, text: str) -> None:
+    def _send(self, facade: Facade, message_id: str, keyed: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Send a message; a `keyed` one is sent several times."""
+        text = f"text of {message_id}"
         sent = self.witness.send(message_id, text)
         self.tell("sends", message_id, facade.name)
 
@@ -174,7 +177,7 @@ class Run:
             outcome = Outcome.INDETERMINATE
             url = f"http://127.0.0.1:{facade.port}/facade"
             try:
-                status, _ = await self.network.request("POST", url, {"uuid": message_id, "msg": text})
+                status, _ = await self.network.request("POST", url, {"uuid": message_id, "msg": text, "keyed": keyed})
             except aiohttp.ClientConnectorError:
                 outcome = Outcome.REJECTED
             except aiohttp.ClientError:
@@ -267,24 +270,15 @@ class Run:
         if len(shown) < len(self.system.consumers) - len(self._dead):
             return False
         ids = {message_id for messages in shown.values() for message_id, _ in messages}
-        logged, dead = members.whole.map("log").keys(), members.whole.map("dead").keys()
+        logged, dead = self.system.logged().keys(), set(self.system.dead())
         if any(each.merging for each in self.system.consumers if each.name not in self._dead) and self._split:
             return False
         return ids == logged - dead and not self.witness.problem(self._final(), split=self._split)
 
     def _final(self) -> Final:
-        half = self.members.whole
-
-        def texts(name: str) -> dict[str, str]:
-            return {key: Message.from_json(raw).text for key, raw in half.map(name).items()}
-
-        return Final(
-            self.system.shown(),
-            texts("log"),
-            texts("stored"),
-            list(half.map("dead")),
-            [json.loads(item)["id"] for item in half.items],
-        )
+        system = self.system
+        queued = [json.loads(item)["id"] for item in self.members.whole.items]
+        return Final(system.shown(), system.logged(), system.stored(), system.dead(), queued)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from simulation.cluster import Link, MapProxy, Members, QueueProxy
 from simulation.loop import WALL, Loop, Process
@@ -46,6 +46,14 @@ class Parts:
     tenancy: type[Tenancy] = Tenancy
     log: type[LogMap] = LogMap
     stored: type[MessageMap] = MessageMap
+    splits: float = 0.2
+    """The share of the runs in which the cluster splits."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Probabilities of faults that all its runs have, to find a defect that a random run rarely shows."""
+
+    def open(self, loop: Loop, members: Members, network: Network, layout: Layout, tell: Callable[..., None]) -> System:
+        """Return the processes of a system of these classes."""
+        return System(loop, members, network, layout, self, tell)
 
 
 @dataclass(frozen=True)
@@ -247,6 +255,10 @@ class Facade(Service):
 class System:
     """All processes of a run."""
 
+    facade_type: ClassVar[type[Facade]] = Facade
+    consumer_type: ClassVar[type[MessagesService]] = MessagesService
+    logger_type: ClassVar[type[LoggingService]] = LoggingService
+
     def __init__(
         self, loop: Loop, members: Members, network: Network, layout: Layout, parts: Parts, tell: Callable[..., None]
     ) -> None:
@@ -254,9 +266,9 @@ class System:
         self.layout, self.parts, self.config, self.tell = layout, parts, layout.config(), tell
         self.errors: list[BaseException] = []
         """What ended a process although nobody killed it."""
-        self.facades = [Facade(self, "facade", port) for port in FACADES[: layout.facades]]
-        self.consumers = [MessagesService(self, "messages", port) for port in CONSUMERS[: layout.consumers]]
-        self.loggers = [LoggingService(self, "logging", port) for port in LOGGERS[: layout.loggers]]
+        self.facades = [self.facade_type(self, "facade", port) for port in FACADES[: layout.facades]]
+        self.consumers = [self.consumer_type(self, "messages", port) for port in CONSUMERS[: layout.consumers]]
+        self.loggers = [self.logger_type(self, "logging", port) for port in LOGGERS[: layout.loggers]]
 
     @property
     def services(self) -> Sequence[Service]:
@@ -267,3 +279,18 @@ class System:
         """Return what readers would see now, by messages-service."""
         found = ((each.name, each.shown()) for each in self.consumers)
         return {name: messages for name, messages in found if messages is not None}
+
+    def logged(self) -> dict[str, str]:
+        """Return the texts in the log by id."""
+        return self._texts("log")
+
+    def stored(self) -> dict[str, str]:
+        """Return the texts that are stored by id."""
+        return self._texts("stored")
+
+    def dead(self) -> list[str]:
+        """Return the ids of the dead letters."""
+        return list(self.members.whole.map("dead"))
+
+    def _texts(self, name: str) -> dict[str, str]:
+        return {key: Message.from_json(raw).text for key, raw in self.members.whole.map(name).items()}

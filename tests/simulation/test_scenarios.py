@@ -37,7 +37,7 @@ class PausedTakeover(Run):
         for service in self.system.services:
             self.loop.in_world(0.0, service.start)
         for number in range(8):
-            self.loop.in_world(1.0 + number / 4, self._send, self.system.facades[0], f"m{number}", "text")
+            self.loop.in_world(1.0 + number / 4, self._send, self.system.facades[0], f"m{number}")
         self.loop.in_world(5.0, self._crash, owner)
         self.loop.in_world(9.0, owner.start)
         self.loop.in_world(self._heal_at, self._heal)
