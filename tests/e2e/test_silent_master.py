@@ -28,7 +28,7 @@ def traffic(project: Project) -> Iterator[None]:
     enough, facade = Event(), project.config.service_ips.facade_service
 
     def send() -> None:
-        while not enough.wait(0.01):
+        while not enough.wait(0.1):
             with contextlib.suppress(OSError):
                 ask(facade, "POST", "/facade", b"text")
 
