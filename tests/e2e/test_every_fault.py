@@ -89,7 +89,7 @@ def test_a_control_on_a_system_of_its_own_is_red(project: Project, name: str) ->
 
 @pytest.mark.usefixtures("engine")
 def test_matrix_writes_rows_and_refuses_a_running_system(project: Project) -> None:
-    words = ["chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100"]
+    words = ["chaos", "all", "--only", "kill-logging", "--times", "1", "-m", "100", "--set", "members=1"]
     done = project.microq(*words, "--json", "rows.jsonl", "--junit", "junit.xml")
     assert done.returncode == 0, (done.stdout, done.stderr)
     [row] = [json.loads(line) for line in (project.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
