@@ -132,7 +132,7 @@ def program_of(config: Config, role: Role) -> Program | None:
     return program
 
 
-def external(config: Config) -> tuple[Role, ...]:
+def external_roles(config: Config) -> tuple[Role, ...]:
     """Return the roles that external programs have."""
     return tuple(role for role in SERVICES if program_of(config, role))
 

@@ -63,7 +63,7 @@ def _judge(record: Evidence) -> Verdict:
         **lists,
         layers=record.layers(found["lost"], found["unlogged"], found["unsettled"]),
         by_consumer=_counted(entry.facts["instance"] for entry in record.shown),
-        by_logger=_counted({entry.facts["id"]: entry.facts["by"] for entry in record.logged}.values()),
+        by_logger=_counted(filter(None, {entry.facts["id"]: entry.facts["by"] for entry in record.logged}.values())),
         copies_before=record.copies("before"),
         copies_after=record.copies("after"),
         faults=tuple(record.faults),
@@ -235,9 +235,10 @@ def hidden(record: Evidence) -> set[str]:
     if record.combined is None:
         return set()
     found = set[str]()
-    if record.combined.facts["met"]:
+    unseen = record.combined.facts.get("unseen", ())
+    if record.combined.facts["met"] and "messages" not in unseen:
         found |= {entry.facts["id"] for entry in record.last.shown()} - set(record.combined.facts["messages"])
-    if record.last.loggers:
+    if record.last.loggers and "logs" not in unseen:
         found |= set.intersection(*record.last.ids(record.last.loggers)) - set(record.combined.facts["logs"])
     return found - record.foreign
 
@@ -480,12 +481,25 @@ def _cues_of_checks(record: Evidence) -> Iterator[str]:
             f"{len(unsettled(record))} indeterminate messages are in the log and were not delivered: "
             "redelivery is off in this run"
         )
+    if record.by_text:
+        yield from _cues_of_texts(record)
     if not record.clock_is_steady:
         yield "the clock of this machine was set during the run, so times of different processes were not compared"
     if record.format > 1 and not record.judges_order:
         yield "the order of messages was not checked: it is not promised in this run, or its history lacks it"
     if record.format == 1 and record.lacks:
         yield f"not checked, as this is an older history: {'; '.join(record.lacks)}"
+
+
+def _cues_of_texts(record: Evidence) -> Iterator[str]:
+    """Yield what is known of external services, and what is not."""
+    yield "messages were counted by their texts: external services tell no ids, and no times of storing"
+    if record.waited and record.waited[0] != record.waited[1]:
+        items, acknowledged = record.waited
+        yield (
+            f"with the consumers off the queue held {items} items, and {acknowledged} messages were acknowledged: "
+            f"{'some were put more than once' if items > acknowledged else 'some were acknowledged and not put'}"
+        )
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
@@ -533,7 +547,7 @@ def _deliveries(entries: Sequence[Entry], after: Entry, others: Collection[str])
     return sorted(
         entry.facts["at"]
         for entry in entries
-        if entry.kind == "shown" and entry.facts["id"] not in others and entry.facts["at"] >= after.wall
+        if entry.kind == "shown" and entry.facts["id"] not in others and entry.facts.get("at", 0.0) >= after.wall
     )
 
 

@@ -81,6 +81,7 @@ class Evidence:
         self.bounds: dict[str, float] = dict(facts.get("bounds") or {})
         self.consumers: list[str] = facts.get("consumers") or []
         self.loggers: list[str] = facts.get("loggers") or []
+        self.by_text: bool = facts.get("by_text", False)
         self.redelivery_is_off = "no-redelivery" in (facts.get("defects") or {}).values()
         self.attempts = _attempts(entries)
         self.sent = list(self.attempts)
@@ -120,8 +121,9 @@ class Evidence:
         self.logged = [entry for entry in self.last.logged() if entry.facts["id"] not in self.others]
         self.stored = {entry.facts["id"] for entry in self.shown}
         logs = self.logs()
-        # The logging-services read one map, so each must show all of it.
-        self.in_all_logs = set.intersection(*logs) if logs else set[str]()
+        # Logging-services that read one map must each show all of it.
+        shared = self.begin.facts.get("shared_log", True)
+        self.in_all_logs = (set.intersection(*logs) if shared else set[str]().union(*logs)) if logs else set[str]()
         self.in_some_log = set[str]().union(*logs)
 
     def of(self, kind: Kind) -> list[Entry]:
@@ -257,6 +259,8 @@ class Evidence:
             "what was redelivered": bool(self.of("redelivered")) and self.knows("redelivered"),
             "what was given up": bool(self.of("dead")) and self.knows("dead"),
         }
+        if self.by_text:  # external services tell no ids, and no more than what they show
+            known = {"which services there were to read": bool(self.consumers)}
         return [f"unknown: {what}" if self.format > 1 else what for what, is_known in known.items() if not is_known]
 
     # -- where missing messages were -----------------------------------------------------------------------------------
@@ -271,12 +275,28 @@ class Evidence:
             | {i for i, state in self.states.items() if state == "stored"}
             | {i for entry in self.of("took") for i in entry.facts["ids"]},
         }
-        # An acknowledged message was in the queue; if consumers log what they take, one that none took was lost there.
-        if any(entry.facts["lines"] for entry in self.of("took")):
+        logs = any(entry.facts["lines"] for entry in self.of("took"))
+        if self.by_text:
+            # An external facade may acknowledge what is not in the queue: only the servers' counts prove that it was.
+            waited = self.waited
+            known[Layer.QUEUE] = lost if logs and waited and waited[0] >= waited[1] else set()
+            known[Layer.LOG] = known.pop(Layer.LOG) | (lost & self.in_some_log)
+        elif logs:
+            # An acknowledged message was in the queue; what no consumer took, as they log it, was lost there.
             known[Layer.QUEUE] = lost
         known[Layer.PENDING] = {i for i, state in self.states.items() if state == "pending"}
         missing = [i for i in self.sent if i in lost or i in unlogged or i in unsettled]
         return {i: next((layer for layer, ids in known.items() if i in ids), Layer.UNKNOWN) for i in missing}
+
+    @property
+    def waited(self) -> tuple[int, int] | None:
+        """The items in the queue before the fault, and the messages acknowledged by then, with the consumers off."""
+        counted = [entry for entry in self.of("copies") if entry.facts["when"] == "before"]
+        if not self.quiet or not counted or not counted[-1].facts["members"]:
+            return None
+        items = sum(owned for owned, _ in counted[-1].facts["members"].values())
+        then = [entry for entry in self.of("outcome") if entry.mono <= counted[-1].mono]
+        return int(items), sum(entry.facts["outcome"] == Outcome.ACKNOWLEDGED for entry in then)
 
 
 def _attempts(entries: Sequence[Entry]) -> dict[str, list[Attempt]]:

@@ -127,8 +127,7 @@ FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "read": {"instance": _text, "role": _text},
     # instance: who showed it; by: who stored it
     "logged": {"instance": _text, "id": _text, "by": _text},
-    # at: wall time of its storing
-    "shown": {"instance": _text, "id": _text, "at": _number},
+    "shown": {"instance": _text, "id": _text},
     # an instance that should have been read and did not answer
     "absent": {"instance": _text},
     # the last two readings, and whether they are equal
@@ -158,7 +157,8 @@ FACTS: dict[Kind, dict[str, Callable[[Any], bool]]] = {
 OPTIONAL: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     # consumers, loggers: the instances that each reading must read; skewed: those whose clock is wrong on purpose;
     # ordered: whether the queue promises the order of one sender's messages in this run; partitioned: only within each
-    # of its partitions
+    # of its partitions; by_text: ids are texts, because services are external; shared_log: each logging-service shows
+    # the whole log
     "begin": {
         "format": _count,
         "form": _text,
@@ -168,6 +168,8 @@ OPTIONAL: dict[Kind, dict[str, Callable[[Any], bool]]] = {
         "skewed": _texts,
         "ordered": _flag,
         "partitioned": _flag,
+        "by_text": _flag,
+        "shared_log": _flag,
         "seed": _number,
         "messages": _number,
         "defects": _by_name,
@@ -183,9 +185,10 @@ OPTIONAL: dict[Kind, dict[str, Callable[[Any], bool]]] = {
     "read": {"reading": _count, "like": _reading, "gone": _texts},
     "absent": {"reading": _count},
     "logged": {"reading": _count, "hash": _text, "at": _number},
-    # partition: where the queue had it, if the queue has several
-    "shown": {"reading": _count, "hash": _text, "partition": _number},
-    "combined": {"reading": _count},
+    # at: wall time of its storing, if the instance tells it; partition: where the queue had it, if it has several
+    "shown": {"reading": _count, "hash": _text, "at": _number, "partition": _number},
+    # unseen: the sets that the answers of the facade do not have
+    "combined": {"reading": _count, "unseen": _texts},
     # known: false if the facade did not answer
     "foreign": {"known": _flag},
     "redelivered": {"known": _flag},

@@ -43,12 +43,14 @@ EARLIER = 0
 class Item(NamedTuple):
     """A message as an instance shows it: id, hash of the text, time and instance of the writing, partition.
 
+    The time is None if the instance does not tell it.
+
     The first two must be the same in every reading.
     """
 
     id: str
     hash: str
-    at: float = 0.0
+    at: float | None = 0.0
     by: str = ""
     partition: int | None = None
 
@@ -330,9 +332,9 @@ class Readings:
         self._history.note("read", instance=name, role=role.value, reading=number, **like)
         for item in now:
             facts: dict[str, Any] = {"by": item.by} if role is Role.LOGGING else {}
-            facts |= {} if item.partition is None else {"partition": item.partition}
+            facts |= {name: fact for name, fact in (("at", item.at), ("partition", item.partition)) if fact is not None}
             kind: Kind = "logged" if role is Role.LOGGING else "shown"
-            self._history.note(kind, instance=name, id=item.id, at=item.at, hash=item.hash, reading=number, **facts)
+            self._history.note(kind, instance=name, id=item.id, hash=item.hash, reading=number, **facts)
 
     # -- through the facade --------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -30,13 +30,14 @@ from microq.chaos.forensics import Forensics
 from microq.chaos.history import FORMAT, History
 from microq.chaos.readings import Readings
 from microq.chaos.recovery import Copies, copies_now, until, until_settled, watch
+from microq.chaos.texts import TextClient, TextForensics, TextReadings
 from microq.chaos.timeouts import Timeouts
 from microq.chaos.verdict import Verdict
 from microq.chaos.workload import RETRY, Planter, RecordingClient, Workload, plant
 from microq.client import FacadeClient, one_by_one, send_all
 from microq.config import Address, Config
 from microq.errors import MachineError, MicroqError, UsageError
-from microq.fleet import UP, Operator, ProcessState, ProcessView, Role, Snapshot
+from microq.fleet import UP, Operator, ProcessState, ProcessView, Role, Snapshot, external_roles
 from microq.message import Outcome, Receipt
 from microq.store import StoreOpener, open_store
 
@@ -113,10 +114,8 @@ class Scenario(ABC):
         self.stage, self.trial = stage, trial
         self.history, self.operator, self.say = stage.history, stage.operator, stage.say
         self.timeouts = self.timeouts_of()
-        self.traffic = RecordingClient(stage.session, stage.config, stage.history, self.timeouts)
+        self._open()
         self.load = Workload(self.traffic, stage.config, stage.planter, trial.messages, trial.connections)
-        self.forensics = Forensics(self.traffic, stage.history)
-        self.readings = Readings(self.traffic, stage.session, stage.config, stage.history, stage.opener)
         self.arena = Arena(
             stage.operator,
             stage.config,
@@ -129,6 +128,21 @@ class Scenario(ABC):
             self.timeouts,
             stage.links,
         )
+
+    def _open(self) -> None:
+        """Make what sends, reads and asks: by ids, or by texts if services are external."""
+        session, config, history = self.stage.session, self.stage.config, self.history
+        self.traffic: RecordingClient
+        self.readings: Readings
+        self.forensics: Forensics
+        if config.by_text:
+            self.traffic = client = TextClient(session, config, history, self.timeouts)
+            self.readings = TextReadings(client, session, config, history, self.operator)
+            self.forensics = TextForensics(client, history)
+        else:
+            self.traffic = RecordingClient(session, config, history, self.timeouts)
+            self.readings = Readings(self.traffic, session, config, history, self.stage.opener)
+            self.forensics = Forensics(self.traffic, history)
 
     def timeouts_of(self) -> Timeouts:
         """Return the time limits of this scenario."""
@@ -256,6 +270,8 @@ class Scenario(ABC):
             loggers=list(self.readings.loggers),
             ordered=not trial.fault.reorders,
             partitioned=backend(config.queue.backend).partitioned,
+            by_text=config.by_text,
+            shared_log=config.wire.shared_log,
             folder=before.folder,
             microq=__version__,
             python=platform.python_version(),
@@ -403,7 +419,8 @@ class Live(Scenario):
 
     def timeouts_of(self) -> Timeouts:
         """Return time limits that include redelivery, if this system redelivers."""
-        if NO_REDELIVERY.items() <= self.trial.defects.items():
+        external = {Role.FACADE, Role.MESSAGES}.intersection(external_roles(self.stage.config))
+        if external or NO_REDELIVERY.items() <= self.trial.defects.items():
             return self.stage.timeouts
         return self.stage.timeouts.for_redelivery(self.stage.config)
 
@@ -435,9 +452,25 @@ class Live(Scenario):
 
 def scenario(stage: Stage, trial: Trial) -> Scenario:
     """Return the scenario of a trial. Raises `UsageError` if its fault has no quiet form."""
+    trial = fitted(stage.config, trial)
     if not trial.quiet:
         return Live(stage, trial)
     return ConsumersOff(stage, trial, quietly(trial.fault))
+
+
+def fitted(config: Config, trial: Trial) -> Trial:
+    """Return a trial as the external services of a system allow it.
+
+    They have no defects of microq, and keep messages in memory, so they need not show them again after a restart.
+    Raises `UsageError` for a trial that needs a service of microq.
+    """
+    external = external_roles(config)
+    if trial.held and config.by_text:
+        raise UsageError("--held needs microq's own services: external ones do not report what they hold")
+    if unfit := trial.fault.needs_own.intersection(external):
+        raise UsageError(f"{trial.fault.name} needs microq's own service, and external is: {', '.join(sorted(unfit))}")
+    defects = {role: defect for role, defect in trial.defects.items() if role not in external}
+    return replace(trial, defects=defects, reread=trial.reread and Role.MESSAGES not in external)
 
 
 def quietly(fault: Fault) -> ServerFault:

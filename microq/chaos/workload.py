@@ -72,11 +72,11 @@ class RecordingClient:
 
         A `sender` sends one message after another.
         """
-        message_id = message_id or str(uuid.uuid4())
+        text, message_id = self._named(text, message_id)
         self._attempts[message_id] += 1
         attempt = self._attempts[message_id]
         self._history.note("send", id=message_id, attempt=attempt, hash=text_hash(text), sender=sender)
-        receipt = await self._facade.send(text, message_id)
+        receipt = await self._deliver(text, message_id)
         self._history.note(
             "outcome",
             id=message_id,
@@ -89,6 +89,13 @@ class RecordingClient:
         if receipt.outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged[message_id] = None
         return receipt
+
+    def _named(self, text: str, message_id: str) -> tuple[str, str]:
+        """Return the text and the id of a send."""
+        return text, message_id or str(uuid.uuid4())
+
+    async def _deliver(self, text: str, message_id: str) -> Receipt:
+        return await self._facade.send(text, message_id)
 
     async def send_all(self, texts: Iterable[str]) -> list[Receipt]:
         """Send many messages, several at a time."""
@@ -204,7 +211,7 @@ class Workload:
         """Return the seconds of a request that does nothing; 0 without an answer."""
         began = time.perf_counter()
         try:
-            await self._traffic.ask("/healthz")
+            await self._traffic.reach()
         except MicroqError:
             return 0.0
         return time.perf_counter() - began

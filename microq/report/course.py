@@ -99,7 +99,7 @@ def course(entries: Sequence[Entry]) -> Course:
 def _times(entries: Sequence[Entry]) -> Iterator[float]:
     for entry in entries:
         yield from (entry.wall, entry.mono)
-        if entry.kind == "shown":
+        if entry.kind == "shown" and "at" in entry.facts:
             yield entry.facts["at"]
 
 
@@ -133,9 +133,10 @@ def _ways(record: Evidence, zero: Entry) -> Iterator[Way]:
         if entry.facts["outcome"] == Outcome.ACKNOWLEDGED:
             acknowledged.setdefault(entry.facts["id"], entry.mono - zero.mono)
     # Consumers note wall time, which all processes of a machine share.
+    # External ones do not tell it: the reading is when it was seen.
     shown: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for entry in record.shown:
-        shown[entry.facts["id"]].append((entry.facts["at"] - zero.wall, entry.facts["instance"]))
+        shown[entry.facts["id"]].append((entry.facts.get("at", entry.wall) - zero.wall, entry.facts["instance"]))
     for number, (message, times) in enumerate(sends.items(), 1):
         stored, by = min(shown[message]) if message in shown else (None, "")
         got = len(shown[message]) if message in shown else 0

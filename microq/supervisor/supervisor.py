@@ -217,7 +217,14 @@ class Supervisor(Operator):
         if spec.program:
             return program_argv(self.config, spec, spec.program)
         beside = [other for other in together if other.role is spec.role is Role.MESSAGES and other is not spec]
-        return service_argv(spec, self._config_file, self._defects.get(spec.role, ""), beside)
+        return service_argv(spec, self._config_file, self._defects.get(spec.role, "") or self._lack(spec.role), beside)
+
+    def _lack(self, role: Role) -> str:
+        """Return the defect that a service has because others are external.
+
+        External consumers write no claims, so a facade that redelivers would repeat every message.
+        """
+        return "no-redelivery" if role is Role.FACADE and program_of(self.config, Role.MESSAGES) else ""
 
     def _starter(self, spec: ProcessSpec) -> Start:
         if servers := backend_of(self.config, spec.role):

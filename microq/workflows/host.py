@@ -23,7 +23,7 @@ from microq.aio import task_group
 from microq.backends.jars import Engine
 from microq.chaos.faults.base import Fault
 from microq.chaos.proxy import proxying
-from microq.chaos.scenario import Trial
+from microq.chaos.scenario import Trial, fitted
 from microq.chaos.verdict import Verdict
 from microq.config import Config
 from microq.dashboard.server import show_system
@@ -162,6 +162,7 @@ async def run_trial(config: Config, trial: Trial, terminal: Terminal) -> tuple[V
 
     Raises `UsageError` if another scenario runs in this project.
     """
+    trial = fitted(config, trial)
     with reserved(config, trial) as folder:
         async with (
             _links(config, trial.fault) as (detours, links),

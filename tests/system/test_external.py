@@ -29,7 +29,7 @@ def project_of(folder: Path, **ready: str) -> Project:
     """A project whose four services are external; `ready` are the lines of some of their tables."""
     roles = {"facade": "fixed", "logging": "logging", "messages": "fixed", "config": "fixed"}
     tables = [program(role, f"{PYTHON} {kind} --port {{port}}", ready.get(role, "")) for role, kind in roles.items()]
-    return foreign_project(folder, messages=1, members=ALONE, extra="".join(tables))
+    return foreign_project(folder, messages=1, of_members=ALONE, extra="".join(tables))
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def test_external_program_lives_as_a_service_does(tmp_path: Path) -> None:
 async def test_program_that_ends_shows_its_last_lines(tmp_path: Path) -> None:
     code = "import time; print(1, flush=True); time.sleep(0.3); print(2); raise SystemExit(7)"
     table = program("config", f'{sys.executable} -c "{code}"', "ready = '1'\n")
-    project = foreign_project(tmp_path, messages=1, members=ALONE, extra=table)
+    project = foreign_project(tmp_path, messages=1, of_members=ALONE, extra=table)
     async with supervised(project) as supervisor:
         await supervisor.start(["config"])
         (config,) = [process for process in supervisor.processes.values() if process.spec.role is Role.CONFIG]
@@ -82,7 +82,7 @@ async def test_program_that_ends_shows_its_last_lines(tmp_path: Path) -> None:
 
 async def test_program_that_cannot_start_says_why(tmp_path: Path) -> None:
     tables = program("config", "./missing") + program("logging", f'{PYTHON} "no role" --port {{port}}')
-    project = foreign_project(tmp_path, messages=1, members=ALONE, extra=tables)
+    project = foreign_project(tmp_path, messages=1, of_members=ALONE, extra=tables)
     async with supervised(project) as supervisor:
         with pytest.raises(MachineError, match=r"config-.* cannot be started: .*missing"):
             await supervisor.start(["config"])
@@ -94,7 +94,7 @@ async def test_whole_group_of_a_program_ends(tmp_path: Path) -> None:
     code = "import os, time\nos.fork()\nprint('is', os.getpid(), flush=True)\ntime.sleep(600)\n"
     (tmp_path / "twins.py").write_text(code, encoding="utf-8")
     table = program("config", f"{sys.executable} twins.py", "ready = 'is'\n")
-    project = foreign_project(tmp_path, messages=1, members=ALONE, extra=table)
+    project = foreign_project(tmp_path, messages=1, of_members=ALONE, extra=table)
     async with supervised(project) as supervisor:
         await supervisor.start(["config"])
         (log,) = (supervisor.folder / "logs").glob("config-*.log")

@@ -9,7 +9,7 @@ import pytest
 
 from microq.config import Config, load, without_secrets
 from microq.errors import ConfigError, UsageError
-from microq.fleet import Role, external, program_of
+from microq.fleet import Role, external_roles, program_of
 from microq.settings import Address, Program
 from microq.supervisor.topology import plan_detours, program_argv, program_environment, specs
 
@@ -33,9 +33,9 @@ def test_program_replaces_one_service_and_no_other(tmp_path: Path) -> None:
     program = program_of(config, Role.MESSAGES)
     assert program is not None
     assert (program.folder, program.ready) == (str(tmp_path / "theirs"), "/health")
-    assert external(config) == (Role.MESSAGES,)
+    assert external_roles(config) == (Role.MESSAGES,)
     assert [spec.name for spec in specs(config) if spec.program] == ["messages-5001", "messages-5002"]
-    assert external(written(tmp_path, "")) == ()
+    assert external_roles(written(tmp_path, "")) == ()
 
 
 def test_placeholders_get_the_values_of_the_system(tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ async def _read_figures(
     beans = [_only(answer) for answer in of_structures]
     figures = _figures(source.name, beans[0], beans[1], rest, list(collectors["value"].values()))
     kept = _kept([config.queue.name, *names(config.queue.name)], beans)
+    if config.by_text and not beans[0]:  # external services may use another name
+        figures = replace(figures, items=None, backups=None)
     figures = replace(figures, backup_count=min(kept.values(), default=None), differs=_differs(config, kept, rest))
     return figures, _held(config, of_structures)
 

@@ -220,6 +220,8 @@ class Fault(ABC):
     """Traits that a backend must have for this fault."""
     bounds: ClassVar[Mapping[str, float]] = {}
     """Bounds of its verdict, by the names in `history.BOUNDS`."""
+    needs_own: ClassVar[frozenset[str]] = frozenset()
+    """Roles that microq's own services must have: it acts on them in a way of their own."""
     reorders: ClassVar[bool] = False
     """Whether messages may be shown out of order after it: it splits the servers, or restarts consumers.
 
@@ -423,6 +425,7 @@ def _kind(kinds: tuple[type[Fault], ...]) -> type[CombinedFault]:
         "needs_links": any(kind.needs_links for kind in kinds),
         "settings": tuple(dict.fromkeys(setting for kind in kinds for setting in kind.settings)),
         "needs": needs,
+        "needs_own": frozenset[str]().union(*(kind.needs_own for kind in kinds)),
         "bounds": {name: bound for kind in kinds for name, bound in kind.bounds.items()},
         "reorders": any(kind.reorders for kind in kinds),
     }

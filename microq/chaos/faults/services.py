@@ -147,6 +147,7 @@ class JumpClock(Fault):
     """
 
     name: ClassVar[str] = "jump-clock"
+    needs_own: ClassVar[frozenset[str]] = frozenset({Role.FACADE})
     role: ClassVar[Role] = Role.FACADE
     reorders: ClassVar[bool] = True
 

@@ -46,6 +46,7 @@ class FillMemory(Fault):
     """Send more than the members' memory can hold while the consumers are off: POST must be refused, nothing lost."""
 
     name: ClassVar[str] = "fill-memory"
+    needs_own: ClassVar[frozenset[str]] = frozenset({Role.FACADE})
     breaks: ClassVar[frozenset[str]] = frozenset({Role.MESSAGES.value})
     settings: ClassVar[tuple[str, ...]] = ("hazelcast.heap=48m",)
     bounds: ClassVar[Mapping[str, float]] = {"accepted": 0}
@@ -75,6 +76,7 @@ class Poison(Fault):
     """Put items that are not messages into the queue, one in a thousand: each must become a dead letter."""
 
     name: ClassVar[str] = "poison"
+    needs_own: ClassVar[frozenset[str]] = frozenset({Role.FACADE, Role.MESSAGES})
     breaks: ClassVar[frozenset[str]] = frozenset({"dead letters"})
 
     every: int = option(1000, "One bad item in this number of messages, and at least one of each kind.", 1, 100_000)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
-from support.project import Project, make_project
+from support.project import Project, free_ports, make_project
 
 HERE = Path(__file__).parent
 
@@ -28,19 +28,21 @@ def program(role: str, command: str = "", more: str = "") -> str:
 
 
 def foreign_project(
-    folder: Path,
-    *roles: str,
-    messages: int = 2,
-    others: int = 1,
-    members: str = "",
-    extra: str = "",
-    mode: Collection[str] = (),
+    folder: Path, *roles: str, messages: int = 2, members: int = 1, of_members: str = "", extra: str = ""
 ) -> Project:
-    """Make a project with programs of another make in some roles; `members` are lines of the table of the members."""
+    """Make a project with programs of another make in some roles.
+
+    It has one logging-service and so many messages-services and members; `of_members` are lines of their table.
+    """
     shutil.copy(HERE / "service.py", folder)
-    set_mode(folder, *mode)
+    set_mode(folder)
     tables = "".join(map(program, roles))
-    return make_project(folder, messages=messages, others=others, extra=f"{members}{tables}{extra}")
+    project = make_project(folder, messages=messages, others=1, extra=f"{of_members}{tables}{extra}")
+    more = "".join(f', "127.0.0.1:{port}"' for port in free_ports(members - 1))
+    file = folder / "config.toml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(re.sub(r"(hazelcast-clients = \[[^]]*)\]", rf"\1{more}]", text), encoding="utf-8")
+    return project
 
 
 def set_mode(folder: Path, *words: str) -> None:

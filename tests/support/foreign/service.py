@@ -2,7 +2,7 @@
 
 `python service.py ROLE --port PORT ...`. The file `mode` in its folder has words that change a service: the form of a
 request (`bare`, `form`, `text`), of the answers (`joined`, `html`), and what is wrong with it (`early`, `twice`,
-`swallow`, `hoard`, `silent`). Without such a word it is right.
+`swallow`, `hoard`, `unreadable`). Without such a word it is right.
 """
 
 from __future__ import annotations
@@ -201,8 +201,7 @@ class Messages:
         taken = [first]
         if self.file:
             self.queue.drain_to(taken, HOARD - 1)
-        if "silent" not in self.mode:
-            say(f"took {' '.join(map(str, taken))}")
+        say(f"took {' '.join(map(str, taken))}")
         for text in taken:
             if self.file:
                 time.sleep(0.02)

@@ -1,0 +1,123 @@
+"""External services under the real scenario: the verdict that each deserves, with the right texts.
+
+All programs share one system: the words in the file `mode` change what they do from their next start on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.foreign import foreign_project, set_mode
+from support.project import Project
+
+from microq.chaos.verdict import Layer, Ruling, Verdict
+from microq.errors import UsageError
+from microq.fleet import Role
+from microq.supervisor import control, runs
+from microq.wire import READY, Wire
+from microq.workflows.trial import make, run_on, trial_of
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+BOUND = 30
+"""Items that the members let into the queue. The configuration of the trials says more, as one that is wrong would."""
+
+JOINED = replace(READY["string"], read_logs="~logged: (.*?);", read_messages="~consumed: (.*)")
+
+PAGE = replace(READY["form"], read_logs="~<h1>(.*?)</h1>", read_messages="~<li>(.*?)</li>")
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Iterator[Project]:
+    """One system of external services."""
+    folder = tmp_path_factory.mktemp("external")
+    extra = f"[queue]\nmax-size = {BOUND}\n"
+    project = foreign_project(folder, "facade", "logging", "messages", "config", members=3, extra=extra)
+    started = project.microq("up", "-d")
+    assert started.returncode == 0, started.stderr
+    yield project
+    assert project.microq("down").returncode == 0
+    assert not project.alive()
+
+
+async def judged(
+    project: Project, fault: str, *mode: str, wire: Wire = READY["microq"], messages: int = 20, **options: Any
+) -> Verdict:
+    """Restart the services with the words of `mode`, and run a trial on them."""
+    config = project.config
+    for file in config.project.glob("stored-*"):
+        file.unlink()
+    set_mode(config.project, *mode)
+    config = replace(config, wire=wire, queue=replace(config.queue, max_size=1000))
+    trial = trial_of(make(fault, options), None, messages, seed=1, connections=4)
+    folder = runs.new_run(config, fault)
+    async with control.connect(config) as operator:
+        await operator.restart([Role.FACADE, Role.LOGGING, Role.MESSAGES])
+        verdict, _ = await run_on(operator, config, trial, folder, lambda _: None, restore=True)
+    return verdict
+
+
+async def test_right_services_pass_when_the_owner_dies(stand: Project) -> None:
+    verdict = await judged(stand, "kill-member", target="owner")
+    assert (verdict.verdict, verdict.reasons) == (Ruling.PASS, ())
+    assert verdict.acknowledged == verdict.stored == verdict.logged == 21
+    assert [(hit.owner, hit.seen) for hit in verdict.faults] == [(True, True)]
+    assert sorted(verdict.copies_before.values()) == [[0, 20], [0, 20], [20, 0]]
+    assert any("counted by their texts" in cue for cue in verdict.cues)
+
+
+async def test_facade_that_ignores_a_full_queue_loses_the_rest(stand: Project) -> None:
+    verdict = await judged(stand, "kill-member", "swallow", messages=BOUND + 10, target="lowest")
+    assert verdict.verdict is Ruling.FAIL
+    # The probe may be refused too.
+    assert len(verdict.lost) >= 10
+    assert set(verdict.layers.values()) == {Layer.LOG}
+    (cue,) = [cue for cue in verdict.cues if "consumers off" in cue]
+    assert f"held {BOUND} items, and {BOUND + 10} messages were acknowledged: some were acknowledged and not put" in cue
+
+
+async def test_facade_that_puts_twice_duplicates_all(stand: Project) -> None:
+    verdict = await judged(stand, "pause-consumer", "twice", seconds=0.3, times=1)
+    assert verdict.verdict is Ruling.FAIL
+    assert len(verdict.duplicated) == verdict.acknowledged >= 20
+    assert not verdict.lost
+
+
+async def test_facade_that_acknowledges_early_loses_what_it_had(stand: Project) -> None:
+    verdict = await judged(stand, "kill-facade", "early", times=1)
+    assert verdict.verdict is Ruling.FAIL
+    assert verdict.lost
+    assert all(text.startswith("msg") for text in verdict.lost)
+    assert {verdict.layers[text] for text in verdict.lost} == {Layer.LOG}
+
+
+async def test_consumer_that_is_killed_loses_what_it_held(stand: Project) -> None:
+    verdict = await judged(stand, "kill-consumer", "hoard", messages=60, times=1)
+    assert verdict.verdict is Ruling.FAIL
+    kept = {text for file in stand.folder.glob("stored-*") for text in file.read_text().split()}
+    assert verdict.lost
+    assert not kept & set(verdict.lost)
+    assert len(kept) + len(verdict.lost) >= verdict.acknowledged
+    assert {verdict.layers[text] for text in verdict.lost} == {Layer.CONSUMER}
+
+
+@pytest.mark.parametrize(("mode", "wire"), [(("bare", "joined"), JOINED), (("form", "html"), PAGE)])
+async def test_right_services_with_another_wire_pass(stand: Project, mode: tuple[str, ...], wire: Wire) -> None:
+    verdict = await judged(stand, "pause-consumer", *mode, wire=wire, seconds=0.3, times=1)
+    assert (verdict.verdict, verdict.reasons) == (Ruling.PASS, ())
+    assert verdict.stored == verdict.acknowledged >= 20
+
+
+async def test_consumers_that_cannot_be_read_are_unknown(stand: Project) -> None:
+    verdict = await judged(stand, "pause-consumer", "unreadable", seconds=0.3, times=1)
+    assert verdict.verdict is Ruling.UNKNOWN
+    assert any("expected the status 2xx, came 404" in reason for reason in verdict.reasons)
+    assert not verdict.lost
+
+
+async def test_fault_that_needs_a_service_of_ours_is_refused(stand: Project) -> None:
+    with pytest.raises(UsageError, match="jump-clock needs microq's own service, and external is: facade"):
+        await judged(stand, "jump-clock")
