@@ -173,7 +173,7 @@ class Exchanges:
                 self._session.request(call.method, address.url + call.path, data=data, headers=headers) as response,
             ):
                 raw = await _bounded(response.content, self._most)
-                text = raw.decode(response.get_encoding(), "replace")
+                text = _decoded(raw, response.charset)
                 return _Answer(request, response.status, text, headers=dict(response.headers))
         except NOT_SENT:
             return _Answer(request, error=f"expected an answer, but nothing listens at {address}", sent=False)
@@ -185,6 +185,14 @@ class Exchanges:
             return _Answer(request, error=f"expected an answer over HTTP, came something else: {error.message[:80]!r}")
         except (aiohttp.ClientError, OSError) as error:
             return _Answer(request, error=f"expected an answer, and {in_words(error)}")
+
+
+def _decoded(raw: bytes, charset: str | None) -> str:
+    """Return an answer as text, in UTF-8 if it names no encoding that is known."""
+    try:
+        return raw.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return raw.decode("utf-8", "replace")
 
 
 class _TooLongError(Exception):

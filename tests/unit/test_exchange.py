@@ -36,6 +36,7 @@ class Others:
     answer: Any = field(default_factory=lambda: {"status": "success"})
     copies: int = 1
     joined: bool = False
+    kind: str = "text/plain"
 
     async def send(self, request: web.Request) -> web.StreamResponse:
         """Accept a message whose text is the body."""
@@ -49,7 +50,8 @@ class Others:
 
     async def read(self, _: web.Request) -> web.StreamResponse:
         if self.joined:
-            return web.Response(text=f"{', '.join(self.logs)}; messages: {''.join(self.shown[0])}")
+            text = f"{', '.join(self.logs)}; messages: {''.join(self.shown[0])}"
+            return web.Response(body=text.encode(), headers={"Content-Type": self.kind})
         return web.json_response({"logs": self.logs, "message": self.shown[0]})
 
     @asynccontextmanager
@@ -117,9 +119,10 @@ async def test_message_goes_through_every_call(tmp_path: Path) -> None:
     ]
 
 
-async def test_joined_texts_of_a_facade_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["text/plain", "text/html; charset=utf-8", "text/plain; charset=none-such"])
+async def test_joined_texts_of_a_facade_are_read(tmp_path: Path, kind: str) -> None:
     theirs = others(tmp_path, read_logs="~^(.*?);", read_messages="~messages: (.*)")
-    theirs.joined = True
+    theirs.joined, theirs.kind = True, kind
     async with theirs.running() as config:
         assert (await try_wire(config)).problems == ()
 
