@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-HOARD = 20
-"""Items that a consumer with the word `hoard` takes at once, before it stores the first of them."""
+HOARD, HELD = 20, 0.5
+"""Items that a consumer with the word `hoard` takes at once, and the seconds for which it holds them unstored."""
 
 LATE = 0.2
 """Seconds between the answer and the put of a facade with the word `early`."""
@@ -202,9 +202,9 @@ class Messages:
         if self.file:
             self.queue.drain_to(taken, HOARD - 1)
         say(f"took {' '.join(map(str, taken))}")
+        time.sleep(HELD if self.file else 0)
         for text in taken:
             if self.file:
-                time.sleep(0.02)
                 with self.file.open("a", encoding="utf-8") as file:
                     file.write(f"{text}\n")
             self.texts.append(text)
