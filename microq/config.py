@@ -221,6 +221,7 @@ def load(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[st
     backends = {name: rows.pop(name) for name in of_backends}
     rows["services"] = _located(rows["services"], _project(chosen))
     config = Config(source, _project(chosen), backends=backends, **rows, name=_name(environ.get(NAME_VARIABLE, "")))
+    config = _adopted(config, {f"{name}.{key}" for name, table in tables.items() for key in table})
     for name, value in counts:
         config = _count(config, known[name], f"{name}={value}", value)
     _check_hosts(config)
@@ -304,7 +305,7 @@ def _fitted(config: Config, tables: _Tables) -> Config:
     limits, queue = config.limits, config.queue
     if "max-held" not in tables["limits"]:
         limits = dataclasses.replace(limits, max_held=max(1, config.capacity.held))
-    if "max-size" not in tables["queue"]:
+    if "max-size" not in tables["queue"] and not config.hazelcast.config:
         queue = dataclasses.replace(queue, max_size=max(1, min(queue.max_size, config.capacity.waiting)))
     return dataclasses.replace(config, limits=limits, queue=queue)
 
@@ -320,6 +321,14 @@ def _table(name: str, kind: type[Any], rows: dict[str, _Given]) -> Any:
         except ValueError as error:
             raise ConfigError(given.source, f"[{name}] {key}", str(error)) from error
     return getattr(kind, "made", kind)(**checked)
+
+
+def _adopted(config: Config, given: Collection[str]) -> Config:
+    """Return the configuration with the values of the user's own file of the members, except those that are given."""
+    if not config.hazelcast.config:
+        return config
+    config = config.with_settings(MAP_STORE, config=str(config.project / config.hazelcast.config))
+    return backend(MAP_STORE).adopted(config, given)
 
 
 def _located(services: Services, project: Path) -> Services:

@@ -90,6 +90,11 @@ def one_line(value: Any) -> str:
     return value
 
 
+def one_line_or_empty(value: Any) -> str:
+    """Read text without a line break; an empty text is valid too."""
+    return "" if value == "" else one_line(value)
+
+
 def plain_name(value: Any) -> str:
     """Read a name that both backends and all their tools accept."""
     called = one_line(value)
@@ -287,6 +292,9 @@ class Hazelcast:
     their maps are merged afterwards; with `refuse` only the majority continues.
 
     `environment` lists variables, each `NAME=value`, that the members get beside the harmless ones of this process.
+
+    `config` is a file in XML, the user's own configuration of the members, which is completed for each member. What is
+    not set here then has the file's value.
     """
 
     hazelcast_cluster_name: str = key(one_line, "microservice")
@@ -297,6 +305,7 @@ class Hazelcast:
     heartbeat_timeout: int = key(whole(2, 300), 15)
     split_brain: str = key(one_of("merge", "refuse"), "merge")
     environment: tuple[str, ...] = key(variables, ())
+    config: str = key(one_line_or_empty, "")
 
 
 @dataclass(frozen=True, slots=True)

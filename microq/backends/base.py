@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -339,6 +339,16 @@ class Backend:
         """Open the servers of a run, whose files are in a folder; there are none if they run elsewhere."""
         opened = self._module("server").open_servers(config, folder, engine, seats, reserve)
         return cast("AbstractAsyncContextManager[Servers]", opened)
+
+    def adopted(self, config: Config, given: Collection[str]) -> Config:
+        """Return a configuration with the values of the user's own file of the servers, except the keys `given`."""
+        found: Config = self._module("template").adopt(config, given)
+        return found
+
+    def additions(self, config: Config) -> list[str]:
+        """Return a line for each thing that is added to the user's own file of the servers, or that it leaves open."""
+        found: list[str] = self._module("template").additions(config)
+        return found
 
     def lone_argv(self, config: Config, folder: Path, engine: Engine, reserve: Reserve) -> list[str]:
         """Write the files of a server that forms a cluster alone, and return its command line."""

@@ -14,6 +14,7 @@ import psutil
 
 from microq import caveats, hints, interpreter
 from microq.aio import poll_until, task_group
+from microq.backends import MAP_STORE, backend
 from microq.config import NAME_VARIABLE, Config
 from microq.dashboard.access import address_of
 from microq.errors import AlreadyRunningError, DeadlineError, MachineError, MicroqError, NotRunningError, RemoteError
@@ -36,6 +37,9 @@ def warn(config: Config, terminal: Terminal) -> None:
     """Warn of addresses that other machines can reach, and of settings that its servers cannot fulfil."""
     for line in caveats.of_configuration(config):
         terminal.note(f"Warning: {line}")
+    if config.hazelcast.config and config.hazelcast.managed:
+        for line in backend(MAP_STORE).additions(config):
+            terminal.note(f"{Path(config.hazelcast.config).name}: {line}")
     page = [("the dashboard", config.dashboard.address)] if config.dashboard.enabled else []
     if line := caveats.exposed([*((spec.name, spec.address) for spec in specs(config)), *page]):
         terminal.note(line)

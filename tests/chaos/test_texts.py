@@ -5,12 +5,16 @@ All programs share one system: the words in the file `mode` change what they do 
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.foreign import foreign_project, set_mode
+from support.foreign import HERE, foreign_project, program, set_mode
 from support.project import Project
 
 from microq.chaos.verdict import Layer, Ruling, Verdict
@@ -116,6 +120,56 @@ async def test_consumers_that_cannot_be_read_are_unknown(stand: Project) -> None
     assert verdict.verdict is Ruling.UNKNOWN
     assert any("expected the status 2xx, came 404" in reason for reason in verdict.reasons)
     assert not verdict.lost
+
+
+def test_commands_talk_to_services_of_another_make(stand: Project) -> None:
+    set_mode(stand.folder)
+    assert stand.microq("restart", "facade", "logging", "messages").returncode == 0
+    sent = stand.microq("send", "3", "--json")
+    assert json.loads(sent.stdout)["acknowledged"] == 3, sent.stderr
+    tried = stand.microq("wire", "--text", "hello", "--json")
+    assert (tried.returncode, json.loads(tried.stdout)["problems"]) == (0, []), tried.stderr
+    read = json.loads(stand.microq("read", "-n", "10", "--json").stdout)
+    assert sorted(read["logs"]) == sorted(read["messages"]) == ["hello", "msg1", "msg2", "msg3"]
+    status = json.loads(stand.microq("status", "--json").stdout)
+    assert {process["name"].split("-")[0] for process in status["processes"] if process["external"]} == {
+        "facade",
+        "logging",
+        "messages",
+        "config",
+    }
+
+
+MEMBERS = """\
+<hazelcast xmlns="http://www.hazelcast.com/schema/config">
+  <cluster-name>lab4</cluster-name>
+  <queue name="lab-queue"><backup-count>0</backup-count></queue>
+</hazelcast>
+"""
+"""The members' configuration of a stranger, whose queue has no backup."""
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="a program in Java needs a compiler")
+def test_queue_without_a_backup_is_lost_with_its_owner(tmp_path: Path) -> None:
+    shutil.copy(HERE / "Logging.java", tmp_path)
+    (tmp_path / "hazelcast.xml").write_text(MEMBERS, encoding="utf-8")
+    logging = program("logging", "java -XX:TieredStopAtLevel=1 Logging.java {port}")
+    of_members, queue = 'config = "hazelcast.xml"\n', '[queue]\nname = "lab-queue"\n'
+    project = foreign_project(
+        tmp_path, "facade", "messages", members=2, messages=1, of_members=of_members, extra=f"{logging}{queue}"
+    )
+    text = (tmp_path / "config.toml").read_text(encoding="utf-8")
+    (tmp_path / "config.toml").write_text(re.sub("hazelcast-cluster-name.*", "", text), encoding="utf-8")
+    done = project.microq("chaos", "kill-member", "--target", "owner", "-m", "10", "--json")
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "hazelcast.xml: hazelcast.jmx = true" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "fail"
+    assert len(found["lost"]) == 10
+    assert {re.sub("-.*", "", text) for text in found["lost"]} == {f"msg{number}" for number in range(1, 11)}
+    assert set(found["layers"].values()) == {Layer.QUEUE}
+    assert sorted(found["copies_before"].values()) == [[0, 0], [10, 0]]
+    assert not project.alive()
 
 
 async def test_fault_that_needs_a_service_of_ours_is_refused(stand: Project) -> None:

@@ -17,6 +17,7 @@ import aiohttp
 from microq.backends.base import Answers, Reserve, Seat
 from microq.backends.hazelcast import monitor
 from microq.backends.hazelcast.monitor import AGENT_SUFFIX
+from microq.backends.hazelcast.template import Document
 from microq.backends.jars import Engine, Jar, linked
 from microq.backends.java import Java
 from microq.config import Address, Config
@@ -123,11 +124,13 @@ class Member:
     folder: Path
     agent: Agent
     hidden: Address | None = None
+    own: bool = False
+    """Whether its configuration is the user's own file, in XML."""
 
     @property
     def config_file(self) -> Path:
         """The file of the member's configuration."""
-        return self.folder / f"{self.name}.yaml"
+        return self.folder / f"{self.name}.{'xml' if self.own else 'yaml'}"
 
 
 def write_files(config: Config, member: Member, join: Sequence[Address]) -> None:
@@ -136,7 +139,8 @@ def write_files(config: Config, member: Member, join: Sequence[Address]) -> None
     The first member of a cluster has only itself in the list and is master at once; with the full list all members
     wait about 5 s for each other. Every other start needs the full list, else the member forms a separate cluster.
     """
-    member.config_file.write_text(_member_yaml(config, member, join), encoding="utf-8")
+    text = _member_xml(config, member, join) if member.own else _member_yaml(config, member, join)
+    member.config_file.write_text(text, encoding="utf-8")
     _policy_file(member).write_text(_POLICY, encoding="utf-8")
     agent = _agent_file(member)
     agent.touch(mode=0o600)
@@ -199,6 +203,12 @@ def _logging_properties(member: Member) -> str:
         "java.util.logging.ConsoleHandler.formatter=java.util.logging.SimpleFormatter\n"
         f"java.util.logging.SimpleFormatter.format={line}\n"
     )
+
+
+def _member_xml(config: Config, member: Member, join: Sequence[Address]) -> str:
+    document, door = Document(Path(config.hazelcast.config)), member.hidden or member.address
+    document.complete(config, member.name, door, member.address if member.hidden else None, join)
+    return document.text()
 
 
 def _member_yaml(config: Config, member: Member, join: Sequence[Address]) -> str:
@@ -289,7 +299,7 @@ class Members:
         self._config, self._engine = config, engine
         agents = [Agent(port, secrets.token_urlsafe(16)) for port in reserve(len(seats))]
         self._members = {
-            seat.name: Member(seat.name, seat.address, folder, agent, seat.hidden)
+            seat.name: Member(seat.name, seat.address, folder, agent, seat.hidden, bool(config.hazelcast.config))
             for seat, agent in zip(seats, agents, strict=True)
         }
 
