@@ -20,7 +20,7 @@ QUIET_LOOKS = 2
 """Consecutive checks without a missing entry after which a merge counts as over."""
 
 MOST_SECONDS = 120.0
-"""Seconds after the last join after which missing entries count as lost; a merge of 300,000 entries takes 20 s."""
+"""Seconds after the last join after which the next check is the last one; a merge of 300,000 entries takes 20 s."""
 
 LOOK_SECONDS = 2.0
 """Seconds between two readings of the size of the log."""
@@ -31,6 +31,8 @@ class Merges:
 
     settle_seconds = 3.0
     """Seconds without a membership change before a check, and between two checks."""
+
+    most_seconds = MOST_SECONDS
 
     def __init__(self, joined: asyncio.Event) -> None:
         self._joined = joined
@@ -59,14 +61,17 @@ class Merges:
 
     async def _until_whole(self, look: Callable[[], Awaitable[int | None]]) -> None:
         loop = asyncio.get_running_loop()
-        end, quiet = loop.time() + MOST_SECONDS, 0
-        while self._joined.is_set() or (quiet < QUIET_LOOKS and loop.time() < end):
+        # A check of many messages can take longer than the merge, and misses what it has passed: so the last check
+        # is one that began after the time was over, not one that ended then.
+        end, quiet, last = loop.time() + self.most_seconds, 0, False
+        while self._joined.is_set() or (quiet < QUIET_LOOKS and not last):
             if self._joined.is_set():
                 self._joined.clear()
                 self._whole = False
-                end, quiet = loop.time() + MOST_SECONDS, 0
+                end, quiet, last = loop.time() + self.most_seconds, 0, False
             await asyncio.sleep(self.settle_seconds)
             if not self._joined.is_set():
+                last = loop.time() >= end
                 self._whole = await look() == 0
                 quiet = quiet + 1 if self._whole else 0
 

@@ -94,6 +94,24 @@ async def test_a_join_during_the_looks_begins_them_anew() -> None:
     assert looks == 3
 
 
+async def test_slow_check_is_followed_by_one_that_misses_nothing() -> None:
+    joined, found = asyncio.Event(), list[int]()
+    merges = Merges(joined)
+    merges.settle_seconds, merges.most_seconds = QUICK, 5 * QUICK
+
+    async def look() -> int:
+        await asyncio.sleep(10 * QUICK)
+        found.append(1)
+        return 1
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(merges.follow(look))
+        joined.set()
+        await until(lambda: len(found) > 0 and not merges.in_progress)
+        following.cancel()
+    assert found == [1, 1]
+
+
 async def test_log_that_shrank_is_in_doubt_until_complete() -> None:
     store = Joining(log=FakeMap({name: entry(name) for name in "abc"}))
     log = store.real("logging-1").log
