@@ -23,7 +23,7 @@ from microq.chaos.verdict import Ruling
 from microq.config import Config, without_secrets
 from microq.errors import ExitedEarlyError, MicroqError, StartTimeoutError, UnreadableError, UsageError, reason
 from microq.exchange import Exchanges, open_exchanges
-from microq.fleet import Operator, Role, addresses, name_of
+from microq.fleet import Operator, Role, addresses, name_of, program_of
 from microq.log import readable
 from microq.message import Outcome
 from microq.report.assignment import render
@@ -92,7 +92,7 @@ async def perform(config: Config, plan: Plan, terminal: Terminal, tell: Tell) ->
         doing = _Doing(config, plan, folder, terminal, tell)
         began = time.time()
         try:
-            async with operating(config, folder, terminal, defects=NO_REDELIVERY) as (operator, _):
+            async with operating(config, folder, terminal, defects=_defects(config)) as (operator, _):
                 await doing.everything(operator)
         except (ExitedEarlyError, StartTimeoutError) as error:
             if doing.steps:  # the start went well, and each step has an error boundary
@@ -179,7 +179,9 @@ class _Doing:
                 operator, self.config, trial, self.folder, self.terminal.note, restore=False, pace=self.plan.pace
             )
         except MicroqError as error:
-            self.add(assignment.failed(Number.FILL, f"the check ended early: {error}"), time.monotonic() - began)
+            # Of external services it is not certain that the error is theirs.
+            ended = assignment.failed(Number.FILL, f"the check ended early: {error}", unseen=self.config.by_text)
+            self.add(ended, time.monotonic() - began)
             return
         record = Evidence(read(self.history))
         names = assignment.texts(record, MESSAGES)
@@ -187,6 +189,11 @@ class _Doing:
         lowest = name_of(self.config, Role.QUEUE, min(addresses(self.config, Role.QUEUE)))
         for step in assignment.check(record, found, target, lowest, consumers):
             self.add(step, 0.0)
+
+
+def _defects(config: Config) -> dict[str, str]:
+    """Return the defects of the check's services: external ones have none."""
+    return {role: defect for role, defect in NO_REDELIVERY.items() if not program_of(config, Role(role))}
 
 
 def _names(config: Config, role: Role) -> list[str]:
