@@ -479,7 +479,7 @@ def _cues_of_checks(record: Evidence) -> Iterator[str]:
     if unsettled(record) and record.redelivery_is_off:
         yield (
             f"{len(unsettled(record))} indeterminate messages are in the log and were not delivered: "
-            "redelivery is off in this run"
+            f"{'external services need not deliver them' if record.by_text else 'redelivery is off in this run'}"
         )
     if record.by_text:
         yield from _cues_of_texts(record)

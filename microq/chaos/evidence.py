@@ -82,7 +82,8 @@ class Evidence:
         self.consumers: list[str] = facts.get("consumers") or []
         self.loggers: list[str] = facts.get("loggers") or []
         self.by_text: bool = facts.get("by_text", False)
-        self.redelivery_is_off = "no-redelivery" in (facts.get("defects") or {}).values()
+        # External services do not promise to deliver what they did not acknowledge.
+        self.redelivery_is_off = self.by_text or "no-redelivery" in (facts.get("defects") or {}).values()
         self.attempts = _attempts(entries)
         self.sent = list(self.attempts)
         self.outcomes = {i: _outcome(attempts) for i, attempts in self.attempts.items()}

@@ -12,6 +12,7 @@ from support.histories import at, begin, copies, drained, fault, logged, sent, w
 from microq.chaos.checker import judge
 from microq.chaos.history import Entry, read
 from microq.chaos.verdict import Layer, Ruling
+from microq.message import Outcome
 from microq.report.run import render
 
 
@@ -75,6 +76,21 @@ def test_lost_text_has_the_last_layer_that_is_known(took: dict[str, Any], items:
     assert verdict.verdict is Ruling.FAIL
     assert verdict.lost == ("b",)
     assert verdict.layers == {"b": layer}
+
+
+def test_indeterminate_text_need_not_be_delivered() -> None:
+    before = [
+        *sent("a"),
+        *sent("b"),
+        *sent("c", Outcome.INDETERMINATE),
+        copies("before", m1=(2, 0)),
+        *fault(),
+        drained(),
+    ]
+    logs = ["a", "b", "c"]
+    verdict = judge(whole(texts(), before, readings("a", "b", logs=logs), combined(logs=logs)))
+    assert (verdict.verdict, verdict.reasons) == (Ruling.PASS, ())
+    assert any("external services need not deliver them" in cue for cue in verdict.cues)
 
 
 def test_text_shown_twice_by_one_is_a_failure() -> None:
