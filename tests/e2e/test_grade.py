@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import foreign
 from support.commands import complaint
 from support.html import Reader
 from support.project import Project, make_project
@@ -34,12 +36,25 @@ time.sleep(10_000)
 """
 
 
-def a_project(folder: Path, role: str = "", source: str = "", word: str = "") -> Path:
-    """Make a project in which one service is a program with this source; without one it is right."""
+ROLES = ["facade", "logging", "messages"]
+
+
+def a_project(folder: Path, role: str, source: str, word: str = "") -> Path:
+    """Make a project in which one service is a program with this source."""
     folder.mkdir()
-    program = f"[services.\"{role}-service\"]\ncommand = '{sys.executable} -S own.py {word}'\n" if role else ""
-    make_project(folder, others=2 if role else 3, extra=program)
+    program = f"[services.\"{role}-service\"]\ncommand = '{sys.executable} -S own.py {word}'\n"
+    make_project(folder, others=2, extra=program)
     (folder / "own.py").write_text(source, encoding="utf-8")
+    return folder
+
+
+def a_right_project(folder: Path) -> Path:
+    """Make a project whose services are right programs of another make."""
+    folder.mkdir()
+    shutil.copy(foreign.HERE / "service.py", folder)
+    foreign.set_mode(folder)
+    # Each logging-service of these programs keeps what it was sent itself.
+    make_project(folder, others=3, extra="".join(map(foreign.program, ROLES)) + "[wire]\nshared-log = false\n")
     return folder
 
 
@@ -63,7 +78,7 @@ def grades(here: Project, code: int, *words: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(LONG)
 def test_wild_project_does_not_disturb_its_neighbour(here: Project, tmp_path: Path, engine: None) -> None:
-    right = a_project(tmp_path / "right")
+    right = a_right_project(tmp_path / "right")
     wild = a_project(tmp_path / "wild", "messages", WILD, str(right))
     given = (right / "config.toml").read_text(encoding="utf-8")
     found = grades(here, 1, str(wild), str(right), "--file", "64", "--junit", "grades.xml")
@@ -72,13 +87,14 @@ def test_wild_project_does_not_disturb_its_neighbour(here: Project, tmp_path: Pa
     assert (found["right"]["held"], found["right"]["steps"], found["right"]["why"]) == (9, 9, "")
     assert Path(found["right"]["report"]).parent.parent == here.folder / ".microq" / "runs"
     assert "Name: right" in Reader(Path(found["right"]["report"]).read_text(encoding="utf-8")).words
-    assert {path.name for path in right.iterdir()} == {"config.toml", "own.py"}
+    assert {path.name for path in right.iterdir()} == {"config.toml", "service.py", "mode"}
 
     assert (right / "config.toml").read_text(encoding="utf-8") == "broken" != given
     assert found["wild"]["changed"] == [str(right / "config.toml")]
     assert "config.toml changed, outside its copy; step 1, Start everything: messages-" in found["wild"]["why"]
     assert "before it was ready" in found["wild"]["why"]
-    assert (found["right"]["changed"], found["wild"]["programs"]) == ([], ["messages"])
+    assert found["right"]["changed"] == []
+    assert [sorted(found[name]["programs"]) for name in ("wild", "right")] == [["messages"], ROLES]
 
     cases = ET.parse(here.folder / "grades.xml").getroot().findall(".//testcase")  # noqa: S314 - written a line above
     assert [(case.get("name"), [child.tag for child in case]) for case in cases] == [
