@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "read": ("messages", "Read both sets through the facade, several times."),
     "wire": ("wire", "Send one message and show each call, to see whether [wire] fits."),
     "assignment": ("assignment", "Do the task of the course step by step, with a report to hand in."),
-    "grade": ("assignment", "Do the assignment for many projects, and make one table."),
+    "grade": ("assignment", "Do the assignment for many projects, one after another, and make one table."),
     "chaos": ("chaos", "Break the system on purpose and judge the result."),
     "verify": ("chaos", "Judge a history again, from the file alone."),
     "dead": ("messages", "Dead letters: list, replay, drop."),

@@ -54,7 +54,7 @@ def test_a_scenario_leads_to_the_system_that_it_used(project: Project) -> None:
     for run in ("kill-member", str(history)):
         assert project.microq("trace", "abcd-1", "--run", run).returncode == 0
     history.write_text(json.dumps({**begin, "folder": "/gone"}) + "\n")
-    assert "not in /gone any more" in complaint(project.microq("trace", "abcd-1", "--run", "kill-member"), 2)
+    assert "no longer in /gone" in complaint(project.microq("trace", "abcd-1", "--run", "kill-member"), 2)
     history.unlink()
     assert "neither logs nor a history" in complaint(project.microq("trace", "abcd-1", "--run", "kill-member"), 2)
 

@@ -71,4 +71,4 @@ def test_no_message_is_lost_when_its_primary_dies(running: Project) -> None:
 
 def test_without_its_line_it_is_unknown(running: Project) -> None:
     done = running.microq("status", environ={"PYTHONPATH": ""})
-    assert "[memory]: is not a table; the tables are service_ips, hazelcast, kafka, queue" in complaint(done, 2)
+    assert "[memory]: is not a table; the tables are service_ips, hazelcast, kafka, services" in complaint(done, 2)
