@@ -19,9 +19,6 @@ log = logging.getLogger(__name__)
 QUIET_LOOKS = 2
 """Consecutive checks without a missing entry after which a merge counts as over."""
 
-MOST_SECONDS = 120.0
-"""Seconds after the last join after which the next check is the last one; a merge of 300,000 entries takes 20 s."""
-
 LOOK_SECONDS = 2.0
 """Seconds between two readings of the size of the log."""
 
@@ -32,7 +29,8 @@ class Merges:
     settle_seconds = 3.0
     """Seconds without a membership change before a check, and between two checks."""
 
-    most_seconds = MOST_SECONDS
+    most_seconds = 120.0
+    """Seconds after the last join after which the next check is the last one; a merge of 300,000 entries takes 20 s."""
 
     def __init__(self, joined: asyncio.Event) -> None:
         self._joined = joined
