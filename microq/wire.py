@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from microq.errors import UnreadableError
 from microq.message import Outcome, kind
-from microq.settings import check_placeholders, flag, key, one_line, one_of
+from microq.settings import check_placeholders, filled, flag, key, one_line, one_of
 
 TEXT, ID = "text", "id"
 """The placeholders of a request: the text of the message, and an id made for it."""
@@ -135,11 +135,11 @@ class Wire:
 
     def path(self, text: str, message_id: str) -> str:
         """Return the path of the call that sends a message."""
-        return _put(self.send.path, {TEXT: text, ID: message_id}, lambda value: quote(value, safe=""))
+        return _filled(self.send.path, text, message_id, lambda value: quote(value, safe=""))
 
     def request(self, text: str, message_id: str) -> str:
         """Return the body of the call that sends a message."""
-        return _put(self.body, {TEXT: text, ID: message_id}, self._escape())
+        return _filled(self.body, text, message_id, self._escape())
 
     def _escape(self) -> Callable[[str], str]:
         if "json" in self.content_type:
@@ -161,8 +161,8 @@ class Wire:
         return Outcome.REJECTED if refused else Outcome.INDETERMINATE, f"expected {expected}, came {came}"
 
 
-def _put(text: str, values: Mapping[str, str], escape: Callable[[str], str]) -> str:
-    return re.sub(r"\{(text|id)\}", lambda found: escape(values[found[1]]), text)
+def _filled(template: str, text: str, message_id: str, escape: Callable[[str], str]) -> str:
+    return filled(template, {TEXT: escape(text), ID: escape(message_id)})
 
 
 def _is_one_of(status: int, listed: str) -> bool:
