@@ -6,6 +6,8 @@ They work with microq's services and with external ones. Every text that cannot 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import string
 import time
 import uuid
 from collections import deque
@@ -29,6 +31,8 @@ MOST_ANSWER = 64 << 20
 
 MOST_SHOWN = 2000
 """Characters of a request or an answer that an exchange shows."""
+
+_LETTERS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,11 @@ async def send_texts(
                 await first()
         while waiting:
             await first()
+
+
+def letters_of_a_run() -> str:
+    """Return letters that no other run has, for the end of its texts. No digits, so joined texts can be told apart."""
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(_LETTERS))
 
 
 def mentioned(log_file: Path, known: Collection[str]) -> list[str]:

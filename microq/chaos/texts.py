@@ -7,8 +7,6 @@ text is sent once: a second send of the same text could not be told from a dupli
 from __future__ import annotations
 
 import asyncio
-import secrets
-import string
 from collections import Counter
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -24,14 +22,11 @@ from microq.chaos.timeouts import Timeouts
 from microq.chaos.workload import RecordingClient
 from microq.config import Address, Config
 from microq.errors import NotRunningError
-from microq.exchange import Exchanges, mentioned
+from microq.exchange import Exchanges, letters_of_a_run, mentioned
 from microq.fleet import Operator, Role
 from microq.message import Receipt, text_hash
 from microq.store import open_store
 from microq.wire import spotted
-
-_LETTERS = 6
-"""Letters that end the texts of one run. They are no digits, so joined texts can be told apart."""
 
 
 class TextClient(RecordingClient):
@@ -43,7 +38,7 @@ class TextClient(RecordingClient):
         super().__init__(session, config, history, timeouts)
         self.exchanges = Exchanges(session, config)
         self._address = config.service_ips.facade_service
-        self._run = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_LETTERS))
+        self._run = letters_of_a_run()
         self._sends: Counter[str] = Counter()
 
     async def reach(self) -> None:

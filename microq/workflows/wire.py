@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from microq.config import Config
-from microq.exchange import Exchange, Exchanges, open_exchanges
+from microq.exchange import Exchange, Exchanges, letters_of_a_run, open_exchanges
 from microq.fleet import Role, group_of
 from microq.message import Outcome
 from microq.supervisor import runs
@@ -47,7 +45,7 @@ async def try_wire(config: Config, text: str = "", seconds: float = ARRIVAL_SECO
 
     `seconds` bound the wait.
     """
-    text = text or f"wire1-{''.join(secrets.choice(string.ascii_lowercase) for _ in range(6))}"
+    text = text or f"wire1-{letters_of_a_run()}"
     async with open_exchanges(config) as exchanges:
         sent = await exchanges.send(text)
         acknowledged = sent.receipt is not None and sent.receipt.outcome is Outcome.ACKNOWLEDGED
