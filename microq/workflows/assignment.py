@@ -15,15 +15,15 @@ from microq.aio import poll_until
 from microq.backends import backend
 from microq.chaos import assignment
 from microq.chaos.assignment import FIRST_TEXTS, MESSAGES, NOT_SENT, Answer, Assignment, Logged, Number, Sets, Step
-from microq.chaos.controls import NO_REDELIVERY
 from microq.chaos.evidence import Evidence
 from microq.chaos.faults.servers import KillMember
 from microq.chaos.history import Entry, read
+from microq.chaos.scenario import Trial, fitted
 from microq.chaos.verdict import Ruling
 from microq.config import Config, without_secrets
 from microq.errors import ExitedEarlyError, MicroqError, StartTimeoutError, UnreadableError, UsageError, reason
 from microq.exchange import Exchanges, open_exchanges
-from microq.fleet import Operator, Role, addresses, name_of, program_of
+from microq.fleet import Operator, Role, addresses, name_of
 from microq.log import readable
 from microq.message import Outcome
 from microq.report.assignment import render
@@ -81,6 +81,11 @@ class Plan:
         """Return the word that selects the killed server."""
         return self.target or backend(config.queue.backend).default_target
 
+    def trial_in(self, config: Config) -> Trial:
+        """Return the trial of the fault-tolerance check."""
+        fault = KillMember(self.target_in(config))
+        return fitted(config, trial_of(fault, quiet=True, messages=MESSAGES, probe=False, reread=False))
+
 
 async def perform(config: Config, plan: Plan, terminal: Terminal, tell: Tell) -> tuple[Assignment, Path]:
     """Do the assignment, and return its result and its folder. Nothing is left running.
@@ -92,7 +97,7 @@ async def perform(config: Config, plan: Plan, terminal: Terminal, tell: Tell) ->
         doing = _Doing(config, plan, folder, terminal, tell)
         began = time.time()
         try:
-            async with operating(config, folder, terminal, defects=_defects(config)) as (operator, _):
+            async with operating(config, folder, terminal, defects=plan.trial_in(config).defects) as (operator, _):
                 await doing.everything(operator)
         except (ExitedEarlyError, StartTimeoutError) as error:
             if doing.steps:  # the start went well, and each step has an error boundary
@@ -169,8 +174,7 @@ class _Doing:
 
     async def _check(self, operator: Operator) -> None:
         """Make the fault-tolerance check; its steps are judged together at its end."""
-        target = self.plan.target_in(self.config)
-        trial = trial_of(KillMember(target), quiet=True, messages=MESSAGES, probe=False, reread=False)
+        trial = self.plan.trial_in(self.config)
         logs = _Logs(self.folder)
         logs.skip()
         began = time.monotonic()
@@ -187,13 +191,8 @@ class _Doing:
         names = assignment.texts(record, MESSAGES)
         consumers = [logs.of(name, set(names.values())) for name in _names(self.config, Role.MESSAGES)]
         lowest = name_of(self.config, Role.QUEUE, min(addresses(self.config, Role.QUEUE)))
-        for step in assignment.check(record, found, target, lowest, consumers):
+        for step in assignment.check(record, found, self.plan.target_in(self.config), lowest, consumers):
             self.add(step, 0.0)
-
-
-def _defects(config: Config) -> dict[str, str]:
-    """Return the defects of the check's services: external ones have none."""
-    return {role: defect for role, defect in NO_REDELIVERY.items() if not program_of(config, Role(role))}
 
 
 def _names(config: Config, role: Role) -> list[str]:

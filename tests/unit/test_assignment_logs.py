@@ -37,5 +37,6 @@ def test_log_that_is_missing_or_too_long_has_a_problem(tmp_path: Path) -> None:
 def test_external_facade_gets_no_defect(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[services."facade-service"]\ncommand = "./facade {port}"\n', encoding="utf-8")
-    assert assignment._defects(load(file, environ={})) == {}
-    assert assignment._defects(load(environ={})) == {"facade": "no-redelivery"}
+    plan = assignment.Plan()
+    assert plan.trial_in(load(file, environ={})).defects == {}
+    assert plan.trial_in(load(environ={})).defects == {"facade": "no-redelivery"}
